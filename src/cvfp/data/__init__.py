@@ -1,0 +1,1 @@
+"""Corpora, tokenizers, splits, embeddings and the token store."""

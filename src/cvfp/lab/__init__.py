@@ -1,0 +1,1 @@
+"""Presets, plans and the runner of sweeps."""

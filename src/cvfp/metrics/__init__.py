@@ -1,0 +1,1 @@
+"""Perplexity, effective rank and context health: functions of arrays and callables."""

@@ -1,0 +1,1 @@
+"""Modules: tensors in, tensors out. The recurrence, its fixed-point solve, checkpoints."""

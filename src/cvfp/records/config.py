@@ -1,0 +1,260 @@
+"""What a run is made of. Every default here is the standard protocol; every field is printed and recorded."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from cvfp.records.errors import InputError
+from cvfp.records.schema import Schema, digest
+
+ARMS = ("cvfp", "random-context", "no-context", "unigram", "kneser-ney")
+DEFAULT_ARMS = ("cvfp", "kneser-ney", "no-context", "random-context")
+
+Positive = Annotated[int, Field(ge=1)]
+NonNegative = Annotated[float, Field(ge=0)]
+Rate = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class DataConfig(Schema):
+    """The text, its tokens and its splits (see `cvfp.data`)."""
+
+    corpus: str = "chitchat"
+    """`chitchat`, `ultrachat`, `hub:OWNER/NAME[:SPLIT]`, or a path: text file, folder, .jsonl, .parquet."""
+    text_field: str | None = None
+    """Field that holds the text in .jsonl, .parquet and hub data; None takes `text`, else chat `messages`."""
+    document_separator: str | None = None
+    """Cuts every text file into documents at this string; None: a file is a document."""
+    document_tokens: Positive | None = None
+    """Cuts documents longer than this many tokens; None: documents stay whole."""
+    tokenizer: str = "gpt2"
+    """`gpt2`, `bpe:SIZE` (byte-level BPE trained on the training pool), or a path to a `tokenizer.json`."""
+    split: Literal["documents", "speakers", "tail", "published"] = "documents"
+    """How dev and test documents are chosen: drawn at random, whole speakers held out, the last ones of the
+    corpus, or conversations 1000..1019 for both (the published protocol)."""
+    split_seed: int = 0
+    dev_documents: Positive | None = None
+    """None: 4% of the documents, at most 100."""
+    test_documents: Positive | None = None
+    """None: 12% of the documents, at most 300."""
+    test_tokens: Annotated[int, Field(ge=2)] | None = None
+    """Score only this many first tokens of the test documents; None: all."""
+    order: Literal["shuffled", "file"] = "shuffled"
+    """Training documents are the first `num_samples` of the pool, shuffled by the run's seed or in file order."""
+    num_samples: Positive = 50
+    """Number of training documents."""
+
+    @field_validator("tokenizer")
+    @classmethod
+    def _bpe_size(cls, value: str) -> str:
+        if value.startswith("bpe:") and not (value[4:].isdigit() and int(value[4:]) > 256):
+            raise ValueError(f"a BPE is written bpe:SIZE with SIZE of at least 257, got {value!r}")
+        return value
+
+
+class ModelConfig(Schema):
+    """Shape of the network (`cvfp.models`)."""
+
+    num_layers: Positive = 1
+    """Context layers, and as many token layers."""
+    num_input_tokens: Positive = 1
+    """Latest tokens that every layer sees (n)."""
+    context_dim: Positive = 768
+    """Width d_c of the context vector."""
+    embed_dim: Positive = 768
+    """Width d_e of the token embedding."""
+
+
+class EmbeddingConfig(Schema):
+    """The token table, tied with the output head. Unset settings follow the source (`EMBEDDING_SETTINGS`)."""
+
+    source: str = "random"
+    """`random`, `gpt2`, or a path to a .safetensors / .npy table of shape (V, d_e)."""
+    trained: bool = True
+    """Whether phase 2 trains the table; the context block always reads the initial one."""
+    output_bias: bool = True
+    """Whether logits get a trained bias that starts at the log unigram frequencies."""
+    std: Rate = 0.02
+    """Standard deviation of a random table."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _settings_of_source(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        row = embedding_settings(value.get("source", "random"))
+        return {"trained": row["trained"], "output_bias": row["output_bias"]} | value
+
+
+class Phase1Config(Schema):
+    """Learning the context block by fixed-point iteration (`cvfp.training.phase1`)."""
+
+    dist_reg_weight: Share = 0.9
+    """Weight w of the dispersion loss; the convergence loss has 1 - w."""
+    max_iterations: Annotated[int, Field(ge=2)] = 60
+    """Cap on iterations; iteration 1 is the random start, so there are at most one less optimiser steps."""
+    min_iterations: Annotated[int, Field(ge=2)] = 5
+    context_noise: NonNegative = 0.0
+    """Standard deviation of the noise added to every input context."""
+    slice_length: Annotated[int, Field(ge=2)] = 8000
+    """B, tokens per slice of the loss: the dispersion term scales with sqrt(d_c / B)."""
+    lr: Rate = 0.002
+    grad_clip: Rate = 1.0
+    convergence_threshold: Rate = 0.03
+    """A position has converged when its mean squared change is below this."""
+    convergence_rate: Share = 0.99
+    """Stop when this share of positions has converged."""
+
+    @model_validator(mode="after")
+    def _order(self):
+        if self.min_iterations > self.max_iterations:
+            raise ValueError(
+                f"min_iterations {self.min_iterations} is above max_iterations {self.max_iterations}"
+            )
+        return self
+
+
+class Phase2Config(Schema):
+    """Learning to predict tokens (`cvfp.training.phase2`)."""
+
+    epochs: Positive = 20
+    """Cap on passes over the training tokens. A run that ends here is flagged."""
+    batch_size: Positive = 2048
+    """Positions per step."""
+    shuffle: bool = True
+    """Draw positions in a new random order each epoch; False takes consecutive positions in order."""
+    lr: Rate = 3e-4
+    grad_clip: Rate = 1.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Probability of zeroing an element of the token features and of the last token layer's output."""
+    weight_decay: NonNegative = 0.0
+    eval_every: Positive | None = 50
+    """Steps between evaluations on dev; None: once per epoch."""
+    patience: Positive = 5
+    """Stop after this many evaluations in a row without a better dev loss."""
+    lr_decay: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Factor on the learning rate after an evaluation without a better dev loss; 1: constant."""
+    context_source: Literal["fixed_point", "one_step"] = "fixed_point"
+    """Training contexts: the exact ones, or one more sweep from phase 1's last (the published protocol)."""
+
+
+class NgramConfig(Schema):
+    """The n-gram arm (`cvfp.arms.kneser_ney`)."""
+
+    order: Annotated[int, Field(ge=1, le=5)] = 5
+
+
+class RunConfig(Schema):
+    """One point: an arm, fitted on so many documents with one seed."""
+
+    arm: str = "cvfp"
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    embedding: EmbeddingConfig = EmbeddingConfig()
+    phase1: Phase1Config = Phase1Config()
+    phase2: Phase2Config = Phase2Config()
+    ngram: NgramConfig = NgramConfig()
+    seed: Annotated[int, Field(ge=0)] = 42
+    """Drives the order of documents, the initialisation and the order of batches."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lr_of_embedding(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        embedding, phase2 = value.get("embedding", {}), value.get("phase2", {})
+        source = embedding.source if isinstance(embedding, EmbeddingConfig) else embedding.get("source", "random")
+        lr = embedding_settings(source)["lr"]
+        if isinstance(phase2, dict):
+            return value | {"phase2": {"lr": lr} | phase2}
+        explicit = "lr" in phase2.model_fields_set
+        return value if explicit else value | {"phase2": phase2.model_copy(update={"lr": lr})}
+
+    @field_validator("arm")
+    @classmethod
+    def _known_arm(cls, value: str) -> str:
+        if value not in ARMS:
+            raise ValueError(f"unknown arm {value!r}; there are {', '.join(ARMS)}")
+        return value
+
+    @classmethod
+    def from_settings(cls, settings: dict[str, Any], where: str = "config") -> RunConfig:
+        """Build from dotted keys, e.g. `{"model.context_dim": 256}`; what is not named takes its default.
+
+        Raises:
+            InputError: an unknown key, or a value outside its range.
+        """
+        return cls.parse(nest(settings, where), where)
+
+    def relevant(self) -> dict[str, Any]:
+        """The fields that can change this arm's result, as nested plain data."""
+        fields = self.model_dump()
+        sections = {"arm": self.arm, "data": fields["data"], "seed": self.seed}
+        return sections | _ARM_SECTIONS[self.arm](fields)
+
+    @property
+    def run_hash(self) -> str:
+        """Names the run directory: the hash of everything that can change the result."""
+        return digest(self.relevant())
+
+    @property
+    def config_hash(self) -> str:
+        """Names the line of a fit: as `run_hash`, without the data size and the seed."""
+        line = {key: value for key, value in self.relevant().items() if key != "seed"}
+        line["data"] = {key: value for key, value in line["data"].items() if key != "num_samples"}
+        return digest(line)
+
+
+def _neural(*sections: str, context: bool = True):
+    def select(fields: dict[str, Any]) -> dict[str, Any]:
+        chosen = {name: dict(fields[name]) for name in ("model", "embedding", "phase2", *sections)}
+        if not context:
+            chosen["model"]["context_dim"] = 0
+            del chosen["phase2"]["context_source"]
+        return chosen
+
+    return select
+
+
+_ARM_SECTIONS = {
+    "cvfp": _neural("phase1"),
+    "random-context": _neural(),
+    "no-context": _neural(context=False),
+    "kneser-ney": lambda fields: {"ngram": fields["ngram"]},
+    "unigram": lambda fields: {},
+}
+
+EMBEDDING_SETTINGS = {
+    "random": {"trained": True, "output_bias": True, "lr": 3e-4},
+    "gpt2": {"trained": False, "output_bias": False, "lr": 1e-3},
+    "file": {"trained": False, "output_bias": True, "lr": 1e-3},
+}
+
+
+def embedding_settings(source: Any) -> dict[str, Any]:
+    """The row of `EMBEDDING_SETTINGS` for a source; any other name is a path to a local table."""
+    return EMBEDDING_SETTINGS.get(source, EMBEDDING_SETTINGS["file"])
+
+
+def nest(settings: dict[str, Any], where: str) -> dict[str, Any]:
+    """`{"a.b": 1}` as `{"a": {"b": 1}}`. Raises `InputError` when a key is both a section and a value."""
+    nested: dict[str, Any] = {}
+    for key, value in settings.items():
+        *path, last = key.split(".")
+        section = nested
+        for part in path:
+            section = section.setdefault(part, {})
+        if not isinstance(section, dict) or isinstance(section.get(last), dict):
+            raise InputError(f"{where}: {key!r} is both a section and a value")
+        section[last] = value
+    return nested
+
+
+def dotted(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The inverse of `nest`: nested tables as dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        flat |= dotted(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat

@@ -1,0 +1,13 @@
+"""The errors a user can cause or meet. Each carries the exit code of the command line contract."""
+
+
+class CvfpError(Exception):
+    """The work failed or is partial (exit code 1). The message is one line that a user can act on."""
+
+    exit_code = 1
+
+
+class InputError(CvfpError, ValueError):
+    """Wrong usage or input (exit code 2): the message says what is wrong, where, and what is allowed."""
+
+    exit_code = 2

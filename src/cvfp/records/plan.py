@@ -1,0 +1,44 @@
+"""A plan: the points of an experiment and the analysis to make of them. Pure data, no side effects."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from cvfp.records.config import RunConfig
+from cvfp.records.schema import Schema, digest
+
+
+class Analysis(Schema):
+    """What is computed from the records once points are there."""
+
+    window_size: Annotated[int, Field(ge=2)] | None = None
+    """Consecutive sizes per sliding window; None: no windows."""
+    extrapolate: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    """Token counts to predict at; empty: 4 and 10 times the largest size."""
+    include_capped: bool = False
+    """Whether points whose training ended at its cap take part in fits."""
+
+
+class PlannedPoint(Schema):
+    """One run to make, with the name of its line as shown in tables."""
+
+    config_name: str
+    config: RunConfig
+
+
+class Plan(Schema):
+    """Every point of a sweep, each with all its settings."""
+
+    name: str
+    description: str
+    protocol: Literal["standard", "published"] = "standard"
+    points: tuple[PlannedPoint, ...]
+    analysis: Analysis = Analysis()
+
+    @property
+    def plan_hash(self) -> str:
+        """Identity of the plan: its points (by result-relevant fields) and its analysis."""
+        points = [[point.config_name, point.config.run_hash] for point in self.points]
+        return digest([self.name, self.protocol, points, self.analysis.model_dump(mode="json")])

@@ -1,0 +1,112 @@
+"""The results a sweep keeps: one record per point, one summary per line, the exponents of its windows."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from cvfp.records.schema import Schema
+
+CAP = "cap"
+"""`stop_reason` of a run that ended at its cap on epochs: not at the minimum of its dev loss."""
+
+
+class PointRecord(Schema):
+    """One finished (or failed) point: a row of `detailed_results.json`.
+
+    None means "does not apply to this arm" (an n-gram has no effective rank) or "not measured because the
+    point failed". PPL is exp(mean nats per predicted token); `val_*` is the held-out test split;
+    `phase1_iter` counts the random start as iteration 1; ranks are shares of `context_dim`.
+    """
+
+    arm: str
+    config_name: str
+    config_hash: str
+    status: Literal["done", "failed"]
+    num_layers: int | None = None
+    context_dim: int | None = None
+    num_input_tokens: int | None = None
+    num_samples: int
+    train_tokens: int | None = None
+    train_bytes: int | None = None
+    seed: int
+    steps: int | None = None
+    tokens_seen: int | None = None
+    stop_reason: str | None = None
+    best_epoch: float | None = None
+    phase1_iter: int | None = None
+    train_er: float | None = None
+    val_er: float | None = None
+    train_ppl: float | None = None
+    dev_ppl: float | None = None
+    val_ppl: float | None = None
+    val_acc: float | None = None
+    bits_per_byte: float | None = None
+    total_params: int | None = None
+    trained_params: int | None = None
+    context_block_params: int | None = None
+    flops: float | None = None
+    wall_seconds: float | None = None
+
+
+class RunRecord(Schema):
+    """`record.json` of a run directory: the row, and what does not fit a row."""
+
+    run_hash: str
+    point: PointRecord
+    phase1_converged: bool | None = None
+    """False when phase 1 stopped at its cap: `phase1_iter` is then a lower bound."""
+    facts: dict[str, Any] = {}
+    """Health of the contexts, prior data, solver reports: named numbers and words (JSON values)."""
+    error: str | None = None
+    """Why a failed point failed."""
+
+
+class SummaryRecord(Schema):
+    """One line (arm, config): a row of `summary.json`. `best_*` are the values at the lowest `val_ppl`."""
+
+    arm: str
+    config_name: str
+    config_hash: str
+    num_layers: int | None
+    context_dim: int | None
+    num_input_tokens: int | None
+    context_block_params: int | None
+    alpha: float | None
+    A: float | None
+    r_squared: float | None
+    alpha_ci95: tuple[float, float] | None
+    best_ppl: float | None
+    best_acc: float | None
+    best_train_ppl: float | None
+    best_val_er: float | None
+    best_iter: int | None
+    fitted_points: int
+    excluded: tuple[str, ...] = ()
+    """One sentence per point that is not in the fit, with the reason."""
+
+
+class WindowRecord(Schema):
+    """The power law of one window of consecutive sizes."""
+
+    sample_range: tuple[int, int]
+    token_range: tuple[float, float]
+    alpha: float
+    A: float
+    r_squared: float
+    alpha_ci95: tuple[float, float] | None
+
+
+class ProgressionRecord(Schema):
+    """How the exponent of one line changes with data: a row of `alpha_progression.json`.
+
+    `alpha_change` is last minus first window; `alpha_change_percent` is relative to |first|; `trend` is
+    degrading above +0.01, improving below -0.01, else stable (the source report's rule).
+    """
+
+    arm: str
+    config_name: str
+    window_size: int
+    windows: tuple[WindowRecord, ...]
+    alpha_change: float
+    alpha_change_percent: float
+    trend: Literal["degrading", "improving", "stable"]
