@@ -17,6 +17,18 @@ NonNegative = Annotated[float, Field(ge=0)]
 Rate = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
+EMBEDDING_SETTINGS = {
+    "random": {"trained": True, "output_bias": True, "lr": 3e-4},
+    "gpt2": {"trained": False, "output_bias": False, "lr": 1e-3},
+    "file": {"trained": False, "output_bias": True, "lr": 1e-3},
+}
+
+
+def embedding_settings(source: Any) -> dict[str, Any]:
+    """The row of `EMBEDDING_SETTINGS` for a source; any other name is a path to a local table."""
+    known = isinstance(source, str) and source in EMBEDDING_SETTINGS
+    return EMBEDDING_SETTINGS[source if known else "file"]
+
 
 class DataConfig(Schema):
     """The text, its tokens and its splits (see `cvfp.data`)."""
@@ -165,12 +177,15 @@ class RunConfig(Schema):
         if not isinstance(value, dict):
             return value
         embedding, phase2 = value.get("embedding", {}), value.get("phase2", {})
-        source = embedding.source if isinstance(embedding, EmbeddingConfig) else embedding.get("source", "random")
-        lr = embedding_settings(source)["lr"]
+        source = (
+            embedding.get("source") if isinstance(embedding, dict) else getattr(embedding, "source", None)
+        )
+        lr = embedding_settings(source or "random")["lr"]
         if isinstance(phase2, dict):
             return value | {"phase2": {"lr": lr} | phase2}
-        explicit = "lr" in phase2.model_fields_set
-        return value if explicit else value | {"phase2": phase2.model_copy(update={"lr": lr})}
+        if isinstance(phase2, Phase2Config) and "lr" not in phase2.model_fields_set:
+            return value | {"phase2": phase2.model_copy(update={"lr": lr})}
+        return value
 
     @field_validator("arm")
     @classmethod
@@ -225,17 +240,6 @@ _ARM_SECTIONS = {
     "kneser-ney": lambda fields: {"ngram": fields["ngram"]},
     "unigram": lambda fields: {},
 }
-
-EMBEDDING_SETTINGS = {
-    "random": {"trained": True, "output_bias": True, "lr": 3e-4},
-    "gpt2": {"trained": False, "output_bias": False, "lr": 1e-3},
-    "file": {"trained": False, "output_bias": True, "lr": 1e-3},
-}
-
-
-def embedding_settings(source: Any) -> dict[str, Any]:
-    """The row of `EMBEDDING_SETTINGS` for a source; any other name is a path to a local table."""
-    return EMBEDDING_SETTINGS.get(source, EMBEDDING_SETTINGS["file"])
 
 
 def nest(settings: dict[str, Any], where: str) -> dict[str, Any]:

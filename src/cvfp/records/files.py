@@ -71,7 +71,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise InputError(f"{path}: not JSON at line {error.lineno}, column {error.colno}: {error.msg}") from error
+        raise InputError(
+            f"{path}: not JSON at line {error.lineno}, column {error.colno}: {error.msg}"
+        ) from error
     except RecursionError as error:
         raise InputError(f"{path}: JSON nested too deeply to be one of our files") from error
 
