@@ -54,7 +54,7 @@ class DataConfig(Schema):
     test_tokens: Annotated[int, Field(ge=2)] | None = None
     """Score only this many first tokens of the test documents; None: all."""
     order: Literal["shuffled", "file"] = "shuffled"
-    """Training documents are the first `num_samples` of the pool, shuffled by the run's seed or in file order."""
+    """The first `num_samples` of the pool train: of its order shuffled by the run's seed, or of file order."""
     num_samples: Positive = 50
     """Number of training documents."""
 
@@ -118,14 +118,6 @@ class Phase1Config(Schema):
     """A position has converged when its mean squared change is below this."""
     convergence_rate: Share = 0.99
     """Stop when this share of positions has converged."""
-
-    @model_validator(mode="after")
-    def _order(self):
-        if self.min_iterations > self.max_iterations:
-            raise ValueError(
-                f"min_iterations {self.min_iterations} is above max_iterations {self.max_iterations}"
-            )
-        return self
 
 
 class Phase2Config(Schema):
