@@ -1,0 +1,117 @@
+"""The CVFP language model: embedding, context block, token block, tied head."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from cvfp.models.fixed_point import FixedPoint, Tolerance, solve_blocks
+from cvfp.models.layers import ContextBlock, TokenBlock, token_features
+from cvfp.records.config import ModelConfig
+
+SEGMENT = 32_768
+"""Positions solved at once: bounds memory; the result does not depend on it beyond the tolerance."""
+
+
+class CVFPModel(nn.Module):
+    """Contexts by recurrence, token layers that read them, logits through the embedding.
+
+    The context block reads `context_table`, a frozen copy of the initial embedding; the token features and
+    the tied head read `embedding`. They are equal as long as phase 2 does not train the embedding.
+
+    Args:
+        config: the shape; `context_dim` 0 is not legal there, `use_context=False` gives the ablation.
+        table: (V, d_e) initial embedding.
+        output_bias: (V,) initial output bias, or None for a model without one.
+        use_context: False leaves the context block out: token layers see the token features alone.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        table: Float[Tensor, "V d_e"],
+        output_bias: Float[Tensor, " V"] | None = None,
+        use_context: bool = True,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.context_dim = config.context_dim if use_context else 0
+        feature_dim = config.num_input_tokens * config.embed_dim
+        self.embedding = nn.Parameter(table.clone())
+        self.register_buffer("context_table", table.clone())
+        self.output_bias = None if output_bias is None else nn.Parameter(output_bias.clone())
+        self.context_block = (
+            ContextBlock(config.num_layers, config.context_dim, feature_dim) if use_context else None
+        )
+        self.token_block = TokenBlock(
+            config.num_layers, config.num_input_tokens, config.embed_dim, self.context_dim
+        )
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self.embedding)
+
+    @property
+    def device(self) -> torch.device:
+        return self.embedding.device
+
+    def context_features(
+        self, tokens: Int[Tensor, " N"], positions: Int[Tensor, " B"]
+    ) -> Float[Tensor, "B n*d_e"]:
+        """What the context block reads: features from the frozen table."""
+        return token_features(self.context_table, tokens, positions, self.config.num_input_tokens)
+
+    def hidden(
+        self,
+        contexts: Float[Tensor, "B L d_c"],
+        tokens: Int[Tensor, " N"],
+        positions: Int[Tensor, " B"],
+        dropout: float = 0.0,
+    ) -> Float[Tensor, "B d_e"]:
+        """u_t at the given positions. `dropout` zeroes elements of the features and of u_t (in training)."""
+        f = token_features(self.embedding, tokens, positions, self.config.num_input_tokens)
+        u = self.token_block(contexts, nn.functional.dropout(f, dropout))
+        return nn.functional.dropout(u, dropout)
+
+    def logits(self, hidden: Float[Tensor, "B d_e"]) -> Float[Tensor, "B V"]:
+        """u_t E^T, plus the output bias if there is one."""
+        return nn.functional.linear(hidden, self.embedding, self.output_bias)
+
+    @torch.no_grad()
+    def solve_contexts(
+        self,
+        tokens: Int[Tensor, " N"],
+        positions: Int[Tensor, " B"],
+        start: Float[Tensor, " d_c"],
+        tolerance: Tolerance | None = None,
+    ) -> FixedPoint:
+        """Contexts at consecutive `positions` by the block solve, from the state before the first of them."""
+        if self.context_block is None:
+            raise ValueError("a model without a context block has no contexts to solve")
+        inputs = self.context_block.token_parts(self.context_features(tokens, positions))
+        return solve_blocks(self.context_block.step, inputs, start, tolerance)
+
+    @torch.no_grad()
+    def context_segments(
+        self, tokens: Int[Tensor, " N"], segment: int = SEGMENT
+    ) -> Iterator[tuple[Int[Tensor, " B"], Float[Tensor, "B L d_c"]]]:
+        """(positions, contexts) of a stream, segment by segment, each from the end of the one before."""
+        state = self.context_table.new_zeros(self.context_dim)
+        for first in range(0, len(tokens), segment):
+            positions = torch.arange(first, min(first + segment, len(tokens)), device=tokens.device)
+            if self.context_block is None:
+                yield positions, state.new_zeros(len(positions), self.config.num_layers, 0)
+                continue
+            contexts = self.solve_contexts(tokens, positions, state).states
+            state = contexts[-1, -1]
+            yield positions, contexts
+
+    def contexts(self, tokens: Int[Tensor, " N"]) -> Float[Tensor, "N L d_c"]:
+        """Contexts of a whole stream, equal to the roll-out from zero within the solver's tolerance."""
+        parts = [contexts for _, contexts in self.context_segments(tokens)]
+        if not parts:
+            return self.context_table.new_zeros(0, self.config.num_layers, self.context_dim)
+        return torch.cat(parts)

@@ -1,0 +1,191 @@
+"""Solving c_t = step(c_{t-1}, z_t) for all t in parallel, at frozen weights.
+
+The fixed point of the sweep over a text is the sequential roll-out (zeroth-order DEER: Lim et al. 2024,
+Gonzalez et al. 2024). Two solvers: `solve_blocks` rolls many chunks out in lockstep and repeats until
+neighbouring chunks agree; `solve_tokens` is the textbook Jacobi sweep over single positions, kept as the
+reference. Not converging within a bound is a status, not an exception: the caller decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+Step = Callable[[Tensor, Tensor], Tensor]
+"""Maps states (M, d_c) and inputs (M, L, d_c) to all layers' outputs (M, L, d_c); [:, -1] is the next state."""
+
+CHECK_EVERY = 16
+"""Lockstep positions between two comparisons with the pass before (a comparison costs about one step)."""
+START_CHUNK = 128
+"""First chunk length: twice the 64 positions in which a trained context forgets its start (measured)."""
+RESOLVED = 10.0
+"""Excess above which a difference is far enough from rounding to read a rate from it (assumed)."""
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """Two states agree when |a - b| <= absolute + relative * |b| in every element."""
+
+    absolute: float
+    relative: float
+
+    @classmethod
+    def of(cls, dtype: torch.dtype) -> Tolerance:
+        """4e-6 in float32, 1e-12 in float64.
+
+        In float32 two roll-outs that differ in nothing but the shape of their matrix products end up to
+        1e-5 apart (measured at d_c 24..768), so a tighter bound would chase rounding.
+        """
+        return cls(4e-6, 4e-6) if dtype == torch.float32 else cls(1e-12, 1e-12)
+
+    def excess(self, new: Tensor, old: Tensor) -> float:
+        """Largest |new - old| in units of the tolerance: at most 1 when all elements agree."""
+        if new.numel() == 0:
+            return 0.0
+        return float(((new - old).abs() / (self.absolute + self.relative * old.abs())).max())
+
+
+@dataclass(frozen=True)
+class FixedPoint:
+    """What a solve found. `states` (N, L, d_c); `residuals` in units of the tolerance, one per pass.
+
+    `contraction` is the factor per position at which a wrong start was forgotten, where that could be seen.
+    """
+
+    states: Float[Tensor, "N L d_c"]
+    status: Literal["converged", "bound"]
+    passes: int
+    chunks: int
+    chunk_length: int
+    residuals: tuple[float, ...]
+    contraction: float | None = None
+
+
+def solve_tokens(
+    step: Step,
+    inputs: Float[Tensor, "N L d_c"],
+    start: Float[Tensor, " d_c"],
+    tolerance: Tolerance | None = None,
+    max_sweeps: int | None = None,
+) -> FixedPoint:
+    """Jacobi sweeps C^k[t] = step(C^{k-1}[t-1], z_t) over all positions, from zero, until nothing moves.
+
+    After k sweeps the first k positions are exact, so N sweeps always suffice (the default bound).
+    """
+    tolerance = tolerance or Tolerance.of(inputs.dtype)
+    bound = max(len(inputs), 1) if max_sweeps is None else max_sweeps
+    states, residuals = torch.zeros_like(inputs), []
+    while len(residuals) < bound:
+        previous = torch.cat([start[None], states[:-1, -1]])[: len(inputs)]
+        new = step(previous, inputs)
+        residuals.append(tolerance.excess(new, states))
+        states = new
+        if residuals[-1] <= 1:
+            break
+    # N sweeps are exact by induction, also when the last one still moved something.
+    exact = residuals[-1] <= 1 or len(residuals) >= len(inputs)
+    status = "converged" if exact else "bound"
+    return FixedPoint(states, status, len(residuals), len(inputs), 1, tuple(residuals))
+
+
+def solve_blocks(
+    step: Step,
+    inputs: Float[Tensor, "N L d_c"],
+    start: Float[Tensor, " d_c"],
+    tolerance: Tolerance | None = None,
+    chunk_length: int = START_CHUNK,
+    max_passes: int | None = None,
+) -> FixedPoint:
+    """Block Jacobi: chunks rolled out in lockstep, each from the end of its neighbour in the pass before.
+
+    A pass stops as soon as every chunk has met the trajectory it found in the pass before: from there on
+    nothing can change. When a chunk never meets it, the memory is longer than a chunk: neighbours merge
+    (chunks double) until one chunk, rolled out from the true start, would be left. So it always ends, and is
+    exact then; `max_passes` is the only reason for status "bound".
+    """
+    solver = _BlockSolver(step, inputs, start, tolerance or Tolerance.of(inputs.dtype), chunk_length)
+    while not solver.converged and (max_passes is None or len(solver.residuals) < max_passes):
+        solver.run_pass()
+    return solver.result()
+
+
+class _BlockSolver:
+    """The chunks of one solve and what is known of them after each pass."""
+
+    def __init__(self, step: Step, inputs: Tensor, start: Tensor, tolerance: Tolerance, length: int) -> None:
+        self.step, self.start, self.tolerance = step, start, tolerance
+        self.num_positions, self.length = len(inputs), length
+        self.first_chunks = self.num_chunks = max(-(-len(inputs) // length), 1)
+        self.inputs = self._padded(inputs)
+        self.states = torch.zeros_like(self.inputs)
+        self.starts = torch.zeros_like(self.inputs[: self.num_chunks, -1])
+        self.starts[0] = start
+        self.residuals: list[float] = []
+        self.trace: list[tuple[int, float]] = []
+        self.converged = False
+
+    def _padded(self, rows: Tensor) -> Tensor:
+        missing = self.num_chunks * self.length - len(rows)
+        return F.pad(rows, (0, 0, 0, 0, 0, missing)) if missing else rows
+
+    def run_pass(self) -> None:
+        """Roll every chunk out once, update the starts, and decide whether neighbours agree."""
+        merged = len(self.residuals) >= 2
+        check_from = self._double() if merged else 0
+        met = self._lockstep(compare=bool(self.residuals), check_from=check_from)
+        ends = self.states.unflatten(0, (self.num_chunks, self.length))[:, -1, -1]
+        starts = torch.cat([self.start[None], ends[:-1]])
+        self.residuals.append(0.0 if met else self.tolerance.excess(starts, self.starts))
+        self.starts = starts
+        self.converged = met or self.num_chunks == 1 or self.residuals[-1] <= 1
+
+    def _double(self) -> int:
+        """Merge neighbours; return the old border: before it a merged chunk cannot show that it agrees."""
+        old_length, self.length = self.length, 2 * self.length
+        self.starts = self.starts[::2]
+        self.num_chunks = len(self.starts)
+        self.inputs, self.states = self._padded(self.inputs), self._padded(self.states)
+        return old_length
+
+    def _lockstep(self, compare: bool, check_from: int) -> bool:
+        """Roll all chunks out from their starts; True when all met their previous trajectories on the way."""
+        shape = (self.num_chunks, self.length)
+        inputs, states = self.inputs.unflatten(0, shape), self.states.unflatten(0, shape)
+        state = self.starts
+        for position in range(self.length):
+            outputs = self.step(state, inputs[:, position])
+            state = outputs[:, -1]
+            if compare and position >= check_from and position % CHECK_EVERY == CHECK_EVERY - 1:
+                excess = self.tolerance.excess(state, states[:, position, -1])
+                if len(self.residuals) == 1:
+                    self.trace.append((position + 1, excess))
+                if excess <= 1:
+                    return True
+            states[:, position] = outputs
+        return False
+
+    def result(self) -> FixedPoint:
+        return FixedPoint(
+            states=self.states[: self.num_positions],
+            status="converged" if self.converged else "bound",
+            passes=len(self.residuals),
+            chunks=self.first_chunks,
+            chunk_length=self.length,
+            residuals=tuple(self.residuals),
+            contraction=_contraction(self.trace),
+        )
+
+
+def _contraction(trace: list[tuple[int, float]]) -> float | None:
+    """Mean factor per position between the first and the last (position, excess) clear of rounding."""
+    clear = [pair for pair in trace if pair[1] > RESOLVED]
+    if len(clear) < 2:
+        return None
+    (first, high), (last, low) = clear[0], clear[-1]
+    return (low / high) ** (1 / (last - first))

@@ -1,0 +1,124 @@
+"""The layers of the CVFP model and the token features they read."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+WEIGHT_STD = 0.1
+BIAS_STD = 0.01
+
+
+def token_features(
+    table: Float[Tensor, "V d_e"],
+    tokens: Int[Tensor, " N"],
+    positions: Int[Tensor, " B"],
+    num_input_tokens: int,
+) -> Float[Tensor, "B n*d_e"]:
+    """f_t = [LN(E[x_{t-n+1}]); ...; LN(E[x_t])] at each position t, zero vectors before the start.
+
+    LN is a plain normalisation (eps 1e-5, nothing trained). `tokens` is the whole stream; gradients reach
+    `table` when it requires them.
+    """
+    offsets = torch.arange(1 - num_input_tokens, 1, device=positions.device)
+    window = positions[:, None] + offsets
+    ids = tokens[window.clamp(min=0)]
+    vectors = F.layer_norm(F.embedding(ids, table), table.shape[1:])
+    return vectors.masked_fill((window < 0)[..., None], 0.0).flatten(1)
+
+
+def initialise(linear: nn.Linear) -> nn.Linear:
+    """The published initialisation: weights N(0, 0.1^2), bias N(0, 0.01^2)."""
+    nn.init.normal_(linear.weight, std=WEIGHT_STD)
+    nn.init.normal_(linear.bias, std=BIAS_STD)
+    return linear
+
+
+class ContextLayer(nn.Module):
+    """c^l = LN_l(c^{l-1} + ReLU(W_l [c^{l-1}; f_t] + b_l)), for any number of rows at once."""
+
+    def __init__(self, context_dim: int, feature_dim: int) -> None:
+        super().__init__()
+        self.linear = initialise(nn.Linear(context_dim + feature_dim, context_dim))
+        self.norm = nn.LayerNorm(context_dim)
+
+    def forward(self, c: Float[Tensor, "B d_c"], f: Float[Tensor, "B d_f"]) -> Float[Tensor, "B d_c"]:
+        return self.from_token_part(c, self.token_part(f))
+
+    def token_part(self, f: Float[Tensor, "B d_f"]) -> Float[Tensor, "B d_c"]:
+        """W_f f_t + b: the part that does not depend on the recurrence."""
+        return F.linear(f, self.linear.weight[:, self.norm.normalized_shape[0] :], self.linear.bias)
+
+    def from_token_part(self, c: Float[Tensor, "B d_c"], z: Float[Tensor, "B d_c"]) -> Float[Tensor, "B d_c"]:
+        """The layer's output from its context input and its token part z."""
+        recurrent = self.linear.weight[:, : self.norm.normalized_shape[0]]
+        return self.norm(c + torch.relu(torch.addmm(z, c, recurrent.T)))
+
+
+class ContextBlock(nn.Module):
+    """The stack of context layers: the map whose fixed point over a text is its contexts.
+
+    Parameters: L * ((d_c + n*d_e)*d_c + d_c + 2*d_c).
+    """
+
+    def __init__(self, num_layers: int, context_dim: int, feature_dim: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(ContextLayer(context_dim, feature_dim) for _ in range(num_layers))
+        self.context_dim = context_dim
+
+    def forward(self, c: Float[Tensor, "B d_c"], f: Float[Tensor, "B d_f"]) -> Float[Tensor, "B L d_c"]:
+        """Outputs of all layers; the last one is the next state."""
+        return self.step(c, self.token_parts(f))
+
+    def token_parts(self, f: Float[Tensor, "B d_f"]) -> Float[Tensor, "B L d_c"]:
+        """Token parts of all layers: computed once, outside the recurrence."""
+        return torch.stack([layer.token_part(f) for layer in self.layers], dim=1)
+
+    def step(self, c: Float[Tensor, "B d_c"], z: Float[Tensor, "B L d_c"]) -> Float[Tensor, "B L d_c"]:
+        """One step of the recurrence from precomputed token parts."""
+        outputs = []
+        for index, layer in enumerate(self.layers):
+            c = layer.from_token_part(c, z[:, index])
+            outputs.append(c)
+        return torch.stack(outputs, dim=1)
+
+
+class TokenLayer(nn.Module):
+    """u^l = LN_l(R_l u^{l-1} + ReLU(W_l [c_t^l; u^{l-1}] + b_l)); R_l is the identity at equal widths."""
+
+    def __init__(self, context_dim: int, input_dim: int, output_dim: int) -> None:
+        super().__init__()
+        self.linear = initialise(nn.Linear(context_dim + input_dim, output_dim))
+        same = input_dim == output_dim
+        self.residual = nn.Identity() if same else initialise(nn.Linear(input_dim, output_dim))
+        self.norm = nn.LayerNorm(output_dim)
+
+    def forward(self, c: Float[Tensor, "B d_c"], u: Float[Tensor, "B d_in"]) -> Float[Tensor, "B d_out"]:
+        return self.norm(self.residual(u) + torch.relu(self.linear(torch.cat([c, u], dim=1))))
+
+
+def token_widths(num_layers: int, num_input_tokens: int, embed_dim: int) -> list[int]:
+    """dim_l = n*d_e - floor((n-1)*d_e*l/L) for l = 0..L: from n*d_e down to d_e."""
+    full, excess = num_input_tokens * embed_dim, (num_input_tokens - 1) * embed_dim
+    return [full - excess * layer // num_layers for layer in range(num_layers + 1)]
+
+
+class TokenBlock(nn.Module):
+    """The stack of token layers; layer l reads the output of context layer l."""
+
+    def __init__(self, num_layers: int, num_input_tokens: int, embed_dim: int, context_dim: int) -> None:
+        super().__init__()
+        widths = token_widths(num_layers, num_input_tokens, embed_dim)
+        self.layers = nn.ModuleList(TokenLayer(context_dim, *pair) for pair in pairwise(widths))
+
+    def forward(
+        self, contexts: Float[Tensor, "B L d_c"], f: Float[Tensor, "B d_f"]
+    ) -> Float[Tensor, "B d_e"]:
+        u = f
+        for index, layer in enumerate(self.layers):
+            u = layer(contexts[:, index], u)
+        return u
