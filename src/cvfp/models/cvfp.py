@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from cvfp.metrics.cost import token_widths
 from cvfp.models.fixed_point import FixedPoint, Tolerance, solve_blocks
 from cvfp.models.layers import ContextBlock, TokenBlock, token_features
 from cvfp.records.config import ModelConfig
@@ -46,9 +47,7 @@ class CVFPModel(nn.Module):
         self.context_block = (
             ContextBlock(config.num_layers, config.context_dim, feature_dim) if use_context else None
         )
-        self.token_block = TokenBlock(
-            config.num_layers, config.num_input_tokens, config.embed_dim, self.context_dim
-        )
+        self.token_block = TokenBlock(token_widths(config), self.context_dim)
 
     @property
     def vocab_size(self) -> int:

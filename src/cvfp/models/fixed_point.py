@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 Step = Callable[[Tensor, Tensor], Tensor]
-"""Maps states (M, d_c) and inputs (M, L, d_c) to all layers' outputs (M, L, d_c); [:, -1] is the next state."""
+"""Maps states (M, d_c) and inputs (M, L, d_c) to all layers' outputs; [:, -1] is the next state."""
 
 CHECK_EVERY = 16
 """Lockstep positions between two comparisons with the pass before (a comparison costs about one step)."""

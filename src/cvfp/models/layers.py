@@ -101,18 +101,11 @@ class TokenLayer(nn.Module):
         return self.norm(self.residual(u) + torch.relu(self.linear(torch.cat([c, u], dim=1))))
 
 
-def token_widths(num_layers: int, num_input_tokens: int, embed_dim: int) -> list[int]:
-    """dim_l = n*d_e - floor((n-1)*d_e*l/L) for l = 0..L: from n*d_e down to d_e."""
-    full, excess = num_input_tokens * embed_dim, (num_input_tokens - 1) * embed_dim
-    return [full - excess * layer // num_layers for layer in range(num_layers + 1)]
-
-
 class TokenBlock(nn.Module):
-    """The stack of token layers; layer l reads the output of context layer l."""
+    """The stack of token layers, `widths` dim_0..dim_L; layer l reads the output of context layer l."""
 
-    def __init__(self, num_layers: int, num_input_tokens: int, embed_dim: int, context_dim: int) -> None:
+    def __init__(self, widths: list[int], context_dim: int) -> None:
         super().__init__()
-        widths = token_widths(num_layers, num_input_tokens, embed_dim)
         self.layers = nn.ModuleList(TokenLayer(context_dim, *pair) for pair in pairwise(widths))
 
     def forward(

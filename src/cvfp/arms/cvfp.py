@@ -1,0 +1,143 @@
+"""The CVFP arm, and its two ablations: an untrained context block, and none at all."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cvfp.arms.base import Arm, Budget, Facts, Fitted, Tokens
+from cvfp.data.embeddings import load_table, prior_of
+from cvfp.metrics.cost import model_cost, phase1_flops, phase2_flops
+from cvfp.metrics.effective_rank import effective_rank, sample_rows
+from cvfp.models.checkpoint import save_checkpoint
+from cvfp.models.cvfp import CVFPModel
+from cvfp.records.config import RunConfig
+from cvfp.training.devices import derived_seed, seeded
+from cvfp.training.diagnosis import diagnose
+from cvfp.training.evaluation import Scores, score
+from cvfp.training.phase1 import Phase1Result, learn_contexts, one_step_contexts
+from cvfp.training.phase2 import Phase2Result, learn_tokens, trained_parameters
+
+
+def log_unigram(tokens: Tokens, vocab_size: int) -> Tensor:
+    """(V,) log frequencies of the training tokens, every count raised by one."""
+    counts = np.bincount(tokens, minlength=vocab_size) + 1.0
+    return torch.from_numpy(np.log(counts / counts.sum())).float()
+
+
+class CvfpArm(Arm):
+    """Two phases: learn the contexts, then predict tokens from them.
+
+    `cvfp` does both; `random-context` skips phase 1 and keeps the block at its initialisation;
+    `no-context` has no context block.
+    """
+
+    def __init__(self, config: RunConfig, vocab_size: int) -> None:
+        self.config, self.vocab_size = config, vocab_size
+        self.use_context = config.arm != "no-context"
+        self.learn_context = config.arm == "cvfp"
+
+    def fit(self, train: Tokens, dev: Tokens, budget: Budget, seed: int) -> FittedCvfp:
+        """Train both phases. Raises `CvfpError` when training diverges, `InputError` for a bad table."""
+        config = self.config
+        model = self._build(train, seed).to(budget.device)
+        tokens = torch.from_numpy(np.asarray(train, np.int64)).to(budget.device)
+        dev_tokens = torch.from_numpy(np.asarray(dev, np.int64)).to(budget.device)
+        first = self._phase1(model, tokens, budget, seed)
+        contexts = self._training_contexts(model, tokens, first)
+        train_er = _share(contexts[:, -1], seed) if self.use_context else None
+        second = learn_tokens(
+            model,
+            tokens,
+            contexts,
+            dev_tokens,
+            config.phase2.model_copy(update={"epochs": budget.epochs}),
+            config.embedding.trained,
+            seed,
+            budget.listen,
+        )
+        health = diagnose(model, dev_tokens, seed).as_dict() if self.use_context else {}
+        return FittedCvfp(model, self._facts(model, len(train), first, second, train_er, health))
+
+    def _build(self, train: Tokens, seed: int) -> CVFPModel:
+        config = self.config
+        table = load_table(config.embedding, self.vocab_size, config.model.embed_dim, seed)
+        bias = log_unigram(train, self.vocab_size) if config.embedding.output_bias else None
+        with seeded(derived_seed(seed, 4), torch.device("cpu")):
+            return CVFPModel(config.model, torch.from_numpy(table), bias, self.use_context)
+
+    def _phase1(self, model: CVFPModel, tokens: Tensor, budget: Budget, seed: int) -> Phase1Result | None:
+        if not self.learn_context:
+            return None
+        return learn_contexts(model, tokens, self.config.phase1, seed, budget.listen)
+
+    def _training_contexts(self, model: CVFPModel, tokens: Tensor, first: Phase1Result | None) -> Tensor:
+        if first is not None and self.config.phase2.context_source == "one_step":
+            return one_step_contexts(model, tokens, first.contexts, self.config.phase1.slice_length)
+        return model.contexts(tokens)
+
+    def _facts(
+        self,
+        model: CVFPModel,
+        num_tokens: int,
+        first: Phase1Result | None,
+        second: Phase2Result,
+        train_er: float | None,
+        health: dict,
+    ) -> Facts:
+        config = self.config
+        cost = model_cost(config.model, self.vocab_size, config.embedding.output_bias, self.use_context)
+        trained = sum(p.numel() for p in trained_parameters(model, config.embedding.trained))
+        flops = phase2_flops(cost, second.tokens_seen, config.embedding.trained)
+        if first is not None:
+            trained += cost.context_block_params
+            flops += phase1_flops(cost, num_tokens, first.iterations - 1)
+        prior = prior_of(config.embedding)
+        return Facts(
+            stop_reason=second.stop_reason,
+            total_params=cost.total_params,
+            trained_params=trained,
+            context_block_params=cost.context_block_params,
+            steps=second.steps,
+            tokens_seen=second.tokens_seen,
+            best_epoch=second.best_epoch,
+            phase1_iter=first.iterations if first else None,
+            phase1_converged=first.converged if first else None,
+            train_er=train_er,
+            train_ppl=math.exp(second.train_loss),
+            dev_ppl=math.exp(second.dev_loss),
+            flops=flops,
+            prior=(prior,) if prior else (),
+            notes={"health": health} if health else {},
+        )
+
+
+class FittedCvfp(Fitted):
+    """A trained model."""
+
+    def __init__(self, model: CVFPModel, facts: Facts) -> None:
+        self.model, self.facts = model, facts
+
+    def score(self, tokens: Tokens) -> Scores:
+        return score(self.model, self._on_device(tokens))
+
+    def effective_rank(self, tokens: Tokens, seed: int) -> float | None:
+        if self.model.context_block is None:
+            return None
+        return _share(self.model.contexts(self._on_device(tokens))[:, -1], seed)
+
+    def save(self, directory: Path) -> None:
+        save_checkpoint(self.model, directory)
+
+    def _on_device(self, tokens: Tokens) -> Tensor:
+        return torch.from_numpy(np.asarray(tokens, np.int64)).to(self.model.device)
+
+
+def _share(contexts: Tensor, seed: int) -> float:
+    """Effective rank of (T, d_c) contexts, from at most 10,000 of them, as a share of d_c."""
+    rows = torch.from_numpy(sample_rows(len(contexts), seed)).to(contexts.device)
+    return effective_rank(contexts[rows].cpu().numpy()) / contexts.shape[1]

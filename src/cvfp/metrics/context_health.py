@@ -1,0 +1,102 @@
+"""Is a context block healthy: does it move, does it carry anything, does it forget its start.
+
+Every function takes the block as a callable `step(c, z)` at frozen weights: states (M, d_c) and whatever
+describes the tokens (M, ...) to next states (M, d_c).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Step = Callable[[Tensor, Tensor], Tensor]
+
+IDENTITY_COSINE = 0.95
+"""Above this mean cosine between input and output the block hardly computes (algorithm, section 5)."""
+DEGENERATE = 0.1
+"""Below this mean norm, or mean distance from the mean, contexts carry nothing (algorithm, section 5)."""
+SETTLED_MSE = 1e-9
+"""Repeated roll-outs closer than this are the same in float32 (assumed)."""
+POWER_STEPS = 20
+"""Power iterations per Jacobian; the largest of many starts is taken (assumed enough for two digits)."""
+
+Trend = Literal["converged", "converging", "diverging", "unstable"]
+
+
+def identity_cosine(step: Step, states: Float[Tensor, "M d_c"], inputs: Tensor) -> float:
+    """Mean cosine between c and block(c, f) over the given (random) states and inputs."""
+    return float(torch.cosine_similarity(states, step(states, inputs), dim=1).mean())
+
+
+def spread(contexts: Float[Tensor, "T d_c"]) -> tuple[float, float]:
+    """(mean norm, mean distance from the mean) of contexts: both near zero when they are degenerate."""
+    distances = (contexts - contexts.mean(dim=0)).norm(dim=1)
+    return float(contexts.norm(dim=1).mean()), float(distances.mean())
+
+
+def trial_convergence(
+    roll: Callable[[Tensor], Float[Tensor, "T d_c"]], start: Float[Tensor, " d_c"], trials: int = 4
+) -> tuple[Trend, list[float]]:
+    """Roll the same text out again and again, each time from the last state of the time before.
+
+    Returns the trend of the MSE between successive roll-outs, and those MSEs: `converged` when the last is
+    rounding, `converging` / `diverging` when ln MSE falls / rises every time, else `unstable`.
+    """
+    before, errors = roll(start), []
+    for _ in range(trials):
+        contexts = roll(before[-1])
+        errors.append(float((contexts - before).square().mean()))
+        before = contexts
+    return _trend(errors), errors
+
+
+def _trend(errors: list[float]) -> Trend:
+    if errors[-1] < SETTLED_MSE:
+        return "converged"
+    logs = [math.log(error) if error > 0 else -math.inf for error in errors]
+    slopes = [after - earlier for earlier, after in pairwise(logs)]
+    if all(slope < 0 for slope in slopes):
+        return "converging"
+    return "diverging" if all(slope > 0 for slope in slopes) else "unstable"
+
+
+def local_lipschitz(step: Step, states: Float[Tensor, "M d_c"], inputs: Tensor, seed: int = 0) -> float:
+    """Largest spectral norm of d block / d c over the given states, by power iteration on J^T J.
+
+    Below 1 the block contracts everywhere that was looked at: any start is forgotten at that rate or faster.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    direction = torch.randn(states.shape, generator=generator).to(states)
+    norms = states.new_zeros(len(states))
+    for _ in range(POWER_STEPS):
+        direction = torch.nn.functional.normalize(direction, dim=1)
+        _, forward = torch.func.jvp(lambda c: step(c, inputs), (states,), (direction,))
+        norms = forward.norm(dim=1)
+        _, pull = torch.func.vjp(lambda c: step(c, inputs), states)
+        (direction,) = pull(forward)
+    return float(norms.max())
+
+
+def memory_length(
+    step: Step,
+    states: Float[Tensor, "M d_c"],
+    inputs: Float[Tensor, "M K ..."],
+    threshold: float = 1e-3,
+) -> int | None:
+    """Positions until a state started from zero is within `threshold` of the true one in every element.
+
+    `states` are true states at M places of a text, `inputs` what follows each for K positions. The slowest
+    place counts. None: not within K positions.
+    """
+    wrong = torch.zeros_like(states)
+    for position in range(inputs.shape[1]):
+        states, wrong = step(states, inputs[:, position]), step(wrong, inputs[:, position])
+        if float((states - wrong).abs().max()) < threshold:
+            return position + 1
+    return None

@@ -1,0 +1,76 @@
+"""Checkpoints: a directory with `model.safetensors` and `config.json`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from pydantic import Field
+
+from cvfp.models.cvfp import CVFPModel
+from cvfp.records.config import ModelConfig
+from cvfp.records.errors import InputError
+from cvfp.records.files import atomic_path, read_json, write_json
+from cvfp.records.schema import Schema
+
+FORMAT = 1
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+
+
+class CheckpointConfig(Schema):
+    """`config.json`: enough to build the module that the weights belong to."""
+
+    format: int = Field(default=FORMAT)
+    model: ModelConfig
+    vocab_size: int = Field(ge=1)
+    output_bias: bool
+    use_context: bool
+
+
+def save_checkpoint(model: CVFPModel, directory: Path) -> None:
+    """Write the model; both embedding tables are kept (they differ once phase 2 has trained one)."""
+    from safetensors.torch import save_file
+
+    directory = Path(directory)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    with atomic_path(directory / WEIGHTS) as temporary:
+        save_file(tensors, temporary, metadata={"format": "pt"})
+    config = CheckpointConfig(
+        model=model.config,
+        vocab_size=model.vocab_size,
+        output_bias=model.output_bias is not None,
+        use_context=model.context_block is not None,
+    )
+    write_json(directory / CONFIG, config.model_dump(mode="json"))
+
+
+def load_checkpoint(directory: Path, device: str | torch.device = "cpu") -> CVFPModel:
+    """Read a checkpoint.
+
+    Raises:
+        InputError: a file is missing or damaged, of another format version, or the weights do not fit.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    directory = Path(directory)
+    where = directory / CONFIG
+    config = CheckpointConfig.parse_json(read_json(where), str(where))
+    if config.format != FORMAT:
+        raise InputError(f"{where}: format {config.format} is not the one this version reads ({FORMAT})")
+    if not (directory / WEIGHTS).is_file():
+        raise InputError(f"{directory / WEIGHTS}: no such file")
+    try:
+        tensors = load_file(directory / WEIGHTS, device=str(device))
+    except SafetensorError as error:
+        raise InputError(f"{directory / WEIGHTS}: damaged safetensors file: {error}") from error
+    with torch.device("meta"):
+        table = torch.empty(config.vocab_size, config.model.embed_dim)
+        bias = torch.empty(config.vocab_size) if config.output_bias else None
+        model = CVFPModel(config.model, table, bias, config.use_context)
+    try:
+        model.load_state_dict(tensors, assign=True)
+    except RuntimeError as error:
+        first = str(error).splitlines()[-1].strip()
+        raise InputError(f"{directory}: weights do not fit the config: {first}") from error
+    return model.eval()

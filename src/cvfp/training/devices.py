@@ -1,0 +1,68 @@
+"""Choosing where to compute, and seeding what is drawn there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from cvfp.records.errors import InputError
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device of that name; `auto` takes cuda, else mps, else cpu.
+
+    Raises:
+        InputError: an unknown name, or a device that this machine does not have.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, there in available.items() if there))
+    if name not in available:
+        raise InputError(f"--device {name!r}: unknown; there are {', '.join(DEVICES)}")
+    if not available[name]:
+        raise InputError(f"--device {name}: not available on this machine; use auto or cpu")
+    return torch.device(name)
+
+
+def describe_device(device: torch.device) -> str:
+    """The name a record keeps: the card's, or the processor with its threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type} ({torch.get_num_threads()} threads)"
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Draw from generators seeded with `seed` inside the block; leave the global ones as they were."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def tensor_float32(device: torch.device) -> Iterator[None]:
+    """On cuda, let float32 matrix products use TF32 (10-bit mantissa) inside the block; elsewhere nothing.
+
+    Used for optimiser steps only: contexts and every reported loss are computed in full float32.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def derived_seed(*parts: int) -> int:
+    """One 63-bit seed from several numbers, so that generators of different purposes never coincide."""
+    import numpy as np
+
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)

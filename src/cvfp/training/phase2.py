@@ -1,0 +1,181 @@
+"""Phase 2: learn to predict the next token from frozen contexts (algorithm, section 4).
+
+The contexts do not change, so positions are independent examples: a step takes any batch of them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from cvfp.models.cvfp import CVFPModel
+from cvfp.records.config import Phase2Config
+from cvfp.training.devices import derived_seed, seeded
+from cvfp.training.evaluation import score
+from cvfp.training.events import Event, Listener, silent
+from cvfp.training.loop import Objective, optimise, require_finite
+from cvfp.training.stopping import Patience
+
+DEV_MINIMUM = "dev_minimum"
+REPORT_EVERY = 10
+"""Steps between two reports of progress that are not evaluations."""
+
+
+@dataclass(frozen=True)
+class Phase2Result:
+    """The best evaluation (its weights are in the model) and how far training went.
+
+    `best_epoch` is in passes over the training tokens; losses are nats per token, the training loss a running
+    mean over the last pass before the best evaluation.
+    """
+
+    steps: int
+    tokens_seen: int
+    stop_reason: str
+    best_epoch: float
+    dev_loss: float
+    train_loss: float
+
+
+def trained_parameters(model: CVFPModel, train_embedding: bool) -> list[nn.Parameter]:
+    """What phase 2 learns: token block, output bias where there is one, embedding if asked for."""
+    parameters = list(model.token_block.parameters())
+    if model.output_bias is not None:
+        parameters.append(model.output_bias)
+    return [*parameters, model.embedding] if train_embedding else parameters
+
+
+def learn_tokens(
+    model: CVFPModel,
+    tokens: Int[Tensor, " N"],
+    contexts: Float[Tensor, "N L d_c"],
+    dev: Int[Tensor, " M"],
+    config: Phase2Config,
+    train_embedding: bool,
+    seed: int,
+    listen: Listener = silent,
+) -> Phase2Result:
+    """Train on `tokens` to the minimum of the dev loss; leave the best weights in `model`.
+
+    Raises:
+        CvfpError: the dev loss is no longer finite.
+    """
+    parameters = trained_parameters(model, train_embedding)
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+    objective = _NextTokenObjective(model, tokens, contexts, dev, config, parameters, seed, listen)
+    model.train()
+    with seeded(derived_seed(seed, 3), model.device):
+        steps, reason = optimise(
+            objective,
+            parameters,
+            lr=config.lr,
+            grad_clip=config.grad_clip,
+            weight_decay=config.weight_decay,
+            max_steps=objective.max_steps,
+        )
+    model.eval()
+    return objective.restore_best(steps, reason)
+
+
+class _NextTokenObjective(Objective):
+    """Mean cross-entropy over a batch of positions; evaluation, patience and the best weights."""
+
+    def __init__(
+        self,
+        model: CVFPModel,
+        tokens: Tensor,
+        contexts: Tensor,
+        dev: Tensor,
+        config: Phase2Config,
+        parameters: list[nn.Parameter],
+        seed: int,
+        listen: Listener,
+    ) -> None:
+        self.model, self.tokens, self.contexts, self.dev = model, tokens, contexts, dev
+        self.config, self.parameters, self.listen = config, parameters, listen
+        self.examples = len(tokens) - 1
+        self.epoch_steps = math.ceil(self.examples / config.batch_size)
+        self.max_steps = config.epochs * self.epoch_steps
+        self.eval_every = min(config.eval_every or self.epoch_steps, self.max_steps)
+        self.generator = torch.Generator().manual_seed(derived_seed(seed, 2))
+        self.losses = torch.zeros(self.max_steps, device=tokens.device)
+        self.dev_segments = list(model.context_segments(dev))
+        self.patience = Patience(config.patience)
+        self.best_step, self.best_train_loss = 0, math.nan
+        self.best_weights = [parameter.detach().clone() for parameter in parameters]
+
+    def backward(self, step: int) -> None:
+        place = (step - 1) % self.epoch_steps
+        if place == 0:
+            self.order = self._epoch_order()
+        positions = self.order[place * self.config.batch_size : (place + 1) * self.config.batch_size]
+        contexts = self.contexts[positions]
+        hidden = self.model.hidden(contexts, self.tokens, positions, self.config.dropout)
+        loss = F.cross_entropy(self.model.logits(hidden), self.tokens[positions + 1])
+        loss.backward()
+        self.losses[step - 1] = loss.detach()
+
+    def _epoch_order(self) -> Tensor:
+        """Positions of one epoch, drawn on the CPU so that every device sees the same order."""
+        shuffled = self.config.shuffle
+        order = (
+            torch.randperm(self.examples, generator=self.generator)
+            if shuffled
+            else torch.arange(self.examples)
+        )
+        return order.to(self.tokens.device)
+
+    def after_step(self, step: int, optimizer: torch.optim.Optimizer) -> str | None:
+        last = step == self.max_steps
+        if step % self.eval_every and not last:
+            if step % REPORT_EVERY == 0:
+                self.listen(Event("phase 2", step, self.max_steps, {}))
+            return None
+        dev_loss = float(score(self.model, self.dev, self.dev_segments).nll.mean(dtype="float64"))
+        require_finite(dev_loss, "the dev loss", step)
+        if self.patience.improved(dev_loss):
+            self._keep(step)
+        else:
+            for group in optimizer.param_groups:
+                group["lr"] *= self.config.lr_decay
+        values = {"dev_ppl": math.exp(dev_loss), "train_ppl": math.exp(self._train_loss(step))}
+        values["lr"] = optimizer.param_groups[0]["lr"]
+        self.listen(Event("phase 2", step, self.max_steps, values))
+        return DEV_MINIMUM if self.patience.exhausted else None
+
+    def _train_loss(self, step: int) -> float:
+        """Running mean (nats per token) over the last pass, or over all steps before one is complete."""
+        window = self.losses[max(step - self.epoch_steps, 0) : step]
+        sizes = torch.full_like(window, self.config.batch_size)
+        first = step - len(window)
+        short = (torch.arange(first, step, device=window.device) + 1) % self.epoch_steps == 0
+        sizes[short] = self.examples - (self.epoch_steps - 1) * self.config.batch_size
+        return float((window * sizes).sum() / sizes.sum())
+
+    def _keep(self, step: int) -> None:
+        self.best_step, self.best_train_loss = step, self._train_loss(step)
+        with torch.no_grad():
+            for kept, parameter in zip(self.best_weights, self.parameters, strict=True):
+                kept.copy_(parameter)
+
+    def restore_best(self, steps: int, reason: str) -> Phase2Result:
+        with torch.no_grad():
+            for kept, parameter in zip(self.best_weights, self.parameters, strict=True):
+                parameter.copy_(kept)
+        epochs, rest = divmod(steps, self.epoch_steps)
+        return Phase2Result(
+            steps=steps,
+            tokens_seen=epochs * self.examples + min(rest * self.config.batch_size, self.examples),
+            stop_reason=reason,
+            best_epoch=self.best_step / self.epoch_steps,
+            dev_loss=self.patience.best,
+            train_loss=self.best_train_loss,
+        )
