@@ -25,7 +25,7 @@ class Budget:
     """What a fit may spend (passes over the training tokens), where, and who is told meanwhile."""
 
     epochs: int
-    device: torch.device = torch.device("cpu")
+    device: torch.device
     listen: Listener = silent
 
 
