@@ -1,0 +1,96 @@
+"""Folders that are built once and kept: named by what determines them, whole or absent, checked when opened.
+
+They lie in the folder of the environment variable `CVFP_CACHE`, else in the user's cache folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from cvfp.data.extras import require
+from cvfp.data.hashing import file_sha256
+from cvfp.records.errors import CvfpError
+from cvfp.records.files import write_json
+from cvfp.records.schema import digest
+
+SEAL = "seal.json"
+
+Note = Callable[[str], None]
+
+
+def silent(line: str) -> None:
+    """A `note` for callers that have nobody to tell."""
+
+
+def cache_root() -> Path:
+    """Where cached folders lie."""
+    chosen = os.environ.get("CVFP_CACHE")
+    return Path(chosen) if chosen else require("platformdirs").user_cache_path("cvfp")
+
+
+def cached_folder(kind: str, key: Any, build: Callable[[Path], None], note: Note) -> Path:
+    """The folder that `build` fills, built only when the cache has no whole copy for `key`.
+
+    Args:
+        kind: first part of the folder's name.
+        key: plain data; everything that determines the content.
+        build: writes plain files into the (empty, temporary) folder it is given.
+        note: told when a damaged copy is replaced.
+
+    A second process that asks for the same key waits for the first. A copy that is torn, edited or of another
+    key is built again, never used.
+
+    Raises:
+        CvfpError: the cache cannot be read or written.
+    """
+    root = cache_root()
+    name = f"{kind}-{digest(key, 24)}"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / f"{name}.lock"):
+            return _whole_or_built(root / name, key, build, note)
+    except OSError as error:
+        raise CvfpError(f"cannot use the cache {root}: {error}; CVFP_CACHE names another folder") from error
+
+
+def _whole_or_built(folder: Path, key: Any, build: Callable[[Path], None], note: Note) -> Path:
+    if folder.exists():
+        damage = _damage(folder, key)
+        if damage is None:
+            return folder
+        note(f"cache: {folder.name}: {damage}; building it again")
+        shutil.rmtree(folder)
+    # Under the lock nobody else uses this name; what a killed process left there goes first.
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        build(temporary)
+        write_json(temporary / SEAL, {"key": key, "files": _contents(temporary)})
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def _contents(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.iterdir() if path.name != SEAL)
+    return {path.name: file_sha256(path) for path in files}
+
+
+def _damage(folder: Path, key: Any) -> str | None:
+    """What is wrong with a cached folder, in words; None when it is whole."""
+    try:
+        seal = json.loads((folder / SEAL).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return "has no readable seal"
+    if not isinstance(seal, dict) or seal.get("key") != key:
+        return "was made for another key"
+    return None if seal.get("files") == _contents(folder) else "a file was changed or is missing"

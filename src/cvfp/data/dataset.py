@@ -1,0 +1,198 @@
+"""One corpus, tokenized and split: what every arm trains on and is scored on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cvfp.data.cache import Note, cached_folder
+from cvfp.data.corpora import Corpus, open_corpus
+from cvfp.data.splits import Split, split_documents, training_documents
+from cvfp.data.stats import corpus_stats, speaker_stats
+from cvfp.data.streams import Stream, first_tokens, make_stream
+from cvfp.data.text_files import utf8_text
+from cvfp.data.token_store import TokenStore, open_token_store
+from cvfp.data.tokenizers import Tokenizer, bpe_size, load_tokenizer, saved_tokenizer
+from cvfp.records.config import DataConfig
+from cvfp.records.errors import InputError
+from cvfp.records.schema import digest
+
+JOINT = "\n\n"
+"""Between the conversations of the published validation text."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Training sets of any size, dev and test, as token streams."""
+
+    config: DataConfig
+    corpus: Corpus
+    tokenizer: Tokenizer
+    split: Split
+    store: TokenStore
+    """Tokens of every document of the corpus."""
+    note: Note
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of token ids, V."""
+        return self.tokenizer.vocab_size
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of all that determines the streams except `num_samples` and the seed."""
+        parts = [part.tolist() for part in (self.split.pool, self.split.dev, self.split.test)]
+        options = [self.config.split == "published", self.config.test_tokens, self.config.order]
+        return digest([self.corpus.fingerprint, self.tokenizer.fingerprint, parts, options], 64)
+
+    def train(self, num_samples: int, seed: int) -> Stream:
+        """The first `num_samples` documents of the pool's order; for one seed, sizes are nested.
+
+        Raises:
+            InputError: the pool has fewer documents.
+        """
+        chosen = training_documents(self.split.pool, self.config.order, seed, num_samples)
+        return self._stream("training", chosen)
+
+    @cached_property
+    def dev(self) -> Stream:
+        """What decides when training stops."""
+        return self._joined() if self.config.split == "published" else self._stream("dev", self.split.dev)
+
+    @cached_property
+    def test(self) -> Stream:
+        """What is reported; cut to `test_tokens` where that is set."""
+        whole = self._joined() if self.config.split == "published" else self._stream("test", self.split.test)
+        limit = self.config.test_tokens
+        return whole if limit is None else first_tokens(whole, limit, self.tokenizer)
+
+    @property
+    def prior(self) -> list[str]:
+        """What the tokenizer has seen that a training set has not, in sentences."""
+        if bpe_size(self.config.tokenizer) is not None:
+            return [
+                f"{self.tokenizer.name} was trained on the whole training pool of {len(self.split.pool)} "
+                f"documents, more than the small points see"
+            ]
+        if self.tokenizer.name == "gpt2":
+            return ["the gpt2 tokenizer was trained on WebText, outside this corpus"]
+        return [f"the tokenizer {self.tokenizer.name} was trained outside this project, on unknown text"]
+
+    def stats(self) -> dict[str, Any]:
+        """What the corpus holds and how it is split, as plain data (`cvfp data stats`)."""
+        parts = {"pool": self.split.pool, "dev": self.split.dev, "test": self.split.test}
+        lengths, sizes = self.store.lengths, self.corpus.store.sizes
+        facts = {
+            "corpus": self.corpus.name,
+            "tokenizer": self.tokenizer.name,
+            "vocab_size": self.vocab_size,
+            **corpus_stats(lengths, sizes),
+            "empty_documents": self.corpus.store.dropped,
+            "split": self.config.split,
+            "splits": {name: corpus_stats(lengths[part], sizes[part]) for name, part in parts.items()},
+            "documents_in_no_split": self.split.dropped(len(self.corpus)),
+        }
+        speakers = self.corpus.speakers()
+        return (
+            facts if speakers is None else facts | {"speakers": speaker_stats(speakers, lengths, self.split)}
+        )
+
+    def _stream(self, name: str, documents: np.ndarray) -> Stream:
+        tokens = self.store.concatenate(documents)
+        num_bytes = self.corpus.store.sizes[documents].sum()
+        return self._checked(
+            name, make_stream(tokens, self.store.lengths[documents], num_bytes, self.tokenizer)
+        )
+
+    def _joined(self) -> Stream:
+        """The test documents joined by blank lines and tokenized as one text."""
+        documents = self.split.test.tolist()
+
+        def text() -> list[str]:
+            return [JOINT.join(self.corpus.store.texts(documents))]
+
+        key = [self.corpus.fingerprint, "joined", JOINT, documents]
+        store = open_token_store(self.tokenizer, key, text, self.note)
+        num_bytes = self.corpus.store.sizes[documents].sum() + len(JOINT) * (len(documents) - 1)
+        return self._checked(
+            "test", make_stream(store.concatenate([0]), store.lengths, num_bytes, self.tokenizer)
+        )
+
+    def _checked(self, name: str, stream: Stream) -> Stream:
+        if len(stream) < 2:
+            raise InputError(
+                f"{self.corpus.name}: the {name} documents hold {len(stream)} token; 2 are needed"
+            )
+        return stream
+
+
+def open_dataset(config: DataConfig, note: Note) -> Dataset:
+    """Open the corpus, split it and tokenize it; a second start finds all of it in the cache.
+
+    Args:
+        config: names corpus, tokenizer and split.
+        note: told, in one line each, what takes time, was left out, or had to be built again.
+
+    Raises:
+        InputError: see `open_corpus`, `split_documents`, `load_tokenizer`.
+        CvfpError: the cache cannot be used.
+    """
+    corpus = open_corpus(config, note)
+    split = split_documents(config, len(corpus), corpus.speakers())
+    dropped = split.dropped(len(corpus))
+    if dropped:
+        note(f"split {config.split}: {dropped} of {len(corpus)} documents are in no part")
+    tokenizer = _tokenizer(config, corpus, split, note)
+
+    def texts() -> Iterable[str]:
+        return corpus.store.texts(range(len(corpus)))
+
+    store = open_token_store(tokenizer, [corpus.fingerprint, "documents"], texts, note)
+    return Dataset(config, corpus, tokenizer, split, store, note)
+
+
+def _tokenizer(config: DataConfig, corpus: Corpus, split: Split, note: Note) -> Tokenizer:
+    size = bpe_size(config.tokenizer)
+
+    def pool() -> list[str]:
+        return list(corpus.store.texts(split.pool))
+
+    if size is None:
+        return load_tokenizer(config.tokenizer, pool)
+
+    def build(folder: Path) -> None:
+        note(f"training {config.tokenizer} on the training pool of {len(split.pool)} documents")
+        load_tokenizer(config.tokenizer, pool).save(folder)
+
+    key = [size, corpus.fingerprint, digest(split.pool.tolist(), 64), version("tokenizers")]
+    tokenizer = saved_tokenizer(cached_folder("bpe", key, build, note))
+    if tokenizer.vocab_size < size:
+        note(f"{config.tokenizer}: the training pool yields only {tokenizer.vocab_size} tokens")
+    return tokenizer
+
+
+@dataclass(frozen=True)
+class TextSize:
+    """How long a text is."""
+
+    tokens: int
+    num_bytes: int
+
+
+def count_tokens(path: Path, tokenizer: str) -> TextSize:
+    """Tokens and UTF-8 bytes of a text file (`cvfp data tokenize`).
+
+    Raises:
+        InputError: the file is missing, binary or not UTF-8; a tokenizer that would have to be trained.
+    """
+    if bpe_size(tokenizer) is not None:
+        raise InputError(f"{tokenizer} is trained on a corpus; name gpt2 or a tokenizer.json to count tokens")
+    text = utf8_text(path)
+    (ids,) = load_tokenizer(tokenizer, list).encode_batch([text])
+    return TextSize(len(ids), len(text.encode()))

@@ -1,0 +1,55 @@
+"""What a corpus yields, and how the text is found in a record with fields."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cvfp.records.errors import InputError
+
+
+@dataclass(frozen=True)
+class Document:
+    """One text, and who speaks in it where that is known."""
+
+    text: str
+    speakers: frozenset[str] | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A corpus before it is read: its name, the hash of all that determines it, and how to read it."""
+
+    name: str
+    fingerprint: str
+    read: Callable[[], Iterator[Document]]
+
+
+def text_of(record: Any, field: str | None, where: str) -> str:
+    """The text of a record: its `field`; without one its `text`, else its chat `messages`.
+
+    Messages are joined by "\\n". A null is an empty text (and so a dropped document).
+
+    Raises:
+        InputError: `where` has no such field, or it holds no text; the fields there are named.
+    """
+    if not isinstance(record, Mapping):
+        raise InputError(f"{where}: a record with fields is needed, got {type(record).__name__}")
+    name = field if field is not None else next((f for f in ("text", "messages") if f in record), None)
+    if name is None or name not in record:
+        wanted = "'text' or 'messages'" if field is None else repr(field)
+        raise InputError(f"{where}: no field {wanted}; there are {', '.join(map(repr, record))}")
+    value = record[name]
+    if isinstance(value, list):
+        return "\n".join(_content(message, f"{where}, field {name!r}") for message in value)
+    if value is not None and not isinstance(value, str):
+        raise InputError(f"{where}: field {name!r} holds {type(value).__name__}, not text or chat messages")
+    return "" if value is None else value
+
+
+def _content(message: Any, where: str) -> str:
+    content = message.get("content") if isinstance(message, Mapping) else None
+    if not isinstance(content, str):
+        raise InputError(f"{where}: every message needs a 'content' that is text")
+    return content

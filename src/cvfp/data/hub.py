@@ -1,0 +1,86 @@
+"""Data sets of the Hugging Face hub, downloaded or from a local copy of their files.
+
+`ultrachat` is `hub:HuggingFaceH4/ultrachat_200k:train_sft`. A local copy has the hub's file layout, that is
+`SPLIT-*.parquet` files somewhere below a folder: `ultrachat:FOLDER`, `hub:FOLDER:SPLIT`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cvfp.data.documents import Document, Source, text_of
+from cvfp.data.extras import require
+from cvfp.data.hashing import file_sha256
+from cvfp.data.parquet import open_parquet
+from cvfp.records.errors import InputError
+from cvfp.records.schema import digest
+
+ULTRACHAT = "HuggingFaceH4/ultrachat_200k"
+OFFLINE = "offline there are --corpus chitchat, a local text, .jsonl or .parquet file, or a copy: "
+
+
+def open_hub(spec: str, field: str | None) -> Source:
+    """The data set that `ultrachat[:FOLDER]` or `hub:OWNER/NAME[:SPLIT]` names; SPLIT is `train` if left out.
+
+    SPLIT may be a slice, e.g. `train_sft[:2000]`, of a downloaded data set.
+
+    Raises:
+        InputError: no such data set or split, or the hub cannot be reached; offline choices are named.
+    """
+    where, split = _parse(spec)
+    if Path(where).is_dir():
+        return _local(spec, Path(where), split, field)
+    name = "ultrachat" if where == ULTRACHAT else where
+    with reach_hub(f"corpus {spec!r}", f"{OFFLINE}{name if name == 'ultrachat' else 'hub'}:FOLDER"):
+        rows = require("datasets").load_dataset(where, split=split, keep_in_memory=False)
+    files = [file_sha256(Path(file["filename"])) for file in rows.cache_files]
+    fingerprint = digest(["hub", files, split, field], 64)
+    return Source(f"{name}:{split}", fingerprint, lambda: _read(rows, field, f"{name}:{split}"))
+
+
+@contextmanager
+def reach_hub(what: str, offline: str) -> Iterator[None]:
+    """Turn the hub's errors about `what` into an `InputError` that ends with the `offline` choices."""
+    errors = require("huggingface_hub.errors")
+    missing = require("datasets.exceptions").DatasetsError
+    try:
+        yield
+    except (ConnectionError, TimeoutError, FileNotFoundError, errors.HfHubHTTPError, missing) as error:
+        raise InputError(f"{what}: cannot be had from the hub ({_first_line(error)}); {offline}") from error
+    except (ValueError, errors.HFValidationError) as error:
+        raise InputError(f"{what}: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def _parse(spec: str) -> tuple[str, str]:
+    kind, _, rest = spec.partition(":")
+    if kind == "ultrachat":
+        if rest and not Path(rest).is_dir():
+            raise InputError(f"corpus {spec!r}: {rest} is not a folder with train_sft-*.parquet files")
+        return rest if rest else ULTRACHAT, "train_sft"
+    where, _, split = rest.partition(":")
+    if not where or (rest.endswith(":") and not split):
+        raise InputError(f"corpus {spec!r}: written hub:OWNER/NAME or hub:OWNER/NAME:SPLIT")
+    return where, split if split else "train"
+
+
+def _local(spec: str, folder: Path, split: str, field: str | None) -> Source:
+    files = sorted({*folder.rglob(f"{split}-*.parquet"), *folder.rglob(f"{split}.parquet")})
+    if not files:
+        there = sorted({path.stem.partition("-")[0] for path in folder.rglob("*.parquet")})
+        raise InputError(
+            f"corpus {spec!r}: no {split}-*.parquet below {folder}; splits there: {', '.join(there) or 'none'}"
+        )
+    return open_parquet(spec.partition(":")[0] + f":{split}", files, field)
+
+
+def _read(rows: Any, field: str | None, name: str) -> Iterator[Document]:
+    for number, row in enumerate(rows):
+        yield Document(text_of(row, field, f"{name}, row {number}"))

@@ -1,0 +1,43 @@
+"""JSON lines: one record per line, with a text field or chat messages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from cvfp.data.documents import Document, Source, text_of
+from cvfp.data.hashing import file_sha256
+from cvfp.records.errors import InputError
+from cvfp.records.schema import digest
+
+
+def open_json_lines(name: str, files: list[Path], field: str | None) -> Source:
+    """The records of `.jsonl` files, in order; blank lines are skipped.
+
+    Raises:
+        InputError: when read, names the line that is not UTF-8, not JSON, or has no such field.
+    """
+    fingerprint = digest(["jsonl", [file_sha256(file) for file in files], field], 64)
+    return Source(name, fingerprint, lambda: _read(files, field))
+
+
+def _read(files: list[Path], field: str | None) -> Iterator[Document]:
+    for path in files:
+        with path.open("rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    where = f"{path}, line {number}"
+                    yield Document(text_of(_record(line, where), field, where))
+
+
+def _record(line: bytes, where: str) -> Any:
+    try:
+        return json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{where}: not UTF-8: byte {error.start} of the line") from error
+    except json.JSONDecodeError as error:
+        raise InputError(f"{where}: not JSON: {error.msg} at column {error.colno}") from error
+    except RecursionError as error:
+        raise InputError(f"{where}: JSON nested too deeply") from error

@@ -1,0 +1,104 @@
+"""Which documents train, which stop the training (dev), and which are reported (test)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from cvfp.data.speaker_split import hold_out_speakers
+from cvfp.records.config import DataConfig
+from cvfp.records.errors import InputError
+
+PUBLISHED = range(1000, 1020)
+"""The published protocol validates on these conversations of UltraChat."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Indices of documents, in file order; pool and test share no document, nor pool and dev."""
+
+    pool: np.ndarray
+    """Training samples are drawn from these."""
+    dev: np.ndarray
+    test: np.ndarray
+
+    def dropped(self, num_documents: int) -> int:
+        """Documents in no part."""
+        return num_documents - len(np.union1d(np.union1d(self.pool, self.dev), self.test))
+
+
+def split_documents(config: DataConfig, num_documents: int, speakers: list[frozenset[str]] | None) -> Split:
+    """Split the documents 0 .. num_documents - 1 as `config.split` says; the same for every seed and size.
+
+    `documents` draws dev and test with `split_seed`; `speakers` holds out whole speakers, so that nobody in dev
+    or test is in training; `tail` takes the last documents as test and those before them as dev; `published`
+    takes conversations 1000..1019 as both.
+
+    Raises:
+        InputError: too few documents, no known speakers, or sizes that the split does not have.
+    """
+    if config.split == "published":
+        return _published(config, num_documents)
+    num_dev, num_test = split_sizes(config, num_documents)
+    if num_dev + num_test >= num_documents:
+        raise InputError(
+            f"{num_dev} dev and {num_test} test documents leave none to train on: "
+            f"the corpus has {num_documents}"
+        )
+    if config.split == "tail":
+        kept, dev, test = np.split(
+            np.arange(num_documents), [num_documents - num_dev - num_test, num_documents - num_test]
+        )
+        return Split(kept, dev, test)
+    generator = np.random.default_rng(config.split_seed)
+    if config.split == "speakers":
+        if speakers is None:
+            raise InputError("data.split speakers: this corpus does not say who speaks; use documents")
+        pool, held = hold_out_speakers(speakers, num_dev + num_test, generator)
+    else:
+        pool, held = np.arange(num_documents), generator.permutation(num_documents)[: num_dev + num_test]
+        pool = np.setdiff1d(pool, held)
+    return Split(pool, np.sort(held[:num_dev]), np.sort(held[num_dev : num_dev + num_test]))
+
+
+def split_sizes(config: DataConfig, num_documents: int) -> tuple[int, int]:
+    """Numbers of dev and test documents; unset ones are min(100, 4%) and min(300, 12%), rounded up."""
+    dev, test = config.dev_documents, config.test_documents
+    return (
+        min(100, math.ceil(0.04 * num_documents)) if dev is None else dev,
+        min(300, math.ceil(0.12 * num_documents)) if test is None else test,
+    )
+
+
+def training_order(pool: np.ndarray, order: str, seed: int) -> np.ndarray:
+    """The pool in the order whose prefixes are the training sets: of the file, or shuffled by `seed`."""
+    return pool.copy() if order == "file" else np.random.default_rng(seed).permutation(pool)
+
+
+def training_documents(pool: np.ndarray, order: str, seed: int, num_samples: int) -> np.ndarray:
+    """The first `num_samples` of `training_order`: sizes are nested within a seed.
+
+    Raises:
+        InputError: the pool has fewer.
+    """
+    if num_samples > len(pool):
+        raise InputError(
+            f"{num_samples} training documents asked for, but there are {len(pool)} in the training pool"
+        )
+    return training_order(pool, order, seed)[:num_samples]
+
+
+def _published(config: DataConfig, num_documents: int) -> Split:
+    for field in ("dev_documents", "test_documents"):
+        if getattr(config, field) is not None:
+            raise InputError(
+                f"data.{field} does not apply: the published split has 20 for both; leave it out"
+            )
+    if num_documents < PUBLISHED.stop:
+        raise InputError(
+            f"the published split needs at least {PUBLISHED.stop} documents, the corpus has {num_documents}"
+        )
+    held = np.array(PUBLISHED)
+    return Split(np.setdiff1d(np.arange(num_documents), held), held, held)

@@ -1,0 +1,90 @@
+"""The documents of a corpus on disk: read, filtered and cut once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cvfp.data.cache import Note, cached_folder
+from cvfp.data.documents import Document
+from cvfp.records.errors import InputError
+from cvfp.records.files import write_json
+
+
+@dataclass(frozen=True)
+class TextStore:
+    """UTF-8 text of all documents, one after the other, in a file."""
+
+    path: Path
+    offsets: np.ndarray
+    """(N + 1,) first byte of every document, and the end."""
+    speakers: list[frozenset[str]] | None
+    dropped: int
+    """Empty documents that were left out."""
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """(N,) bytes of every document."""
+        return np.diff(self.offsets)
+
+    def texts(self, indices: Iterable[int]) -> Iterator[str]:
+        """The text of these documents, read one at a time."""
+        with self.path.open("rb") as file:
+            for index in indices:
+                file.seek(int(self.offsets[index]))
+                yield file.read(int(self.offsets[index + 1] - self.offsets[index])).decode()
+
+
+def open_text_store(name: str, key: list, documents: Iterable[Document], note: Note) -> TextStore:
+    """The stored documents of a corpus; `documents` is iterated only when the cache has no whole copy.
+
+    Raises:
+        InputError: there is no document that is not empty.
+    """
+
+    def build(folder: Path) -> None:
+        note(f"{name}: reading the documents")
+        _write(name, documents, folder)
+
+    folder = cached_folder("text", key, build, note)
+    facts = json.loads((folder / "documents.json").read_text(encoding="utf-8"))
+    speakers = facts["speakers"]
+    store = TextStore(
+        path=folder / "text.bin",
+        offsets=np.load(folder / "offsets.npy", allow_pickle=False),
+        speakers=None if speakers is None else [frozenset(members) for members in speakers],
+        dropped=facts["dropped"],
+    )
+    if store.dropped:
+        note(f"{name}: {store.dropped} empty documents were left out, {len(store)} remain")
+    return store
+
+
+def _write(name: str, documents: Iterable[Document], folder: Path) -> None:
+    offsets, speakers, dropped = [0], [], 0
+    with (folder / "text.bin").open("wb") as file:
+        for number, document in enumerate(documents):
+            if not document.text.strip():
+                dropped += 1
+                continue
+            offsets.append(offsets[-1] + file.write(_utf8(document.text, f"{name}: document {number}")))
+            speakers.append(document.speakers)
+    if not speakers:
+        raise InputError(f"{name}: no text in it ({dropped} empty documents)")
+    np.save(folder / "offsets.npy", np.array(offsets, dtype=np.int64))
+    known = None if None in speakers else [sorted(members) for members in speakers]
+    write_json(folder / "documents.json", {"speakers": known, "dropped": dropped})
+
+
+def _utf8(text: str, where: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{where}: character {error.start} is half of a surrogate pair") from error
