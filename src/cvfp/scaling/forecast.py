@@ -1,0 +1,51 @@
+"""Perplexity at sizes that were not run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cvfp.records.errors import InputError
+from cvfp.scaling.power_law import PowerLaw
+
+DEFAULT_MULTIPLES = (4, 10)
+"""Sizes to predict at when none are asked for, as multiples of the largest fitted one."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a power law says of one size, with the 95% prediction interval of one new run.
+
+    `low` and `high` are None when the fit has no residual degrees of freedom; `high` also when it is beyond
+    the range of a float.
+    """
+
+    tokens: float
+    ppl: float
+    low: float | None
+    high: float | None
+
+
+def forecast(law: PowerLaw, largest: float, requested: Sequence[float]) -> list[Forecast]:
+    """Forecasts at the `requested` token counts; at 4 and 10 times `largest` when that is empty.
+
+    Raises:
+        InputError: a token count that is not positive and finite, or a prediction that is not finite.
+    """
+    sizes = requested if len(requested) > 0 else [multiple * largest for multiple in DEFAULT_MULTIPLES]
+    return [_forecast_at(law, float(tokens)) for tokens in sizes]
+
+
+def _forecast_at(law: PowerLaw, tokens: float) -> Forecast:
+    with np.errstate(over="ignore"):
+        ppl = float(law.predict(tokens))
+    if not math.isfinite(ppl):
+        raise InputError(f"the perplexity predicted at {tokens:g} tokens is beyond the range of a float")
+    interval = law.prediction_interval(tokens)
+    if interval is None:
+        return Forecast(tokens, ppl, None, None)
+    low, high = float(interval[0]), float(interval[1])
+    return Forecast(tokens, ppl, low, high if math.isfinite(high) else None)

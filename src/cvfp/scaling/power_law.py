@@ -1,0 +1,136 @@
+"""The power law of perplexity against data, with its intervals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import stdtrit
+
+from cvfp.records.errors import InputError
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """PPL = A * tokens^alpha, fitted by `fit_power_law`.
+
+    `alpha_ci95` is the Student-t 95% interval of the slope, None without residual degrees of freedom
+    (n < 3). It measures the deviation of the points from a straight line in log-log space. It is not
+    run-to-run noise: repeating the runs may move alpha by more, and a smooth curve widens it as noise does.
+    """
+
+    alpha: float
+    A: float
+    r_squared: float
+    alpha_ci95: tuple[float, float] | None
+    n: int
+    mean_log_tokens: float
+    mean_log_ppl: float
+    log_tokens_ss: float
+    """Sum over the points of (ln tokens - mean)^2."""
+    residual_variance: float | None
+    """Squared residuals of ln PPL over (n - 2); None when n < 3."""
+
+    def predict(self, tokens: ArrayLike) -> np.ndarray:
+        """A * tokens^alpha, in the shape of `tokens` (a count, or an array of counts).
+
+        Raises:
+            InputError: a token count that is not positive and finite.
+        """
+        return np.exp(self._log_ppl(_log_of_positive(tokens, "tokens")))
+
+    def prediction_interval(
+        self, tokens: ArrayLike, level: float = 0.95
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """Where the perplexity of one new run on `tokens` tokens falls with probability `level`.
+
+        exp(ln PPL(tokens) -+ t * s * sqrt(1 + 1/n + (ln tokens - mean)^2 / SS)), with s^2 the residual
+        variance and t the Student quantile at n - 2 degrees of freedom. It holds if the law does and the
+        noise of ln PPL is independent, normal and equal at all sizes. None when n < 3.
+
+        Raises:
+            InputError: a token count that is not positive and finite, a level outside (0, 1).
+        """
+        if not 0 < level < 1:
+            raise InputError(f"level: must be between 0 and 1, got {level}")
+        log_tokens = _log_of_positive(tokens, "tokens")
+        if self.residual_variance is None:
+            return None
+        leverage = 1 / self.n + (log_tokens - self.mean_log_tokens) ** 2 / self.log_tokens_ss
+        reach = student_quantile(level, self.n - 2) * np.sqrt(self.residual_variance * (1 + leverage))
+        centre = self._log_ppl(log_tokens)
+        with np.errstate(over="ignore"):  # a bound beyond float64 is infinite
+            return np.exp(centre - reach), np.exp(centre + reach)
+
+    def _log_ppl(self, log_tokens: np.ndarray) -> np.ndarray:
+        return self.mean_log_ppl + self.alpha * (log_tokens - self.mean_log_tokens)
+
+
+def fit_power_law(tokens: ArrayLike, ppl: ArrayLike) -> PowerLaw:
+    """Ordinary least squares of ln PPL on ln tokens.
+
+    alpha = sum((x - mean x)(y - mean y)) / sum((x - mean x)^2), A = exp(mean y - alpha * mean x) with
+    x = ln tokens, y = ln PPL; R^2 = 1 - RSS / TSS of y (1 when all perplexities are equal, the line being
+    exact). The interval of alpha is alpha -+ t * sqrt(RSS / (n - 2) / sum((x - mean x)^2)).
+
+    Args:
+        tokens: training tokens of each point, (n,).
+        ppl: perplexity of each point, (n,).
+
+    Raises:
+        InputError: unequal lengths, a value that is not positive and finite, fewer than two distinct sizes.
+    """
+    x, y = _log_of_positive(tokens, "tokens"), _log_of_positive(ppl, "ppl")
+    _check_points(x, y)
+    dx, dy = x - x.mean(), y - y.mean()
+    ss = float(dx @ dx)
+    alpha = float(dx @ dy) / ss
+    rss = float(np.sum((dy - alpha * dx) ** 2))
+    variance = rss / (len(x) - 2) if len(x) > 2 else None
+    return PowerLaw(
+        alpha=alpha,
+        A=_finite_exp(float(y.mean() - alpha * x.mean())),
+        r_squared=1 - rss / float(dy @ dy) if np.ptp(y) > 0 else 1.0,
+        alpha_ci95=_slope_interval(alpha, variance, ss, len(x) - 2),
+        n=len(x),
+        mean_log_tokens=float(x.mean()),
+        mean_log_ppl=float(y.mean()),
+        log_tokens_ss=ss,
+        residual_variance=variance,
+    )
+
+
+def student_quantile(level: float, dof: int) -> float:
+    """t with P(|T| <= t) = level for Student's T at `dof` degrees of freedom."""
+    return float(stdtrit(dof, (1 + level) / 2))
+
+
+def _slope_interval(alpha: float, variance: float | None, ss: float, dof: int) -> tuple[float, float] | None:
+    if variance is None:
+        return None
+    reach = student_quantile(0.95, dof) * float(np.sqrt(variance / ss))
+    return alpha - reach, alpha + reach
+
+
+def _log_of_positive(values: ArrayLike, name: str) -> np.ndarray:
+    array = np.asarray(values, dtype=np.float64)
+    bad = ~(np.isfinite(array) & (array > 0))
+    if bad.any():
+        raise InputError(f"{name}: must be positive and finite, got {float(array[bad][0]):g}")
+    return np.log(array)
+
+
+def _check_points(x: np.ndarray, y: np.ndarray) -> None:
+    if x.ndim != 1 or y.ndim != 1 or len(x) != len(y):
+        raise InputError(
+            f"tokens and ppl: one value each per point is needed, got shapes {x.shape} and {y.shape}"
+        )
+    if len(np.unique(x)) < 2:
+        raise InputError(f"a power law needs at least two distinct sizes, got {len(np.unique(x))}")
+
+
+def _finite_exp(log_A: float) -> float:
+    if log_A > np.log(np.finfo(np.float64).max):
+        raise InputError(f"the sizes are too close together for a power law: ln A would be {log_A:.4g}")
+    return float(np.exp(log_A))

@@ -1,0 +1,169 @@
+"""Rows of a table file, whoever wrote it: CSV, JSON or JSONL. Strict, with errors that name the place."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cvfp.records.errors import InputError
+from cvfp.records.files import read_json, read_text
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: its values by column, and where it stands ("results.csv, line 3")."""
+
+    where: str
+    values: dict[str, Any]
+
+    def number(self, column: str) -> float:
+        """The finite number in `column`.
+
+        Raises:
+            InputError: the value is missing, empty or not a finite number; names line and column.
+        """
+        value = self.values.get(column)
+        if value is None or value == "":
+            raise InputError(f"{self.where}: column {column!r} is empty, a number is needed")
+        number = _as_float(value)
+        if number is None or not math.isfinite(number):
+            raise InputError(f"{self.where}: column {column!r}: {value!r} is not a finite number")
+        return number
+
+    def text(self, column: str) -> str:
+        """The value of `column` as a label; "-" where there is none."""
+        value = self.values.get(column)
+        return "-" if value is None or value == "" else str(value)
+
+
+@dataclass(frozen=True)
+class Table:
+    """All rows of one file, and the columns that any of them has, in order of appearance."""
+
+    path: Path
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+    def require(self, column: str) -> str:
+        """`column` itself.
+
+        Raises:
+            InputError: there is no such column; the message lists those there are.
+        """
+        if column not in self.columns:
+            raise InputError(f"{self.path}: no column {column!r}; it has: {', '.join(self.columns)}")
+        return column
+
+
+def read_table(path: Path) -> Table:
+    """Read `.csv` (comma separated, one header line), `.jsonl` (an object per line) or `.json` (a list of
+    objects, or an object that holds one such list).
+
+    Raises:
+        InputError: another suffix; the file is missing, empty, binary, not UTF-8, has no rows, or is not
+            what its suffix says. Messages name the line.
+    """
+    path = Path(path)
+    readers: dict[str, Callable[[Path], list[Row]]] = {
+        ".csv": _read_csv,
+        ".json": _read_json,
+        ".jsonl": _read_jsonl,
+    }
+    if path.suffix.lower() not in readers:
+        raise InputError(f"{path}: cannot read {path.suffix or 'no suffix'!r}; allowed: {', '.join(readers)}")
+    _check_text(path)
+    rows = readers[path.suffix.lower()](path)
+    if not rows:
+        raise InputError(f"{path}: has no rows")
+    columns = dict.fromkeys(column for row in rows for column in row.values)
+    return Table(path, tuple(columns), tuple(rows))
+
+
+def _check_text(path: Path) -> None:
+    text = read_text(path)
+    if "\0" in text:
+        raise InputError(f"{path}: is a binary file, a text file is needed")
+    if not text.strip():
+        raise InputError(f"{path}: is empty")
+
+
+def _read_csv(path: Path) -> list[Row]:
+    reader = csv.reader(io.StringIO(read_text(path).removeprefix("\ufeff"), newline=""), strict=True)
+    lines: list[tuple[int, list[str]]] = []
+    try:
+        for fields in reader:
+            if fields:
+                lines.append((reader.line_num, fields))
+    except csv.Error as error:
+        raise InputError(f"{path}, line {reader.line_num}: not CSV: {error}") from error
+    header = _header(path, lines[0][1])
+    return [_csv_row(f"{path}, line {number}", header, fields) for number, fields in lines[1:]]
+
+
+def _header(path: Path, fields: list[str]) -> list[str]:
+    header = [name.strip() for name in fields]
+    if "" in header or len(set(header)) < len(header):
+        raise InputError(f"{path}, line 1: every column needs a name of its own, got: {', '.join(header)}")
+    return header
+
+
+def _csv_row(where: str, header: list[str], fields: list[str]) -> Row:
+    if len(fields) != len(header):
+        raise InputError(f"{where}: {len(fields)} values for {len(header)} columns")
+    return Row(where, dict(zip(header, (field.strip() for field in fields), strict=True)))
+
+
+def _read_json(path: Path) -> list[Row]:
+    items = _the_list(path, read_json(path))
+    return [_json_row(f"{path}, item {number}", item) for number, item in enumerate(items, 1)]
+
+
+def _the_list(path: Path, value: Any) -> list[Any]:
+    if isinstance(value, list):
+        return value
+    lists = (
+        {key: item for key, item in value.items() if isinstance(item, list)}
+        if isinstance(value, dict)
+        else {}
+    )
+    if len(lists) != 1:
+        found = f"lists: {', '.join(lists)}" if lists else "no list"
+        raise InputError(f"{path}: a list of objects, or an object with one, is needed; found {found}")
+    return next(iter(lists.values()))
+
+
+def _read_jsonl(path: Path) -> list[Row]:
+    lines = read_text(path).removeprefix("\ufeff").split("\n")
+    return [
+        _json_row(f"{path}, line {number}", _json_line(f"{path}, line {number}", line))
+        for number, line in enumerate(lines, 1)
+        if line.strip()
+    ]
+
+
+def _json_line(where: str, line: str) -> Any:
+    try:
+        return json.loads(line)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise InputError(f"{where}: not JSON: {error}") from error
+
+
+def _json_row(where: str, item: Any) -> Row:
+    if not isinstance(item, dict):
+        raise InputError(f"{where}: an object of columns is needed, got {json.dumps(item)[:40]}")
+    return Row(where, item)
+
+
+def _as_float(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return None

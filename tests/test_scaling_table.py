@@ -1,0 +1,229 @@
+"""`cvfp fit`: the published numbers come back from CSV files, and every bad file gets one clear line."""
+
+import csv
+import json
+
+import pytest
+
+from cvfp.records.errors import InputError
+from cvfp.records.published import load_published
+from cvfp.scaling.table import fit_table
+from cvfp.scaling.text import HEADER, text_rows, window_rows
+
+EXPERIMENTS = load_published()["experiments"]
+ROWS = [("a", 100, 50), ("a", 400, 25), ("b", 100, 80), ("a", 1600, 12.5), ("b", 400, 20)]
+
+
+def write_csv(path, header, rows):
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerows([header, *rows])
+    return path
+
+
+def published_csv(tmp_path, version):
+    rows = EXPERIMENTS[version]["results"]
+    return write_csv(tmp_path / f"{version}.csv", list(rows[0]), [[row[k] for k in rows[0]] for row in rows])
+
+
+def assert_law(computed, printed):
+    assert computed["alpha"] == pytest.approx(printed["alpha"], abs=2e-4)
+    assert computed["A"] == pytest.approx(printed.get("A_full", printed["A"]), rel=5e-3)
+    assert computed["r_squared"] == pytest.approx(printed["r_squared"], abs=1e-3)
+
+
+@pytest.mark.parametrize("version", ["v1", "v2", "v3"])
+def test_published_laws_are_reproduced(tmp_path, version):
+    groups = fit_table(published_csv(tmp_path, version))["groups"]
+    printed = EXPERIMENTS[version]["summary"]
+    assert [group["group"] for group in groups] == [line["config_name"] for line in printed]
+    for group, line in zip(groups, printed, strict=True):
+        assert_law(group, line)
+
+
+def test_published_windows_are_reproduced(tmp_path):
+    (group,) = fit_table(published_csv(tmp_path, "v3"), window=4)["groups"]
+    printed = EXPERIMENTS["v3"]["windows"]
+    assert len(group["windows"]) == len(printed)
+    for window, line in zip(group["windows"], printed, strict=True):
+        assert_law(window, line)
+        assert window["sample_range"] == line["sample_range"]
+        assert window["token_range"] == line["token_range"]
+
+
+def test_published_interval_of_alpha_is_wider_than_the_differences_between_widths(tmp_path):
+    alphas = [group["alpha"] for group in fit_table(published_csv(tmp_path, "v1"))["groups"]]
+    for group in fit_table(published_csv(tmp_path, "v1"))["groups"]:
+        low, high = group["alpha_ci95"]
+        assert all(low < alpha < high for alpha in alphas)
+
+
+def test_result_has_exactly_the_keys_of_the_contract(tmp_path):
+    path = write_csv(tmp_path / "t.csv", ["config_name", "tokens", "ppl"], ROWS)
+    result = fit_table(path, window=2, extrapolate=[6400])
+    assert set(result) == {"groups"}
+    a, b = result["groups"]
+    keys = {"group", "n", "alpha", "A", "r_squared", "alpha_ci95", "windows", "extrapolation"}
+    assert set(a) == set(b) == keys
+    assert (a["group"], a["n"], b["group"], b["n"]) == ("a", 3, "b", 2)
+    assert (a["alpha"], b["alpha"]) == (pytest.approx(-0.5), pytest.approx(-1))
+    assert b["alpha_ci95"] is None
+    assert b["extrapolation"] == [{"tokens": 6400, "ppl": pytest.approx(1.25), "low": None, "high": None}]
+    assert set(a["windows"][0]) == {"sample_range", "token_range", "alpha", "A", "r_squared", "alpha_ci95"}
+    assert a["windows"][1]["token_range"] == [400, 1600]
+    assert a["windows"][1]["sample_range"] is None
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+
+
+def test_csv_json_and_jsonl_give_the_same_numbers(tmp_path):
+    header = ["config_name", "tokens", "ppl"]
+    objects = [dict(zip(header, row, strict=True)) for row in ROWS]
+    expected = fit_table(write_csv(tmp_path / "t.csv", header, ROWS))
+    files = {
+        "list.json": json.dumps(objects),
+        "object.json": json.dumps({"source": "here", "results": objects}),
+        "t.jsonl": "\n".join(json.dumps(one) for one in objects) + "\n\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        assert fit_table(tmp_path / name) == expected
+
+
+def test_a_csv_saved_by_a_spreadsheet_is_read(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_bytes("\ufefftokens, val_ppl\r\n100, 50\r\n400, 25\r\n\r\n".encode())
+    assert fit_table(path)["groups"][0]["alpha"] == pytest.approx(-0.5)
+
+
+def test_columns_and_groups_can_be_named(tmp_path):
+    header = ["kind", "width", "n", "loss", "tokens", "ppl"]
+    rows = [
+        ("x", 1, 100, 50, 7, 7),
+        ("x", 2, 100, 50, 7, 7),
+        ("x", 1, 400, 25, 7, 7),
+        ("x", 2, 400, 12.5, 7, 7),
+    ]
+    path = write_csv(tmp_path / "t.csv", header, rows)
+    groups = fit_table(path, x="n", y="loss", by="kind, width")["groups"]
+    assert [group["group"] for group in groups] == ["x / 1", "x / 2"]
+    assert [group["alpha"] for group in groups] == pytest.approx([-0.5, -1])
+
+
+def test_several_arms_are_grouped_by_arm_and_config(tmp_path):
+    header = ["arm", "config_name", "train_tokens", "val_ppl", "ppl"]
+    rows = [(arm, "c", n, 1e3 / n, 0) for arm in ("cvfp", "unigram") for n in (1, 2)]
+    groups = fit_table(write_csv(tmp_path / "two.csv", header, rows))["groups"]
+    assert [group["group"] for group in groups] == ["cvfp / c", "unigram / c"]
+    groups = fit_table(write_csv(tmp_path / "one.csv", header, rows[:2]))["groups"]
+    assert [group["group"] for group in groups] == ["c"]
+
+
+def test_without_names_all_rows_are_one_group(tmp_path):
+    path = write_csv(tmp_path / "t.csv", ["tokens", "ppl"], [(100, 50), (400, 25)])
+    assert [group["group"] for group in fit_table(path)["groups"]] == ["all"]
+
+
+def test_forecasts_default_to_four_and_ten_times_the_largest_size(tmp_path):
+    path = write_csv(tmp_path / "t.csv", ["tokens", "ppl"], [(100, 50), (400, 25), (200, 36)])
+    (group,) = fit_table(path)["groups"]
+    assert [one["tokens"] for one in group["extrapolation"]] == [1600, 4000]
+    assert all(one["low"] < one["ppl"] < one["high"] for one in group["extrapolation"])
+
+
+def test_failed_points_are_left_out_and_capped_ones_are_noted(tmp_path):
+    header = ["tokens", "val_ppl", "status", "stop_reason"]
+    rows = [(100, 50, "done", "cap"), (200, "", "failed", ""), (400, 25, "done", "patience")]
+    notes = []
+    (group,) = fit_table(write_csv(tmp_path / "t.csv", header, rows), note=notes.append)["groups"]
+    assert group["n"] == 2
+    assert notes == [
+        "1 of 3 rows are failed points and left out",
+        "1 of 2 fitted rows stopped at their cap, not at the minimum of their dev loss",
+    ]
+
+
+def test_printed_rows_show_the_numbers(tmp_path):
+    result = fit_table(published_csv(tmp_path, "v3"), window=4, extrapolate=[1e6])
+    (row,) = text_rows(result)
+    assert len(row) == len(HEADER)
+    assert row[:6] == ("1L_768d_2tok", "5", "-0.4658", "[-0.543, -0.388]", "9.708e+04", "0.9918")
+    assert row[6] == "155.8 at 1e+06 tokens [125.9, 192.7]"
+    assert window_rows(result)[0][:3] == ("1L_768d_2tok", "50..400 samples", "-0.5042")
+    path = write_csv(tmp_path / "two.csv", ["tokens", "ppl"], [(100, 50), (400, 25)])
+    (row,) = text_rows(fit_table(path, window=2, extrapolate=[1600]))
+    assert row[3:] == ("-", "500", "1.0000", "12.5 at 1600 tokens")
+    assert window_rows(fit_table(path, window=2))[0][1] == "100..400 tokens"
+
+
+BAD_FILES = {
+    "empty.csv": (b"", "empty.csv: is empty"),
+    "blank.jsonl": (b" \n\n", "blank.jsonl: is empty"),
+    "binary.csv": (b"a,b\n\0\1\2", "binary.csv: is a binary file"),
+    "latin.csv": ("tokens,ppl\n1,é".encode("latin-1"), r"latin.csv: not UTF-8 text \(byte 13\)"),
+    "table.xlsx": (b"x", "table.xlsx: cannot read '.xlsx'; allowed: .csv, .json, .jsonl"),
+    "header.csv": (b"tokens,ppl\n", "header.csv: has no rows"),
+    "twice.csv": (b"ppl,ppl\n1,2\n", "twice.csv, line 1: every column needs a name of its own"),
+    "short.csv": (b"tokens,ppl\n1,2\n3\n", "short.csv, line 3: 1 values for 2 columns"),
+    "quote.csv": (b'tokens,ppl\n1,"2\n', "quote.csv, line 2: not CSV"),
+    "columns.csv": (b"size,loss\n1,2\n", "no column tokens or train_tokens; name one of: size, loss"),
+    "word.csv": (b"tokens,ppl\n1,2\n3,many\n", "word.csv, line 3: column 'ppl': 'many' is not a finite"),
+    "gap.csv": (b"tokens,ppl\n1,2\n3,\n", "gap.csv, line 3: column 'ppl' is empty"),
+    "nan.csv": (b"tokens,ppl\n1,2\n3,nan\n", "nan.csv, line 3: column 'ppl': 'nan' is not a finite number"),
+    "zero.csv": (b"tokens,ppl\n0,2\n3,1\n", "zero.csv, line 2: column 'tokens': must be positive, got 0"),
+    "single.csv": (b"tokens,ppl\n1,2\n1,3\n", "group 'all': .* at least two distinct sizes, got 1"),
+    "failed.csv": (b"tokens,ppl,status\n1,2,failed\n", "every row is a failed point"),
+    "broken.jsonl": (b'{"tokens": 1, "ppl": 2}\n{"tokens": \n', "broken.jsonl, line 2: not JSON"),
+    "number.jsonl": (b'{"tokens": 1, "ppl": 2}\n7\n', "number.jsonl, line 2: an object of columns .* got 7"),
+    "gap.jsonl": (b'{"tokens": 1, "ppl": 2}\n{"tokens": 2}\n', "gap.jsonl, line 2: column 'ppl' is empty"),
+    "truth.json": (b'[{"tokens": true, "ppl": 2}]', "truth.json, item 1: column 'tokens': True is not a"),
+    "huge.json": (
+        b'[{"tokens": 1' + b"0" * 400 + b', "ppl": 2}]',
+        "item 1: column 'tokens': .* not a finite",
+    ),
+    "broken.json": (b'[{"tokens": 1,]', "broken.json: not JSON at line 1"),
+    "value.json": (b"3", "value.json: a list of objects, or an object with one, is needed; found no list"),
+    "lists.json": (b'{"a": [], "b": []}', "lists.json: a list of objects.*found lists: a, b"),
+    "none.json": (b"[]", "none.json: has no rows"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_a_bad_file_gets_one_clear_line(tmp_path, name):
+    content, message = BAD_FILES[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=message) as caught:
+        fit_table(tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"none\.csv: no such file"):
+        fit_table(tmp_path / "none.csv")
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(InputError, match="is a directory"):
+        fit_table(tmp_path / "folder.csv")
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"x": "size"}, "no column 'size'; it has: config_name, tokens, ppl"),
+        ({"y": "loss"}, "no column 'loss'"),
+        ({"by": "arm"}, "no column 'arm'"),
+        ({"by": "config_name,"}, "no column ''"),
+        ({"window": 1}, "window: must be at least 2 sizes, got 1"),
+        ({"window": 0}, "window: must be at least 2 sizes, got 0"),
+        ({"extrapolate": [0.0]}, "tokens: must be positive and finite, got 0"),
+    ],
+)
+def test_bad_options_are_refused(tmp_path, options, message):
+    path = write_csv(tmp_path / "t.csv", ["config_name", "tokens", "ppl"], ROWS)
+    with pytest.raises(InputError, match=message):
+        fit_table(path, **options)
+
+
+def test_samples_must_be_whole_when_windows_need_them(tmp_path):
+    path = write_csv(tmp_path / "t.csv", ["num_samples", "tokens", "ppl"], [(1, 100, 50), (2.5, 400, 25)])
+    with pytest.raises(InputError, match=r"line 3: column 'num_samples': must be a whole number, got 2.5"):
+        fit_table(path, window=2)
+    assert fit_table(path)["groups"][0]["n"] == 2

@@ -1,0 +1,70 @@
+"""Sliding windows: which points each one holds, and what the change of the exponent is called."""
+
+import numpy as np
+import pytest
+
+from cvfp.records.errors import InputError
+from cvfp.scaling.power_law import fit_power_law
+from cvfp.scaling.windows import progression, sliding_windows
+
+
+def test_windows_are_fits_of_consecutive_sizes_in_order():
+    tokens = np.array([800, 100, 400, 200, 1600])
+    ppl = np.array([30, 90, 41, 60, 26])
+    windows = sliding_windows(tokens, ppl, 4)
+    assert [window.token_range for window in windows] == [(100, 800), (200, 1600)]
+    first = tokens <= 800
+    assert windows[0].law == fit_power_law(tokens[first], ppl[first])
+    assert [window.law.n for window in windows] == [4, 4]
+
+
+def test_window_exponents_are_exact_on_a_broken_line():
+    tokens = np.array([1.0, 10.0, 100.0, 1000.0])
+    windows = sliding_windows(tokens, [1000, 100, 10, 10**0.5], 2)
+    assert [window.law.alpha for window in windows] == pytest.approx([-1, -1, -0.5])
+
+
+def test_a_window_covers_all_seeds_of_its_sizes():
+    samples = np.repeat([50, 100, 200], 2)
+    tokens = np.array([1000, 1100, 2050, 1990, 4100, 3900])
+    ppl = np.array([90, 88, 70, 71, 50, 52])
+    windows = sliding_windows(tokens, ppl, 2, samples)
+    assert [window.size_range for window in windows] == [(50, 100), (100, 200)]
+    assert [window.token_range for window in windows] == [(1000, 2050), (1990, 4100)]
+    assert windows[1].law == fit_power_law(tokens[2:], ppl[2:])
+
+
+def test_fewer_sizes_than_a_window_give_none():
+    assert sliding_windows([1, 2, 3], [3, 2, 1], 4) == []
+
+
+@pytest.mark.parametrize(
+    "alphas, change, percent, trend",
+    [
+        ([-0.5, -0.9, -0.4], 0.1, 20, "degrading"),
+        ([-0.4, -0.5], -0.1, -25, "improving"),
+        ([-0.5, -0.495], 0.005, 1, "stable"),
+        ([0.0, 0.0], 0, 0, "stable"),
+        ([0.2, 0.1], -0.1, -50, "improving"),
+    ],
+)
+def test_change_is_last_minus_first_in_percent_of_its_size(alphas, change, percent, trend):
+    result = progression(alphas)
+    assert result.alpha_change == pytest.approx(change)
+    assert result.alpha_change_percent == pytest.approx(percent)
+    assert result.trend == trend
+
+
+def test_a_change_of_exactly_the_threshold_is_stable():
+    assert progression([0.0, 0.01]).trend == "stable"
+    assert progression([0.0, -0.01]).trend == "stable"
+    assert progression([0.0, 0.010001]).trend == "degrading"
+
+
+def test_bad_windows_are_refused():
+    with pytest.raises(InputError, match="window: must be at least 2 sizes, got 1"):
+        sliding_windows([1, 2], [2, 1], 1)
+    with pytest.raises(InputError, match="one size per point"):
+        sliding_windows([1, 2], [2, 1], 2, [1])
+    with pytest.raises(InputError, match="at least two windows"):
+        progression([-0.5])
