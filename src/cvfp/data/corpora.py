@@ -57,8 +57,8 @@ def open_corpus(config: DataConfig, note: Note = silent) -> Corpus:
     """The corpus that `config` names.
 
     Raises:
-        InputError: an unknown name, a file that is missing, empty, binary, broken or not UTF-8, an option that
-            does not apply, or a hub that cannot be reached.
+        InputError: an unknown name, a file that is missing, empty, binary, broken or not UTF-8, an option
+            that does not apply, or a hub that cannot be reached.
     """
     source = _source(config)
     key = [source.fingerprint, config.document_tokens, FORMAT]

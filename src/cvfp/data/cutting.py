@@ -1,5 +1,8 @@
-"""Cutting long documents. Lengths are in GPT-2 tokens whatever tokenizer is used later, so that all tokenizers
-see the same documents and can be compared on them."""
+"""Cutting long documents.
+
+Lengths are in GPT-2 tokens whatever tokenizer is used later, so that all tokenizers see the same documents
+and can be compared on them.
+"""
 
 from __future__ import annotations
 

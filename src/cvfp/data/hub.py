@@ -34,23 +34,28 @@ def open_hub(spec: str, field: str | None) -> Source:
     if Path(where).is_dir():
         return _local(spec, Path(where), split, field)
     name = "ultrachat" if where == ULTRACHAT else where
-    with reach_hub(f"corpus {spec!r}", f"{OFFLINE}{name if name == 'ultrachat' else 'hub'}:FOLDER"):
-        rows = require("datasets").load_dataset(where, split=split, keep_in_memory=False)
+    datasets = require("datasets")
+    copy = "ultrachat:FOLDER" if where == ULTRACHAT else "hub:FOLDER:SPLIT"
+    with reach_hub(f"corpus {spec!r}", OFFLINE + copy, datasets.exceptions.DatasetsError):
+        rows = datasets.load_dataset(where, split=split, keep_in_memory=False)
     files = [file_sha256(Path(file["filename"])) for file in rows.cache_files]
     fingerprint = digest(["hub", files, split, field], 64)
     return Source(f"{name}:{split}", fingerprint, lambda: _read(rows, field, f"{name}:{split}"))
 
 
 @contextmanager
-def reach_hub(what: str, offline: str) -> Iterator[None]:
-    """Turn the hub's errors about `what` into an `InputError` that ends with the `offline` choices."""
-    errors = require("huggingface_hub.errors")
-    missing = require("datasets.exceptions").DatasetsError
+def reach_hub(what: str, offline: str, *errors: type[Exception]) -> Iterator[None]:
+    """Turn the hub's errors about `what` into an `InputError` that ends with the `offline` choices.
+
+    Being offline, by the network or by `HF_HUB_OFFLINE`, is a ConnectionError or a FileNotFoundError (not in
+    the local cache); `errors` are further types that mean the same. A ValueError is about the request itself.
+    """
+    answered = require("huggingface_hub.errors").HfHubHTTPError
     try:
         yield
-    except (ConnectionError, TimeoutError, FileNotFoundError, errors.HfHubHTTPError, missing) as error:
+    except (ConnectionError, TimeoutError, FileNotFoundError, answered, *errors) as error:
         raise InputError(f"{what}: cannot be had from the hub ({_first_line(error)}); {offline}") from error
-    except (ValueError, errors.HFValidationError) as error:
+    except ValueError as error:
         raise InputError(f"{what}: {_first_line(error)}") from error
 
 
@@ -74,9 +79,9 @@ def _parse(spec: str) -> tuple[str, str]:
 def _local(spec: str, folder: Path, split: str, field: str | None) -> Source:
     files = sorted({*folder.rglob(f"{split}-*.parquet"), *folder.rglob(f"{split}.parquet")})
     if not files:
-        there = sorted({path.stem.partition("-")[0] for path in folder.rglob("*.parquet")})
+        there = sorted({path.stem.partition("-")[0] for path in folder.rglob("*.parquet")}) or ["none"]
         raise InputError(
-            f"corpus {spec!r}: no {split}-*.parquet below {folder}; splits there: {', '.join(there) or 'none'}"
+            f"corpus {spec!r}: no {split}-*.parquet below {folder}; splits there: {', '.join(there)}"
         )
     return open_parquet(spec.partition(":")[0] + f":{split}", files, field)
 

@@ -32,9 +32,9 @@ class Split:
 def split_documents(config: DataConfig, num_documents: int, speakers: list[frozenset[str]] | None) -> Split:
     """Split the documents 0 .. num_documents - 1 as `config.split` says; the same for every seed and size.
 
-    `documents` draws dev and test with `split_seed`; `speakers` holds out whole speakers, so that nobody in dev
-    or test is in training; `tail` takes the last documents as test and those before them as dev; `published`
-    takes conversations 1000..1019 as both.
+    `documents` draws dev and test with `split_seed`; `speakers` holds out whole speakers, so that nobody in
+    dev or test is in training; `tail` takes the last documents as test and those before them as dev;
+    `published` takes conversations 1000..1019 as both.
 
     Raises:
         InputError: too few documents, no known speakers, or sizes that the split does not have.
