@@ -148,7 +148,7 @@ def test_printed_rows_show_the_numbers(tmp_path):
     assert len(row) == len(HEADER)
     assert row[:6] == ("1L_768d_2tok", "5", "-0.4658", "[-0.543, -0.388]", "9.708e+04", "0.9918")
     assert row[6] == "155.8 at 1e+06 tokens [125.9, 192.7]"
-    assert window_rows(result)[0][:3] == ("1L_768d_2tok", "50..400 samples", "-0.5042")
+    assert window_rows(result)[0][:3] == ("1L_768d_2tok", "50..400 samples", "-0.5043")
     path = write_csv(tmp_path / "two.csv", ["tokens", "ppl"], [(100, 50), (400, 25)])
     (row,) = text_rows(fit_table(path, window=2, extrapolate=[1600]))
     assert row[3:] == ("-", "500", "1.0000", "12.5 at 1600 tokens")
