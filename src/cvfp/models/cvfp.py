@@ -59,7 +59,7 @@ class CVFPModel(nn.Module):
 
     def context_features(
         self, tokens: Int[Tensor, " N"], positions: Int[Tensor, " B"]
-    ) -> Float[Tensor, "B n*d_e"]:
+    ) -> Float[Tensor, "B d_f"]:
         """What the context block reads: features from the frozen table."""
         return token_features(self.context_table, tokens, positions, self.config.num_input_tokens)
 

@@ -18,7 +18,7 @@ def token_features(
     tokens: Int[Tensor, " N"],
     positions: Int[Tensor, " B"],
     num_input_tokens: int,
-) -> Float[Tensor, "B n*d_e"]:
+) -> Float[Tensor, "B d_f"]:
     """f_t = [LN(E[x_{t-n+1}]); ...; LN(E[x_t])] at each position t, zero vectors before the start.
 
     LN is a plain normalisation (eps 1e-5, nothing trained). `tokens` is the whole stream; gradients reach

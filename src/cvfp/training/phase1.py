@@ -124,8 +124,8 @@ class _FixedPointObjective(Objective):
             (loss / len(self.bounds)).backward()
             with torch.no_grad():
                 change = (new - old).square().mean(dim=1)
-                moved = (change < self.config.convergence_threshold).sum()
-                self.totals += torch.stack([convergence, dispersion, moved])
+                settled = (change < self.config.convergence_threshold).sum()
+                self.totals += torch.stack([convergence, dispersion, settled])
 
     def _sweep(self, step: int) -> Iterator[tuple[Tensor, Tensor]]:
         """(C^{k-1}, C^k) slice by slice. Each slice is overwritten once its loss has been taken."""
@@ -151,12 +151,12 @@ class _FixedPointObjective(Objective):
         return self.config.context_noise * torch.randn(shape, generator=generator, device=device)
 
     def after_step(self, step: int, optimizer: torch.optim.Optimizer) -> str | None:
-        convergence, dispersion, moved = self.totals.tolist()
+        convergence, dispersion, settled = self.totals.tolist()
         slices = len(self.bounds)
         values = {
             "convergence_loss": require_finite(convergence / slices, "the phase 1 loss", step),
             "dispersion_loss": dispersion / slices,
-            "convergence_rate": moved / len(self.tokens),
+            "convergence_rate": settled / len(self.tokens),
         }
         self.rate = values["convergence_rate"]
         self.listen(Event("phase 1", step + 1, self.config.max_iterations, values))
