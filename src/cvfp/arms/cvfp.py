@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +61,7 @@ class CvfpArm(Arm):
             seed,
             budget.listen,
         )
-        health = diagnose(model, dev_tokens, seed).as_dict() if self.use_context else {}
+        health = asdict(diagnose(model, dev_tokens, seed)) if self.use_context else {}
         return FittedCvfp(model, self._facts(model, len(train), first, second, train_er, health))
 
     def _build(self, train: Tokens, seed: int) -> CVFPModel:

@@ -1,0 +1,7 @@
+"""`python -m cvfp`."""
+
+import sys
+
+from cvfp.cli.main import main
+
+sys.exit(main())

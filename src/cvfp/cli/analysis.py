@@ -1,0 +1,54 @@
+"""Analysis without training: fit, published."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from cvfp.cli.options import Json, print_json
+from cvfp.cli.tables import print_table
+
+
+def fit(
+    file: tyro.conf.Positional[Path],
+    x: Annotated[str | None, tyro.conf.arg(help="column of token counts")] = None,
+    y: Annotated[str | None, tyro.conf.arg(help="column of perplexities")] = None,
+    by: Annotated[
+        str | None, tyro.conf.arg(help="columns that tell the lines apart, comma separated")
+    ] = None,
+    window: Annotated[int | None, tyro.conf.arg(help="sizes per sliding window")] = None,
+    extrapolate: Annotated[tuple[float, ...], tyro.conf.arg(help="token counts to predict at")] = (),
+    json: Json = False,
+) -> int:
+    """Scaling analysis of any CSV, JSON or JSONL file, whoever produced it.
+
+    Example: cvfp fit results.csv --x tokens --y val_ppl --by config_name --window 4 --extrapolate 1e6 1e7
+    """
+    from cvfp.scaling.table import fit_table
+    from cvfp.scaling.text import HEADER, WINDOW_HEADER, text_rows, window_rows
+
+    def note(text: str) -> None:
+        print(text, file=sys.stderr)
+
+    result = fit_table(file, x, y, by, window, extrapolate, note)
+    if json:
+        print_json(result)
+        return 0
+    print_table("PPL = A * tokens^alpha", HEADER, text_rows(result))
+    if window is not None:
+        print_table("Sliding windows", WINDOW_HEADER, window_rows(result))
+    return 0
+
+
+def published(versions: tyro.conf.Positional[tuple[str, ...]] = ("v1", "v2", "v3")) -> int:
+    """The published tables, recomputed, with every number that does not follow from them marked.
+
+    Example: cvfp published v3
+    """
+    from cvfp.report.published import published_report
+
+    print(published_report(versions))
+    return 0

@@ -1,0 +1,68 @@
+"""What a corpus holds, and how many tokens a text is."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from cvfp.cli.options import Json, Set, print_json, settings_of
+from cvfp.cli.tables import print_table, value_text
+from cvfp.records.config import dotted
+
+
+def stats(
+    corpus: Annotated[str, tyro.conf.arg(help="chitchat, ultrachat, hub:OWNER/NAME, or a path")] = "chitchat",
+    tokenizer: Annotated[str, tyro.conf.arg(help="gpt2, bpe:SIZE, or a tokenizer.json")] = "gpt2",
+    set_: Set = (),
+    json: Json = False,
+) -> int:
+    """What a corpus holds and how it is split.
+
+    Example: cvfp data stats --corpus my-folder --tokenizer bpe:4096
+    """
+    from cvfp.data.dataset import open_dataset
+    from cvfp.records.config import RunConfig
+
+    settings = {"data.corpus": corpus, "data.tokenizer": tokenizer} | settings_of(set_)
+    config = RunConfig.from_settings(settings, "data stats")
+    figures = open_dataset(config.data, lambda text: print(text, file=sys.stderr)).stats()
+    _print("What the corpus holds", figures, json)
+    return 0
+
+
+def tokenize(
+    file: tyro.conf.Positional[Path],
+    tokenizer: Annotated[str, tyro.conf.arg(help="gpt2 or a tokenizer.json")] = "gpt2",
+    json: Json = False,
+) -> int:
+    """Count the tokens and bytes of a text file.
+
+    Example: cvfp data tokenize some-text.txt
+    """
+    from cvfp.data.dataset import count_tokens
+
+    _print(str(file), asdict(count_tokens(file, tokenizer)), json)
+    return 0
+
+
+Command = (
+    Annotated[int, tyro.conf.subcommand("stats", constructor=stats)]
+    | Annotated[int, tyro.conf.subcommand("tokenize", constructor=tokenize)]
+)
+
+
+def data(command: tyro.conf.OmitSubcommandPrefixes[Command]) -> int:
+    """Look at data: `data stats` of a corpus, `data tokenize` of a file."""
+    return command
+
+
+def _print(title: str, figures: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(figures)
+        return
+    rows = [(name.replace("_", " "), value_text(value)) for name, value in dotted(figures).items()]
+    print_table(title, ("figure", "value"), rows)

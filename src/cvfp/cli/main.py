@@ -1,0 +1,63 @@
+"""`cvfp`: finds the command, calls it, turns errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+from cvfp.cli import analysis, corpus, model, sweep
+from cvfp.records.errors import CvfpError
+
+COMMANDS: dict[str, Callable] = {
+    "quickstart": sweep.quickstart,
+    "presets": sweep.presets,
+    "run": sweep.run,
+    "status": sweep.status,
+    "report": sweep.report,
+    "fit": analysis.fit,
+    "published": analysis.published,
+    "train": model.train,
+    "eval": model.evaluate,
+    "diagnose": model.diagnose,
+    "data": corpus.data,
+}
+
+DESCRIPTION = """Train context-vector fixed-point language models and measure how they scale with data.
+
+Start with `cvfp quickstart`. Every command has --help with an example; --debug shows tracebacks.
+Exit codes: 0 done, 1 the work failed or is partial, 2 wrong usage or input, 130 interrupted."""
+
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code. Usage errors leave through `SystemExit(2)`."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    try:
+        return _dispatch(arguments)
+    except CvfpError as error:
+        if debug:
+            raise
+        print(f"cvfp: error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        print(
+            "cvfp: interrupted. What is done is saved; the same command goes on from there.", file=sys.stderr
+        )
+        return INTERRUPTED
+
+
+def _dispatch(arguments: list[str]) -> int:
+    import tyro
+
+    return tyro.extras.subcommand_cli_from_dict(
+        COMMANDS, prog="cvfp", description=DESCRIPTION, args=arguments
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

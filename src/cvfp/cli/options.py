@@ -1,0 +1,61 @@
+"""Options that several commands share, and reading what was typed into them."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from cvfp.records.errors import InputError
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Json = Annotated[bool, tyro.conf.arg(name="json", help="print the answer as JSON")]
+Set = Annotated[
+    tuple[str, ...],
+    tyro.conf.arg(name="set", metavar="KEY=VALUE [KEY=VALUE ...]", help="config fields, by dotted key"),
+]
+
+
+def split_list(values: Sequence[str]) -> tuple[str, ...]:
+    """`("a,b", "c")` as `("a", "b", "c")`: lists may be typed with commas or spaces."""
+    return tuple(part for value in values for part in value.split(",") if part)
+
+
+def whole_numbers(values: Sequence[str], option: str) -> tuple[int, ...]:
+    """The listed whole numbers. Raises `InputError` that names the option."""
+    parts = split_list(values)
+    for part in parts:
+        if not part.isdigit():
+            raise InputError(f"{option}: {part!r} is not a whole number")
+    return tuple(int(part) for part in parts)
+
+
+def settings_of(assignments: Sequence[str]) -> dict[str, Any]:
+    """`("model.context_dim=256",)` as `{"model.context_dim": 256}`. Values are TOML; bare words are text.
+
+    Raises:
+        InputError: an assignment without `=`.
+    """
+    settings = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals or not key:
+            raise InputError(f"--set {assignment!r}: write KEY=VALUE, e.g. model.context_dim=256")
+        settings[key.strip()] = _value(value.strip())
+    return settings
+
+
+def _value(text: str) -> Any:
+    if text.lower() in ("none", "null"):
+        return None
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def print_json(value: Any) -> None:
+    print(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False))

@@ -1,0 +1,151 @@
+"""Sweeps: quickstart, presets, run, status, report."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from cvfp.cli.options import Device, Json, Set, print_json, settings_of, split_list, whole_numbers
+from cvfp.cli.tables import print_table
+from cvfp.records.plan import Plan
+
+Out = Annotated[Path | None, tyro.conf.arg(metavar="DIR", help="sweep directory; running again resumes")]
+
+
+def quickstart(out: Out = None, device: Device = "cpu", json: Json = False) -> int:
+    """The whole story on two cores in under two minutes: arms over growing data, fits, figures, report.
+
+    Example: cvfp quickstart --out my-first-sweep
+    """
+    return run("quickstart", out=out, device=device, json=json)
+
+
+def presets(json: Json = False) -> int:
+    """List the presets with their grids.
+
+    Example: cvfp presets
+    """
+    from cvfp.lab.plan import make_plan
+    from cvfp.lab.presets import PRESETS
+
+    plans = {name: make_plan(spec) for name, spec in PRESETS.items()}
+    if json:
+        print_json({name: spec.model_dump(mode="json") for name, spec in PRESETS.items()})
+        return 0
+    rows = []
+    for name, spec in PRESETS.items():
+        lines = dict.fromkeys(p.config_name for p in plans[name].points if p.config.arm == "cvfp")
+        samples = ", ".join(str(size) for size in spec.samples)
+        rows.append((name, spec.description, ", ".join(lines), samples, len(plans[name].points)))
+    print_table("Presets", ("name", "what", "CVFP lines", "samples", "points with the default arms"), rows)
+    return 0
+
+
+def run(
+    sweep: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="PRESET|FILE.toml")]],
+    out: Out = None,
+    arms: Annotated[tuple[str, ...] | None, tyro.conf.arg(help="cvfp kneser-ney ...")] = None,
+    samples: Annotated[tuple[str, ...] | None, tyro.conf.arg(help="numbers of training documents")] = None,
+    seeds: Annotated[int | None, tyro.conf.arg(help="how many seeds, each with its own draw")] = None,
+    corpus: Annotated[
+        str | None, tyro.conf.arg(help="chitchat, ultrachat, hub:OWNER/NAME, or a path")
+    ] = None,
+    embedding: Annotated[str | None, tyro.conf.arg(help="random, gpt2, or a path to a table")] = None,
+    published: Annotated[bool, tyro.conf.arg(help="the published protocol (UltraChat, GPT-2 table)")] = False,
+    device: Device = "auto",
+    set_: Set = (),
+    include_capped: Annotated[
+        bool, tyro.conf.arg(help="let points that ended at their cap into fits")
+    ] = False,
+    checkpoints: Annotated[bool, tyro.conf.arg(help="keep the trained weights of every point")] = True,
+    dry_run: Annotated[bool, tyro.conf.arg(help="print the plan with its cost; run nothing")] = False,
+    json: Json = False,
+) -> int:
+    """Run a sweep: a preset, or a TOML file of your own. Running it again resumes where it stopped.
+
+    Example: cvfp run v3 --samples 50 100 200 --arms cvfp kneser-ney --set model.context_dim=256
+    """
+    from cvfp.lab.plan import make_plan
+    from cvfp.lab.presets import find_spec
+
+    spec = find_spec(sweep)
+    if published:
+        spec = spec.as_published()
+    if include_capped:
+        spec = spec.including_capped()
+    fields = {
+        "arms": None if arms is None else split_list(arms),
+        "samples": None if samples is None else whole_numbers(samples, "--samples"),
+        "seeds": seeds,
+    }
+    spec = spec.override(**{name: value for name, value in fields.items() if value is not None})
+    shorthands = {"data.corpus": corpus, "embedding.source": embedding}
+    given = {key: value for key, value in shorthands.items() if value is not None}
+    plan = make_plan(spec.with_settings(given | settings_of(set_)))
+    if dry_run:
+        return _show_plan(plan, device, json)
+    return _run_plan(plan, out or Path("cvfp-runs") / plan.name, device, checkpoints, json)
+
+
+def _run_plan(plan: Plan, out: Path, device: Device, checkpoints: bool, json: bool) -> int:
+    from cvfp.cli.progress import Bars
+    from cvfp.lab.runner import run_sweep
+    from cvfp.report.write import write_report
+    from cvfp.training.devices import pick_device
+
+    with Bars() as bars:
+        outcome = run_sweep(plan, out, pick_device(device), bars, checkpoints)
+    write_report(out)
+    if json:
+        print_json({"out": str(out), "done": outcome.done, "failed": len(outcome.failed)})
+    else:
+        print(f"{outcome.done} of {len(plan.points)} points done. Report: {out / 'report.html'}")
+    for record in outcome.failed:
+        print(f"failed: {record.point.arm} {record.point.config_name}: {record.error}", file=sys.stderr)
+    return 1 if outcome.failed else 0
+
+
+def _show_plan(plan: Plan, device: Device, json: bool) -> int:
+    from cvfp.lab.estimate import estimate_plan
+    from cvfp.training.devices import pick_device
+
+    estimate = estimate_plan(plan, pick_device(device))
+    if json:
+        print_json(estimate.as_dict())
+        return 0
+    header = ("arm", "line", "samples", "seed", "tokens", "parameters", "FLOPs at most", "seconds at most")
+    print_table(f"{plan.name}: {plan.description}", header, estimate.rows())
+    print(estimate.verdict())
+    return 0
+
+
+def status(directory: tyro.conf.Positional[Path], json: Json = False) -> int:
+    """How far a sweep is: done, running, failed, waiting points.
+
+    Example: cvfp status cvfp-runs/v3
+    """
+    from cvfp.lab.status import sweep_status
+
+    state = sweep_status(directory)
+    if json:
+        print_json(state.as_dict())
+        return 0
+    header = ("arm", "line", "samples", "seed", "state", "what")
+    print_table(f"{directory}: {state.name}", header, state.rows())
+    print(state.line())
+    return 0
+
+
+def report(directory: tyro.conf.Positional[Path]) -> int:
+    """(Re)write report.md, report.html and figures of a sweep from its records alone.
+
+    Example: cvfp report cvfp-runs/v3
+    """
+    from cvfp.report.write import write_report
+
+    for path in write_report(directory):
+        print(path)
+    return 0

@@ -1,0 +1,112 @@
+"""What a plan will cost on this machine, before anything runs."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from cvfp.data.dataset import Dataset
+from cvfp.lab.datasets import Datasets
+from cvfp.metrics.cost import NEURAL_ARMS, expected_flops, model_cost
+from cvfp.records.config import RunConfig
+from cvfp.records.plan import Plan
+
+LONG_HOURS = 1.0
+"""From here on the verdict suggests a GPU."""
+EFFICIENCY = 0.5
+"""Share of the measured matrix rate that training reaches (measured on 2 cores: softmax takes the rest)."""
+
+
+@dataclass(frozen=True)
+class PointEstimate:
+    """Upper bounds: both phases run to their caps, most stop earlier."""
+
+    arm: str
+    config_name: str
+    num_samples: int
+    seed: int
+    train_tokens: int
+    total_params: int | None
+    flops: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class PlanEstimate:
+    """Every point, and the matrix rate that seconds were computed from."""
+
+    points: tuple[PointEstimate, ...]
+    device: str
+    flops_per_second: float
+
+    @property
+    def hours(self) -> float:
+        return sum(point.seconds for point in self.points) / 3600
+
+    def verdict(self) -> str:
+        """One line: how long at most, and a word of warning where that is long."""
+        speed = f"{self.device} ({self.flops_per_second / 1e9:,.0f} GFLOP/s)"
+        line = f"{len(self.points)} points, at most {self.hours:.2g} hours on {speed}"
+        if self.hours < LONG_HOURS or self.device != "cpu":
+            return line
+        return f"{line}: hours on this CPU; use a GPU, fewer samples, or smaller widths (cvfp quickstart)"
+
+    def rows(self) -> list[tuple[object, ...]]:
+        return [
+            (
+                p.arm,
+                p.config_name,
+                p.num_samples,
+                p.seed,
+                f"{p.train_tokens:,}",
+                "" if p.total_params is None else f"{p.total_params:,}",
+                f"{p.flops:.2g}",
+                f"{p.seconds:,.1f}",
+            )
+            for p in self.points
+        ]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "hours": self.hours}
+
+
+def estimate_plan(plan: Plan, device: torch.device) -> PlanEstimate:
+    """Tokens, parameters, FLOPs and seconds of every point (opens, and if need be tokenizes, the data)."""
+    rate, datasets = matrix_rate(device), Datasets(lambda text: None)
+    points = []
+    for planned in plan.points:
+        config = planned.config
+        points.append(_estimate(config, planned.config_name, datasets.of(config), rate))
+    return PlanEstimate(tuple(points), device.type, rate)
+
+
+def _estimate(config: RunConfig, name: str, dataset: Dataset, rate: float) -> PointEstimate:
+    tokens = len(dataset.train(config.data.num_samples, config.seed).tokens)
+    flops = expected_flops(config, dataset.vocab_size, tokens)
+    params = None
+    if config.arm in NEURAL_ARMS:
+        bias, use_context = config.embedding.output_bias, config.arm != "no-context"
+        params = model_cost(config.model, dataset.vocab_size, bias, use_context).total_params
+    return PointEstimate(
+        config.arm,
+        name,
+        config.data.num_samples,
+        config.seed,
+        tokens,
+        params,
+        flops,
+        flops / (rate * EFFICIENCY),
+    )
+
+
+def matrix_rate(device: torch.device, size: int = 1024, seconds: float = 0.3) -> float:
+    """FLOP/s of a float32 matrix product on this device, measured for a moment."""
+    a = torch.randn(size, size, device=device)
+    products, started = 0, time.perf_counter()
+    while time.perf_counter() - started < seconds:
+        float((a @ a)[0, 0])
+        products += 1
+    return products * 2 * size**3 / (time.perf_counter() - started)

@@ -1,0 +1,105 @@
+"""Who is told what happens while a sweep runs. The command line draws bars; the log keeps lines."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from cvfp.records.plan import PlannedPoint
+from cvfp.records.results import RunRecord
+from cvfp.training.events import Event
+
+
+def point_label(point: PlannedPoint) -> str:
+    """`cvfp 1L_768d_2tok, 50 samples, seed 42`."""
+    config = point.config
+    return f"{config.arm} {point.config_name}, {config.data.num_samples} samples, seed {config.seed}"
+
+
+class Monitor:
+    """Hears everything and does nothing: override what you want to know."""
+
+    def sweep_started(self, total: int, pending: int) -> None:
+        """`pending` of `total` points are still to be run."""
+
+    def note(self, text: str) -> None:
+        """One line worth keeping."""
+
+    def point_started(self, point: PlannedPoint) -> None: ...
+
+    def event(self, event: Event) -> None: ...
+
+    def point_finished(self, point: PlannedPoint, record: RunRecord) -> None: ...
+
+
+class LogFile(Monitor):
+    """`output.txt`: one time-stamped line per thing that happened, appended."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def _write(self, text: str) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}\n")
+
+    def sweep_started(self, total: int, pending: int) -> None:
+        self._write(f"{total} points, {total - pending} done before, {pending} to run")
+
+    def note(self, text: str) -> None:
+        self._write(text)
+
+    def point_started(self, point: PlannedPoint) -> None:
+        self._write(f"start  {point_label(point)}")
+
+    def event(self, event: Event) -> None:
+        if event.values:
+            numbers = "  ".join(f"{name} {value:.5g}" for name, value in event.values.items())
+            self._write(f"  {event.phase}  {event.step}/{event.total}  {numbers}")
+
+    def point_finished(self, point: PlannedPoint, record: RunRecord) -> None:
+        self._write(f"end    {point_label(point)}: {outcome(record)}")
+
+
+class Monitors(Monitor):
+    """Several monitors as one."""
+
+    def __init__(self, monitors: Sequence[Monitor]) -> None:
+        self.monitors = monitors
+
+    def sweep_started(self, total: int, pending: int) -> None:
+        for monitor in self.monitors:
+            monitor.sweep_started(total, pending)
+
+    def note(self, text: str) -> None:
+        for monitor in self.monitors:
+            monitor.note(text)
+
+    def point_started(self, point: PlannedPoint) -> None:
+        for monitor in self.monitors:
+            monitor.point_started(point)
+
+    def event(self, event: Event) -> None:
+        for monitor in self.monitors:
+            monitor.event(event)
+
+    def point_finished(self, point: PlannedPoint, record: RunRecord) -> None:
+        for monitor in self.monitors:
+            monitor.point_finished(point, record)
+
+
+def outcome(record: RunRecord) -> str:
+    """The figures of a finished point in one line, or the error of a failed one."""
+    row = record.point
+    if row.status == "failed":
+        return f"FAILED: {record.error}"
+    parts = [
+        f"test PPL {row.val_ppl:.1f}",
+        f"accuracy {row.val_acc:.1%}",
+        f"{row.bits_per_byte:.3f} bits/byte",
+    ]
+    if row.val_er is not None:
+        parts.append(f"ER {row.val_er:.1%}")
+    if row.phase1_iter is not None:
+        parts.append(f"phase 1 {'' if record.phase1_converged else '>= '}{row.phase1_iter} iterations")
+    return ", ".join([*parts, f"{row.stop_reason}, {row.wall_seconds:.1f} s"])

@@ -1,0 +1,78 @@
+"""From a spec to a plan: a pure function, so that a plan can be shown before anything runs."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from cvfp.lab.spec import SweepSpec
+from cvfp.metrics.cost import NEURAL_ARMS
+from cvfp.records.config import RunConfig, dotted
+from cvfp.records.errors import InputError
+from cvfp.records.plan import Plan, PlannedPoint
+
+DEFAULT_SEED = 42
+
+
+def make_plan(spec: SweepSpec) -> Plan:
+    """Every point of the sweep, each once, line after line and small sizes first.
+
+    Variants that an arm cannot tell apart (an n-gram has no context_dim) are one line of it.
+
+    Raises:
+        InputError: a setting that does not exist or is outside its range.
+    """
+    configs: dict[str, RunConfig] = {}
+    for arm in dict.fromkeys(spec.arms):
+        for variant in spec.variants:
+            for config in _line(spec, arm, variant):
+                configs.setdefault(config.run_hash, config)
+    names = line_names(list(configs.values()))
+    points = tuple(PlannedPoint(config_name=names[c.config_hash], config=c) for c in configs.values())
+    return Plan(
+        name=spec.name,
+        description=spec.description,
+        protocol=spec.protocol,
+        points=points,
+        analysis=spec.analysis,
+    )
+
+
+def _line(spec: SweepSpec, arm: str, variant: dict[str, Any]) -> list[RunConfig]:
+    settings = spec.settings | variant
+    reserved = sorted({"arm", "data.num_samples"} & settings.keys())
+    if reserved:
+        raise InputError(
+            f"sweep {spec.name!r}: {reserved[0]!r} is what the sweep varies; use arms and samples"
+        )
+    first_seed = settings.get("seed", DEFAULT_SEED)
+    configs = []
+    for num_samples in sorted(set(spec.samples)):
+        for offset in range(spec.seeds):
+            point = {"arm": arm, "data.num_samples": num_samples, "seed": first_seed + offset}
+            configs.append(RunConfig.from_settings(settings | point, f"sweep {spec.name!r}"))
+    return configs
+
+
+def base_name(config: RunConfig) -> str:
+    """`{L}L_{d_c}d_{n}tok`; an arm without contexts has 0d; n-grams go by their order."""
+    if config.arm in NEURAL_ARMS:
+        context_dim = 0 if config.arm == "no-context" else config.model.context_dim
+        return f"{config.model.num_layers}L_{context_dim}d_{config.model.num_input_tokens}tok"
+    return f"{config.ngram.order}gram" if config.arm == "kneser-ney" else "1gram"
+
+
+def line_names(configs: list[RunConfig]) -> dict[str, str]:
+    """Name of each line by `config_hash`: the base name, with what differs from the first line sharing it."""
+    sharing: dict[tuple[str, str], dict[str, RunConfig]] = defaultdict(dict)
+    for config in configs:
+        sharing[config.arm, base_name(config)].setdefault(config.config_hash, config)
+    names = {}
+    for (_, name), lines in sharing.items():
+        first = dotted(next(iter(lines.values())).relevant())
+        for config_hash, config in lines.items():
+            fields = dotted(config.relevant()).items()
+            differs = [f"{key.split('.')[-1]}={value}" for key, value in fields if first.get(key) != value]
+            suffix = [part for part in differs if not part.startswith(("num_samples=", "seed="))]
+            names[config_hash] = " ".join([name, *suffix])
+    return names

@@ -1,0 +1,101 @@
+"""Running one point: fit the arm, score the test split, make the record."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from cvfp.arms.base import Budget, Facts, Fitted
+from cvfp.arms.registry import make_arm
+from cvfp.data.dataset import Dataset, Stream
+from cvfp.metrics.cost import NEURAL_ARMS
+from cvfp.metrics.perplexity import bits_per_byte, perplexity
+from cvfp.records.config import RunConfig
+from cvfp.records.plan import PlannedPoint
+from cvfp.records.results import PointRecord, RunRecord
+from cvfp.training.evaluation import Scores
+
+
+@dataclass(frozen=True)
+class PointResult:
+    """A finished point: what is recorded, and what it was computed from."""
+
+    record: RunRecord
+    fitted: Fitted
+    scores: Scores
+
+
+def run_point(point: PlannedPoint, dataset: Dataset, budget: Budget) -> PointResult:
+    """Fit on the point's documents, score the whole test split.
+
+    Raises:
+        CvfpError: training diverged.
+        InputError: the data cannot serve this config (too few documents, a table of another shape).
+    """
+    config = point.config
+    started = time.perf_counter()
+    train = dataset.train(config.data.num_samples, config.seed)
+    fitted = make_arm(config, dataset.vocab_size).fit(train.tokens, dataset.dev.tokens, budget, config.seed)
+    scores = fitted.score(dataset.test.tokens)
+    val_er = fitted.effective_rank(dataset.test.tokens, config.seed)
+    seconds = time.perf_counter() - started
+    facts = fitted.facts
+    row = identity(point) | _figures(facts, train, dataset.test, scores)
+    record = RunRecord(
+        run_hash=config.run_hash,
+        point=PointRecord(**row, status="done", val_er=val_er, wall_seconds=seconds),
+        phase1_converged=facts.phase1_converged,
+        facts=facts.notes | {"prior": [*dataset.prior, *facts.prior]},
+    )
+    return PointResult(record, fitted, scores)
+
+
+def failed(point: PlannedPoint, error: str) -> RunRecord:
+    """The record of a point that could not be computed."""
+    row = PointRecord(**identity(point), status="failed")
+    return RunRecord(run_hash=point.config.run_hash, point=row, error=error)
+
+
+def identity(point: PlannedPoint) -> dict:
+    """The fields of a row that are known before it runs."""
+    config = point.config
+    return {
+        "arm": config.arm,
+        "config_name": point.config_name,
+        "config_hash": config.config_hash,
+        "num_samples": config.data.num_samples,
+        "seed": config.seed,
+        **_shape(config),
+    }
+
+
+def _shape(config: RunConfig) -> dict:
+    if config.arm not in NEURAL_ARMS:
+        return {}
+    return {
+        "num_layers": config.model.num_layers,
+        "context_dim": 0 if config.arm == "no-context" else config.model.context_dim,
+        "num_input_tokens": config.model.num_input_tokens,
+    }
+
+
+def _figures(facts: Facts, train: Stream, test: Stream, scores: Scores) -> dict:
+    return {
+        "train_tokens": len(train.tokens),
+        "train_bytes": train.num_bytes,
+        "steps": facts.steps,
+        "tokens_seen": facts.tokens_seen,
+        "stop_reason": facts.stop_reason,
+        "best_epoch": facts.best_epoch,
+        "phase1_iter": facts.phase1_iter,
+        "train_er": facts.train_er,
+        "train_ppl": facts.train_ppl,
+        "dev_ppl": facts.dev_ppl,
+        "val_ppl": perplexity(scores.nll),
+        "val_acc": float(scores.correct.mean()),
+        "bits_per_byte": bits_per_byte(scores.nll, test.target_bytes),
+        "total_params": facts.total_params,
+        "trained_params": facts.trained_params,
+        "context_block_params": facts.context_block_params,
+        "flops": facts.flops,
+    }

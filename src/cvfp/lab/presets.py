@@ -1,0 +1,126 @@
+"""The presets: the source report's experiments, its next steps, and what this project recommends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cvfp.lab.spec import Settings, SweepSpec, product, read_spec
+from cvfp.records.errors import InputError
+from cvfp.records.plan import Analysis
+
+V1: Settings = {
+    "phase1.dist_reg_weight": 0.8,
+    "phase1.max_iterations": 40,
+    "phase1.context_noise": 0.1,
+    "phase1.slice_length": 8000,
+    "phase2.epochs": 10,
+}
+V2: Settings = {
+    "phase1.dist_reg_weight": 0.9,
+    "phase1.max_iterations": 60,
+    "phase1.context_noise": 0.0,
+    "phase1.slice_length": 8000,
+    "phase2.epochs": 20,
+}
+V3: Settings = V2 | {"phase1.slice_length": 5000}
+
+REPORT_SIZES = (50, 100, 200, 500)
+WIDTHS = product(context_dim=(768, 1200, 1537))
+
+
+def _quickstart() -> SweepSpec:
+    """Sized for two cores: a small vocabulary and width, so that four sizes over a factor of eight fit."""
+    settings: Settings = {
+        "data.tokenizer": "bpe:2048",
+        "data.dev_documents": 20,
+        "data.test_documents": 60,
+        "model.num_input_tokens": 2,
+        "model.context_dim": 192,
+        "model.embed_dim": 192,
+        "phase1.slice_length": 5000,
+        "phase2.batch_size": 512,
+        "phase2.lr": 2e-3,
+        "phase2.epochs": 12,
+        "phase2.eval_every": 25,
+        "phase2.patience": 5,
+    }
+    return SweepSpec(
+        name="quickstart",
+        description="The whole story on two cores in under two minutes: small vocabulary, small widths.",
+        samples=(8, 16, 32, 64),
+        settings=settings,
+    )
+
+
+PRESETS: dict[str, SweepSpec] = {
+    spec.name: spec
+    for spec in (
+        SweepSpec(
+            name="v1",
+            description="Does a wider context scale better? (source report, first experiment)",
+            samples=REPORT_SIZES,
+            settings=V1,
+            variants=WIDTHS,
+        ),
+        SweepSpec(
+            name="v2",
+            description="v1 with more dispersion, more iterations, no noise, more epochs",
+            samples=REPORT_SIZES,
+            settings=V2,
+            variants=WIDTHS,
+        ),
+        SweepSpec(
+            name="v3",
+            description="Two input tokens, and whether the exponent changes with data",
+            samples=(50, 100, 200, 400, 800),
+            settings=V3 | {"model.num_input_tokens": 2},
+            analysis=Analysis(window_size=4),
+        ),
+        SweepSpec(
+            name="matrix",
+            description="Layers times input tokens",
+            samples=REPORT_SIZES,
+            settings=V1,
+            variants=product(num_layers=(1, 2, 3), num_input_tokens=(1, 2, 3)),
+        ),
+        SweepSpec(
+            name="next",
+            description="The source report's next steps: more layers, 1600 conversations, three input tokens",
+            samples=(50, 100, 200, 400, 800, 1600),
+            settings=V3,
+            variants=(
+                *product(num_layers=(1, 2, 3), num_input_tokens=(2,)),
+                *product(num_layers=(1,), num_input_tokens=(3,)),
+                *product(num_layers=(1,), num_input_tokens=(2,), context_dim=(1200,)),
+            ),
+            analysis=Analysis(window_size=4),
+        ),
+        SweepSpec(
+            name="one-factor",
+            description="v1 with each of v2's four changes alone: which of them did what",
+            samples=REPORT_SIZES,
+            settings=V1,
+            variants=({}, *({key: V2[key]} for key in V1 if V1[key] != V2[key])),
+        ),
+        SweepSpec(
+            name="recommended",
+            description="What this project found best so far, for those who just want a good model",
+            samples=(50, 100, 200, 400, 800),
+            settings=V3 | {"model.num_input_tokens": 2, "phase2.epochs": 60},
+        ),
+        _quickstart(),
+    )
+}
+
+
+def find_spec(name: str) -> SweepSpec:
+    """The preset of that name, or the sweep in that `.toml` file.
+
+    Raises:
+        InputError: no such preset (lists what there is), or a bad file.
+    """
+    if name.endswith(".toml"):
+        return read_spec(Path(name), PRESETS)
+    if name not in PRESETS:
+        raise InputError(f"unknown preset {name!r}; there are {', '.join(PRESETS)} (or give a .toml file)")
+    return PRESETS[name]

@@ -1,0 +1,132 @@
+"""Running a plan: every point that has no result yet, one after the other, each recorded when it is done."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from filelock import FileLock, Timeout
+
+from cvfp.arms.base import Budget
+from cvfp.data.dataset import Dataset
+from cvfp.lab.datasets import Datasets
+from cvfp.lab.machine import environment
+from cvfp.lab.monitor import LogFile, Monitor, Monitors
+from cvfp.lab.point import PointResult, failed, run_point
+from cvfp.lab.sweep_directory import LOCK, SweepDirectory
+from cvfp.records.errors import CvfpError, InputError
+from cvfp.records.plan import Plan, PlannedPoint
+from cvfp.records.results import RunRecord
+
+
+@dataclass(frozen=True)
+class SweepOutcome:
+    """How many points are done, and which failed (label and error)."""
+
+    done: int
+    failed: tuple[RunRecord, ...]
+
+
+def run_sweep(
+    plan: Plan, out: Path, device: torch.device, monitor: Monitor, checkpoints: bool = True
+) -> SweepOutcome:
+    """Run what is missing of `plan` in the directory `out`; finished points are kept, failed ones retried.
+
+    Raises:
+        InputError: `out` holds something else, or the data cannot serve the plan.
+        CvfpError: another process is running this sweep, or `out` cannot be written.
+    """
+    directory = SweepDirectory.claim(out, plan)
+    try:
+        with FileLock(directory.path / LOCK, blocking=False):
+            return _Sweep(directory, device, monitor, checkpoints).run()
+    except Timeout as error:
+        raise CvfpError(f"--out {out}: another process is running this sweep") from error
+
+
+class _Sweep:
+    """One run of a plan in its directory."""
+
+    def __init__(
+        self, directory: SweepDirectory, device: torch.device, monitor: Monitor, checkpoints: bool
+    ) -> None:
+        self.directory, self.device, self.checkpoints = directory, device, checkpoints
+        self.monitor = Monitors([LogFile(directory.files.output), monitor])
+        self.datasets = Datasets(self.monitor.note)
+        self.environment = environment(device)
+
+    def run(self) -> SweepOutcome:
+        started = time.time()
+        records = self.directory.records()
+        done = {run_hash for run_hash, record in records.items() if record.point.status == "done"}
+        pending = [point for point in self.directory.plan.points if point.config.run_hash not in done]
+        self.monitor.sweep_started(len(self.directory.plan.points), len(pending))
+        if pending:
+            self._open_data(pending)
+            earlier = self._note_machine(started)
+            for point in sorted(pending, key=lambda point: point.config.data.num_samples):
+                self._run(point)
+                self.directory.update_metadata({"wall_seconds": earlier + time.time() - started})
+        self.directory.write_results()
+        records = self.directory.records()
+        failures = tuple(record for record in records.values() if record.point.status == "failed")
+        return SweepOutcome(len(records) - len(failures), failures)
+
+    def _open_data(self, pending: list[PlannedPoint]) -> None:
+        """Open every data set and draw every largest size: bad data stops the sweep before it starts."""
+        largest = {point.config.config_hash: point.config for point in pending}
+        for config in largest.values():
+            self.datasets.of(config).train(config.data.num_samples, config.seed)
+
+    def _note_machine(self, started: float) -> float:
+        """Write versions and machine; return the wall seconds of earlier starts.
+
+        Raises `InputError` when the data is not what the points that are already there were computed from.
+        """
+        held = self.directory.update_metadata({"environment": self.environment})
+        before, now = held.get("datasets", {}), self.datasets.fingerprints()
+        if any(before.get(key, value) != value for key, value in now.items()):
+            raise InputError(
+                f"--out {self.directory.path}: the data has changed since its first points were run; "
+                "restore it, or give another directory"
+            )
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(started))
+        stats = [dataset.stats() for dataset in self.datasets.opened.values()]
+        self.directory.update_metadata(
+            {"started": held.get("started", stamp), "datasets": before | now, "data": stats}
+        )
+        return held.get("wall_seconds", 0.0)
+
+    def _run(self, point: PlannedPoint) -> None:
+        config = point.config
+        run = self.directory.run_directory(config.run_hash)
+        run.begin(config.relevant(), self.environment)
+        self.monitor.point_started(point)
+
+        def listen(event) -> None:
+            run.log(event)
+            self.monitor.event(event)
+
+        budget = Budget(config.phase2.epochs, self.device, listen)
+        dataset = self.datasets.of(config)
+        try:
+            result = run_point(point, dataset, budget)
+        except InputError:
+            raise
+        except (CvfpError, torch.OutOfMemoryError, MemoryError) as error:
+            record = failed(point, f"{type(error).__name__}: {error}")
+        else:
+            self._keep(result, dataset)
+            record = result.record
+        run.finish(record)
+        self.monitor.point_finished(point, record)
+        self.directory.write_results()
+
+    def _keep(self, result: PointResult, dataset: Dataset) -> None:
+        run = self.directory.run_directory(result.record.run_hash)
+        run.write_losses(result.scores.nll, dataset.test.offsets)
+        if self.checkpoints:
+            result.fitted.save(run.path / "checkpoint")
+            dataset.tokenizer.save(run.path / "checkpoint")

@@ -1,0 +1,105 @@
+"""One model outside a sweep: train it to a checkpoint, score a text with it, check its health."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from cvfp.arms.base import Budget
+from cvfp.data.corpora import open_corpus
+from cvfp.data.dataset import open_dataset
+from cvfp.data.text_files import utf8_text
+from cvfp.data.tokenizers import Tokenizer, saved_tokenizer
+from cvfp.lab.monitor import Monitor
+from cvfp.lab.point import run_point
+from cvfp.lab.presets import find_spec
+from cvfp.metrics.perplexity import bits_per_byte, perplexity
+from cvfp.models.checkpoint import CONFIG, load_checkpoint
+from cvfp.models.cvfp import CVFPModel
+from cvfp.records.config import DataConfig, RunConfig
+from cvfp.records.errors import InputError
+from cvfp.records.files import write_json
+from cvfp.records.plan import PlannedPoint
+from cvfp.records.results import RunRecord
+from cvfp.training.diagnosis import diagnose
+from cvfp.training.evaluation import score
+
+RECORD = "training_record.json"
+SAMPLE_DOCUMENTS = 20
+"""Conversations that `diagnose_checkpoint` reads when no text is given."""
+
+
+def train_model(
+    preset: str,
+    samples: int,
+    settings: dict[str, Any],
+    out: Path,
+    device: torch.device,
+    monitor: Monitor,
+) -> RunRecord:
+    """Train one CVFP model with a preset's settings; write checkpoint, tokenizer and record into `out`.
+
+    Raises:
+        InputError: `out` is not empty, a bad setting, or data that cannot serve it.
+        CvfpError: training diverged.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"--out {out}: exists already; give a new directory")
+    chosen = find_spec(preset).settings | settings | {"arm": "cvfp", "data.num_samples": samples}
+    point = PlannedPoint(config_name=out.name, config=RunConfig.from_settings(chosen, "train"))
+    dataset = open_dataset(point.config.data, monitor.note)
+    monitor.sweep_started(1, 1)
+    monitor.point_started(point)
+    budget = Budget(point.config.phase2.epochs, device, monitor.event)
+    result = run_point(point, dataset, budget)
+    result.fitted.save(out)
+    dataset.tokenizer.save(out)
+    write_json(out / RECORD, result.record.model_dump(mode="json"))
+    monitor.point_finished(point, result.record)
+    return result.record
+
+
+def open_model(checkpoint: Path, device: torch.device) -> tuple[CVFPModel, Tokenizer]:
+    """Model and tokenizer of a checkpoint directory. Raises `InputError`."""
+    if not (checkpoint / CONFIG).is_file():
+        raise InputError(f"{checkpoint}: no checkpoint here (there is no {CONFIG})")
+    return load_checkpoint(checkpoint, device), saved_tokenizer(checkpoint)
+
+
+def score_file(checkpoint: Path, file: Path, device: torch.device) -> dict[str, Any]:
+    """PPL, accuracy and bits per byte of a text file. Raises `InputError` for texts under two tokens."""
+    model, tokenizer = open_model(checkpoint, device)
+    tokens = _encode(tokenizer, utf8_text(file), str(file))
+    scores = score(model, torch.from_numpy(tokens).to(device))
+    target_bytes = int(tokenizer.token_bytes[tokens[1:]].sum())
+    return {
+        "tokens": len(tokens),
+        "ppl": perplexity(scores.nll),
+        "accuracy": float(scores.correct.mean()),
+        "bits_per_byte": bits_per_byte(scores.nll, target_bytes),
+    }
+
+
+def diagnose_checkpoint(checkpoint: Path, file: Path | None, device: torch.device) -> dict[str, Any]:
+    """Health checks of a checkpoint's context block on a text (default: chitchat conversations)."""
+    model, tokenizer = open_model(checkpoint, device)
+    if model.context_block is None:
+        raise InputError(f"{checkpoint}: this model has no context block to diagnose")
+    text = (
+        "\n".join(open_corpus(DataConfig()).documents()[:SAMPLE_DOCUMENTS])
+        if file is None
+        else utf8_text(file)
+    )
+    tokens = _encode(tokenizer, text, str(file))
+    return asdict(diagnose(model, torch.from_numpy(tokens).to(device)))
+
+
+def _encode(tokenizer: Tokenizer, text: str, where: str) -> np.ndarray:
+    (ids,) = tokenizer.encode_batch([text])
+    if len(ids) < 2:
+        raise InputError(f"{where}: holds {len(ids)} token; 2 are needed")
+    return np.asarray(ids, np.int64)

@@ -1,0 +1,139 @@
+"""What an experiment varies: a preset or a user's TOML file, before it becomes a plan."""
+
+from __future__ import annotations
+
+import itertools
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from cvfp.records.config import ARMS, DEFAULT_ARMS, dotted
+from cvfp.records.errors import InputError
+from cvfp.records.files import read_text
+from cvfp.records.plan import Analysis
+from cvfp.records.schema import Schema
+
+Settings = dict[str, Any]
+"""Config fields by dotted key, e.g. {"model.context_dim": 256}."""
+
+PUBLISHED_PROTOCOL: Settings = {
+    "data.corpus": "ultrachat",
+    "data.split": "published",
+    "data.order": "file",
+    "embedding.source": "gpt2",
+    "phase2.batch_size": 8192,
+    "phase2.shuffle": False,
+    "phase2.eval_every": None,
+    "phase2.patience": 1,
+    "phase2.lr_decay": 1.0,
+    "phase2.context_source": "one_step",
+}
+"""`--published`: UltraChat, first-N order, one-step contexts, stop at the first epoch without gain on the
+published validation text, batches of 8,192 in order. The gpt2 row of embedding settings follows."""
+
+
+class SweepSpec(Schema):
+    """Arms x variants x sizes x seeds, and the settings they share."""
+
+    name: str
+    description: str = ""
+    arms: tuple[str, ...] = DEFAULT_ARMS
+    samples: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
+    seeds: Annotated[int, Field(ge=1)] = 1
+    """Number of seeds: seed, seed + 1, ... each with its own draw of documents and initialisation."""
+    settings: Settings = {}
+    variants: Annotated[tuple[Settings, ...], Field(min_length=1)] = ({},)
+    """What tells the lines apart: one table of settings per line."""
+    protocol: Literal["standard", "published"] = "standard"
+    analysis: Analysis = Analysis()
+
+    @field_validator("arms")
+    @classmethod
+    def _known_arms(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [arm for arm in value if arm not in ARMS]
+        if unknown or not value:
+            raise ValueError(f"unknown arm {', '.join(unknown) or '(none)'!r}; there are {', '.join(ARMS)}")
+        return value
+
+    def override(self, **changes: Any) -> SweepSpec:
+        """A copy with the given fields replaced, validated. Raises `InputError`."""
+        return SweepSpec.parse(self.model_dump() | changes, f"sweep {self.name!r}")
+
+    def with_settings(self, settings: Mapping[str, Any]) -> SweepSpec:
+        """A copy in which `settings` win over the shared ones and over those of every variant."""
+        variants = tuple({**variant, **settings} for variant in self.variants)
+        unique = [v for index, v in enumerate(variants) if v not in variants[:index]]
+        return self.override(settings=self.settings | settings, variants=tuple(unique))
+
+    def as_published(self) -> SweepSpec:
+        """A copy under the published protocol; capped points are part of its fits, as published."""
+        copy = self.override(protocol="published", settings=self.settings | PUBLISHED_PROTOCOL)
+        return copy.including_capped()
+
+    def including_capped(self) -> SweepSpec:
+        """A copy whose fits use points that ended at their cap."""
+        analysis = self.analysis.model_copy(update={"include_capped": True})
+        return self.model_copy(update={"analysis": analysis})
+
+
+def product(**axes: tuple[Any, ...]) -> tuple[Settings, ...]:
+    """All combinations of model settings: `product(context_dim=(768, 1200))`."""
+    keys = [f"model.{key}" for key in axes]
+    return tuple(dict(zip(keys, values, strict=True)) for values in itertools.product(*axes.values()))
+
+
+def read_spec(path: Path, presets: Mapping[str, SweepSpec]) -> SweepSpec:
+    """A sweep from a TOML file; `preset = "v3"` takes that preset and changes what the file names.
+
+    Keys are those of `SweepSpec`; `[settings]` and `[[variants]]` hold config sections, nested or dotted.
+
+    Raises:
+        InputError: not TOML (with the line), an unknown key or preset, or a value outside its range.
+    """
+    try:
+        table = tomllib.loads(read_text(path))
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path}: not TOML: {error}") from error
+    base = _base(table.pop("preset", None), presets, path)
+    settings = _table(table.get("settings", {}), "settings", path)
+    table["settings"] = base.get("settings", {}) | settings
+    if "variants" in table:
+        table["variants"] = tuple(_table(v, "variants", path) for v in _list(table["variants"], path))
+    elif "variants" in base:
+        table["variants"] = tuple({**variant, **settings} for variant in base["variants"])
+    for key in ("arms", "samples"):
+        if isinstance(table.get(key), list):
+            table[key] = tuple(table[key])
+    table.setdefault("name", Path(path).stem)
+    return SweepSpec.parse(base | _tuples(table), str(path))
+
+
+def _base(preset: Any, presets: Mapping[str, SweepSpec], path: Path) -> dict[str, Any]:
+    if preset is None:
+        return {}
+    if preset not in presets:
+        raise InputError(f"{path}: unknown preset {preset!r}; there are {', '.join(presets)}")
+    return presets[preset].model_dump()
+
+
+def _table(value: Any, key: str, path: Path) -> Settings:
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: {key} must be a table of settings, got {value!r}")
+    return dotted(value)
+
+
+def _list(value: Any, path: Path) -> list[Any]:
+    if not isinstance(value, list):
+        raise InputError(f"{path}: variants must be an array of tables ([[variants]]), got {value!r}")
+    return value
+
+
+def _tuples(table: dict[str, Any]) -> dict[str, Any]:
+    """TOML has lists only; the analysis wants a tuple."""
+    analysis = table.get("analysis")
+    if isinstance(analysis, dict) and isinstance(analysis.get("extrapolate"), list):
+        table["analysis"] = analysis | {"extrapolate": tuple(analysis["extrapolate"])}
+    return table

@@ -1,0 +1,88 @@
+"""A sweep on disk: the plan it holds, its runs, and the files made from their records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from cvfp.lab.run_directory import RunDirectory
+from cvfp.records.errors import InputError
+from cvfp.records.files import read_json, write_json
+from cvfp.records.plan import Plan
+from cvfp.records.results import RunRecord
+from cvfp.records.sweep import SweepFiles
+from cvfp.scaling.summary import progressions, summarise
+
+LOCK = ".lock"
+"""Held by the process that runs the sweep."""
+
+
+class SweepDirectory:
+    """The directory of one plan."""
+
+    def __init__(self, path: Path, plan: Plan) -> None:
+        self.path, self.plan = Path(path), plan
+        self.files = SweepFiles(self.path)
+
+    @classmethod
+    def claim(cls, path: Path, plan: Plan) -> SweepDirectory:
+        """Make `path` the directory of this plan, or go on with it where it already is.
+
+        Raises:
+            InputError: it holds another plan, or files that are no sweep.
+        """
+        path = Path(path)
+        if path.exists() and not path.is_dir():
+            raise InputError(f"--out {path}: is a file; give a directory")
+        plan_file = SweepFiles(path).plan
+        if plan_file.exists():
+            held = read_plan(path)
+            if held.plan_hash != plan.plan_hash:
+                raise InputError(
+                    f"--out {path}: holds another plan ({held.name}, {len(held.points)} points); "
+                    "give another directory, or the options that plan was made with"
+                )
+        elif path.exists() and any(path.iterdir()):
+            raise InputError(f"--out {path}: is not empty and holds no sweep; give a new directory")
+        else:
+            write_json(plan_file, plan.model_dump(mode="json"))
+        return cls(path, plan)
+
+    def run_directory(self, run_hash: str) -> RunDirectory:
+        return RunDirectory(self.files.runs / run_hash, run_hash)
+
+    def records(self) -> dict[str, RunRecord]:
+        """Records by run hash, in plan order, of the points that have one."""
+        found = {}
+        for point in self.plan.points:
+            record = self.run_directory(point.config.run_hash).record()
+            if record is not None:
+                found[record.run_hash] = record
+        return found
+
+    def write_results(self) -> None:
+        """(Re)write the tables that are made from the records: rows, lines, windows."""
+        points = [record.point for record in self.records().values()]
+        analysis = self.plan.analysis
+        write_json(self.files.points, [point.model_dump(mode="json") for point in points])
+        lines = summarise(points, analysis)
+        write_json(self.files.summary, [line.model_dump(mode="json") for line in lines])
+        if analysis.window_size is not None:
+            windows = progressions(points, analysis)
+            write_json(self.files.progressions, [line.model_dump(mode="json") for line in windows])
+
+    def update_metadata(self, changes: dict[str, Any]) -> dict[str, Any]:
+        """Merge into `metadata.json`; returns what it then holds."""
+        path = self.files.metadata
+        held = read_json(path) if path.exists() else {}
+        merged = held | changes
+        write_json(path, merged)
+        return merged
+
+
+def read_plan(path: Path) -> Plan:
+    """The plan of a sweep directory. Raises `InputError` when there is none, or it is damaged."""
+    where = SweepFiles(Path(path)).plan
+    if not where.exists():
+        raise InputError(f"{path}: no sweep here (there is no {where.name})")
+    return Plan.parse_json(read_json(where), str(where))
