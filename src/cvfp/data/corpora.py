@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
 from cvfp.data.cache import Note, silent
 from cvfp.data.chitchat import open_chitchat
 from cvfp.data.cutting import cut_documents
@@ -46,7 +48,7 @@ class Corpus:
 
     def documents(self) -> list[str]:
         """All documents, in the order of the source."""
-        return list(self.store.texts(range(len(self.store))))
+        return list(self.store.texts(np.arange(len(self))))
 
     def speakers(self) -> list[frozenset[str]] | None:
         """Who speaks in each document; None where the corpus does not say."""

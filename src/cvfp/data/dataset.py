@@ -105,23 +105,24 @@ class Dataset:
 
     def _stream(self, name: str, documents: np.ndarray) -> Stream:
         tokens = self.store.concatenate(documents)
-        num_bytes = self.corpus.store.sizes[documents].sum()
+        num_bytes = int(self.corpus.store.sizes[documents].sum())
         return self._checked(
             name, make_stream(tokens, self.store.lengths[documents], num_bytes, self.tokenizer)
         )
 
     def _joined(self) -> Stream:
         """The test documents joined by blank lines and tokenized as one text."""
-        documents = self.split.test.tolist()
+        documents = self.split.test
 
         def text() -> list[str]:
             return [JOINT.join(self.corpus.store.texts(documents))]
 
-        key = [self.corpus.fingerprint, "joined", JOINT, documents]
+        key = [self.corpus.fingerprint, "joined", JOINT, documents.tolist()]
         store = open_token_store(self.tokenizer, key, text, self.note)
-        num_bytes = self.corpus.store.sizes[documents].sum() + len(JOINT) * (len(documents) - 1)
+        num_bytes = int(self.corpus.store.sizes[documents].sum()) + len(JOINT) * (len(documents) - 1)
         return self._checked(
-            "test", make_stream(store.concatenate([0]), store.lengths, num_bytes, self.tokenizer)
+            "test",
+            make_stream(store.concatenate(np.zeros(1, np.int64)), store.lengths, num_bytes, self.tokenizer),
         )
 
     def _checked(self, name: str, stream: Stream) -> Stream:
@@ -151,7 +152,7 @@ def open_dataset(config: DataConfig, note: Note) -> Dataset:
     tokenizer = _tokenizer(config, corpus, split, note)
 
     def texts() -> Iterable[str]:
-        return corpus.store.texts(range(len(corpus)))
+        return corpus.store.texts(np.arange(len(corpus)))
 
     store = open_token_store(tokenizer, [corpus.fingerprint, "documents"], texts, note)
     return Dataset(config, corpus, tokenizer, split, store, note)

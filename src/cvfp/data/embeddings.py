@@ -82,7 +82,7 @@ def _tensor_name(path: Path, names: list[str]) -> str:
     if len(chosen) != 1:
         shown = ", ".join(sorted(names)[:5])
         raise InputError(
-            f"{path}: one tensor, or one named {' or '.join(GPT2_NAMES)}, is needed; has {len(names)}: {shown}"
+            f"{path}: needs one tensor, or one named {' or '.join(GPT2_NAMES)}; has {len(names)}: {shown}"
         )
     return chosen[0]
 

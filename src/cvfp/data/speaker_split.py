@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.sparse import csc_array
 
 from cvfp.records.errors import InputError
 
@@ -30,7 +31,7 @@ def hold_out_speakers(
         score = np.where(available, completed - mixed / 2, -np.inf)
         best = generator.choice(np.flatnonzero(score == score.max()))
         available[best] = False
-        open_speakers -= members[:, best]
+        open_speakers -= members[:, [best]].toarray()[:, 0]
     kept, complete = np.flatnonzero(open_speakers == sizes), np.flatnonzero(open_speakers == 0)
     if len(complete) < num_held or not len(kept):
         raise InputError(
@@ -40,11 +41,11 @@ def hold_out_speakers(
     return kept, generator.permutation(complete)[:num_held]
 
 
-def _membership(speakers: list[frozenset[str]]) -> np.ndarray:
+def _membership(speakers: list[frozenset[str]]) -> csc_array:
     """(documents, speakers): 1 where the speaker speaks. A document without speakers is its own speaker."""
     named = [members if members else {f"\0{i}"} for i, members in enumerate(speakers)]
     columns = {name: column for column, name in enumerate(sorted(set().union(*named)))}
-    matrix = np.zeros((len(named), len(columns)), dtype=np.float32)
-    for row, members in enumerate(named):
-        matrix[row, [columns[name] for name in members]] = 1
-    return matrix
+    pairs = [(row, columns[name]) for row, members in enumerate(named) for name in members]
+    return csc_array(
+        (np.ones(len(pairs)), np.array(pairs).T), shape=(len(named), len(columns)), dtype=np.float64
+    )

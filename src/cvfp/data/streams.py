@@ -30,7 +30,7 @@ class Stream:
 def make_stream(tokens: np.ndarray, lengths: np.ndarray, num_bytes: int, tokenizer: Tokenizer) -> Stream:
     """A stream of documents with these `lengths` in tokens and `num_bytes` of text."""
     offsets = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
-    return Stream(tokens, offsets, int(num_bytes), int(tokenizer.token_bytes[tokens[1:]].sum()))
+    return Stream(tokens, offsets, num_bytes, int(tokenizer.token_bytes[tokens[1:]].sum()))
 
 
 def first_tokens(stream: Stream, num_tokens: int, tokenizer: Tokenizer) -> Stream:

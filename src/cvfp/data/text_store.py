@@ -34,7 +34,7 @@ class TextStore:
         """(N,) bytes of every document."""
         return np.diff(self.offsets)
 
-    def texts(self, indices: Iterable[int]) -> Iterator[str]:
+    def texts(self, indices: np.ndarray) -> Iterator[str]:
         """The text of these documents, read one at a time."""
         with self.path.open("rb") as file:
             for index in indices:

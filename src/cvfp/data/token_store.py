@@ -32,7 +32,7 @@ class TokenStore:
         """(N,) tokens of every text."""
         return np.diff(self.offsets)
 
-    def concatenate(self, indices: Iterable[int]) -> np.ndarray:
+    def concatenate(self, indices: np.ndarray) -> np.ndarray:
         """(T',) int64: the tokens of these texts with nothing between them."""
         parts = [self.tokens[self.offsets[i] : self.offsets[i + 1]] for i in indices]
         return np.concatenate(parts).astype(np.int64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from cvfp.records.errors import InputError
 from cvfp.records.files import read_json
 
 
+@runtime_checkable
 class Tokenizer(Protocol):
     """Text to ids and back."""
 

