@@ -129,6 +129,19 @@ def test_a_bpe_is_trained_on_the_training_pool_alone(tmp_path):
     assert longest == {1, 5}
 
 
+def test_a_tokenizer_that_loses_text_is_noted(small, tmp_path):
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    lossy = Tokenizer(models.WordLevel({"?": 0, "a": 1, "cat": 2}, unk_token="?"))
+    lossy.pre_tokenizer = pre_tokenizers.Whitespace()
+    lossy.save(str(tmp_path / "tokenizer.json"))
+    for tokenizer, noted in (("gpt2", False), (str(tmp_path), True)):
+        notes = []
+        dataset = open_dataset(DataConfig(corpus=str(small), tokenizer=tokenizer), notes.append)
+        assert len(dataset.test) > 0
+        assert any("byte of the tokens" in line for line in notes) == noted
+
+
 def test_prior_data_is_said(small):
     (line,) = dataset_of(small, tokenizer="bpe:300").prior
     assert "bpe:300" in line and "whole training pool of 84 documents" in line

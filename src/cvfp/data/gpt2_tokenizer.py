@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ import numpy as np
 
 from cvfp.data.extras import package_file, require
 from cvfp.data.hashing import check_sha256
+from cvfp.records.errors import InputError
 from cvfp.records.files import write_json
 
 if TYPE_CHECKING:
@@ -21,6 +23,9 @@ ENCODER_SHA256 = "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf6367
 END_OF_TEXT = "<|endoftext|>"
 # The published pattern: contractions, words, numbers, other signs, white space.
 PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+MAX_WHITE_SPACE = 250_000
+"""The pattern backtracks in white space: tiktoken's stack was seen to overflow between 300,000 and 1,000,000
+white-space characters in a row."""
 
 
 class Gpt2Tokenizer:
@@ -34,7 +39,9 @@ class Gpt2Tokenizer:
         self._encoding = encoding
 
     def encode_batch(self, texts: list[str]) -> list[np.ndarray]:
-        """The ids (int64) of every text."""
+        """The ids (int64) of every text. Raises `InputError` on 250,000 white spaces in a row."""
+        for text in texts:
+            _refuse_endless_white_space(text)
         lists = self._encoding.encode_ordinary_batch(texts, num_threads=os.cpu_count() or 1)
         return [np.array(ids, dtype=np.int64) for ids in lists]
 
@@ -72,6 +79,13 @@ def gpt2_tokenizer() -> Gpt2Tokenizer:
         "gpt2", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens={END_OF_TEXT: end_of_text}
     )
     return Gpt2Tokenizer(encoding)
+
+
+def _refuse_endless_white_space(text: str) -> None:
+    if len(text) >= MAX_WHITE_SPACE:
+        longest = max((len(run) for run in re.findall(r"\s{1000,}", text)), default=0)
+        if longest >= MAX_WHITE_SPACE:
+            raise InputError(f"{longest} white-space characters in a row are too many for the gpt2 tokenizer")
 
 
 def _byte_of_sign() -> dict[str, int]:

@@ -15,7 +15,7 @@ PUBLISHED = range(1000, 1020)
 """The published protocol validates on these conversations of UltraChat."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Split:
     """Indices of documents, in file order; pool and test share no document, nor pool and dev."""
 
@@ -44,8 +44,8 @@ def split_documents(config: DataConfig, num_documents: int, speakers: list[froze
     num_dev, num_test = split_sizes(config, num_documents)
     if num_dev + num_test >= num_documents:
         raise InputError(
-            f"{num_dev} dev and {num_test} test documents leave none to train on: "
-            f"the corpus has {num_documents}"
+            f"{num_dev} dev and {num_test} test documents leave none to train on: the corpus has "
+            f"{num_documents} (document_tokens cuts long ones)"
         )
     if config.split == "tail":
         kept, dev, test = np.split(

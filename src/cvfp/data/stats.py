@@ -32,8 +32,8 @@ def corpus_stats(lengths: np.ndarray, sizes: np.ndarray) -> dict[str, Any]:
 def speaker_stats(speakers: list[frozenset[str]], lengths: np.ndarray, split: Split) -> dict[str, Any]:
     """How much of the text few people speak, and how many test documents have a speaker who also trains.
 
-    A conversation's tokens count once for `token_share_of_top_20`, if any of the 20 speakers with the most
-    tokens of their own conversations, each shared evenly by its speakers, takes part in it.
+    The tokens of a document are shared evenly by its speakers; `token_share_of_top_20` is the share of the 20
+    speakers with the most.
     """
     spoken: Counter[str] = Counter()
     for members, length in zip(speakers, lengths.tolist(), strict=True):

@@ -10,7 +10,7 @@ from cvfp.data.tokenizers import Tokenizer
 from cvfp.records.errors import InputError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Stream:
     """Tokens of documents put together with no separator."""
 

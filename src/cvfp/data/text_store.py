@@ -15,7 +15,7 @@ from cvfp.records.errors import InputError
 from cvfp.records.files import write_json
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TextStore:
     """UTF-8 text of all documents, one after the other, in a file."""
 

@@ -18,7 +18,7 @@ BATCH = 1024
 """Texts tokenized at a time; bounds the memory, changes nothing else."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TokenStore:
     """Tokens of all texts, one text after the other."""
 
