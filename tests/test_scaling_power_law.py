@@ -122,4 +122,4 @@ def test_bad_predictions_are_refused():
     with pytest.raises(InputError, match="tokens: must be positive"):
         law.predict(-1)
     with pytest.raises(InputError, match="level: must be between 0 and 1"):
-        law.prediction_interval(100, level=1)
+        law.prediction_interval(100, level=1.0)

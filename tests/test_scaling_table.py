@@ -8,7 +8,7 @@ import pytest
 from cvfp.records.errors import InputError
 from cvfp.records.published import load_published
 from cvfp.scaling.table import fit_table
-from cvfp.scaling.text import HEADER, text_rows, window_rows
+from cvfp.scaling.text import HEADER, WINDOW_HEADER, text_rows, window_rows
 
 EXPERIMENTS = load_published()["experiments"]
 ROWS = [("a", 100, 50), ("a", 400, 25), ("b", 100, 80), ("a", 1600, 12.5), ("b", 400, 20)]
@@ -148,6 +148,7 @@ def test_printed_rows_show_the_numbers(tmp_path):
     assert len(row) == len(HEADER)
     assert row[:6] == ("1L_768d_2tok", "5", "-0.4658", "[-0.543, -0.388]", "9.708e+04", "0.9918")
     assert row[6] == "155.8 at 1e+06 tokens [125.9, 192.7]"
+    assert len(window_rows(result)[0]) == len(WINDOW_HEADER)
     assert window_rows(result)[0][:3] == ("1L_768d_2tok", "50..400 samples", "-0.5043")
     path = write_csv(tmp_path / "two.csv", ["tokens", "ppl"], [(100, 50), (400, 25)])
     (row,) = text_rows(fit_table(path, window=2, extrapolate=[1600]))

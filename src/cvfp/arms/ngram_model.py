@@ -125,7 +125,7 @@ def discounts(counts: np.ndarray) -> np.ndarray:
     """What is taken from the counts 0, 1, 2 and 3 or more: (4,) with D_0 = 0 and 0 < D_i <= i.
 
     D_i = i - (i + 1) * Y * n_{i+1} / n_i with Y = n_1 / (n_1 + 2 n_2), n_i being the number of n-grams with
-    count i (Chen & Goodman 1998, eq. 26). On small data the formula may divide by zero, take nothing, or take
+    count i (Chen & Goodman 1998). On small data the formula may divide by zero, take nothing, or take
     all of every singleton because there is no doubleton; so where n_1, n_i or n_{i+1} is zero, or the value
     is not positive, D_i = i / 2.
     """

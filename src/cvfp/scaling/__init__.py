@@ -1,1 +1,21 @@
 """Laws, fits, intervals and windows, from arrays and records alone: numpy and scipy only."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_HOMES = {
+    "PowerLaw": "cvfp.scaling.power_law",
+    "fit_power_law": "cvfp.scaling.power_law",
+    "sliding_windows": "cvfp.scaling.windows",
+    "fit_table": "cvfp.scaling.table",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'cvfp.scaling' has no attribute {name!r}")

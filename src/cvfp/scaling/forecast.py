@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cvfp.records.errors import InputError
-from cvfp.scaling.power_law import PowerLaw
+from cvfp.scaling.power_law import Number, PowerLaw
 
 DEFAULT_MULTIPLES = (4, 10)
 """Sizes to predict at when none are asked for, as multiples of the largest fitted one."""
@@ -29,7 +29,7 @@ class Forecast:
     high: float | None
 
 
-def forecast(law: PowerLaw, largest: float, requested: Sequence[float]) -> list[Forecast]:
+def forecast(law: PowerLaw, largest: Number, requested: Sequence[Number]) -> list[Forecast]:
     """Forecasts at the `requested` token counts; at 4 and 10 times `largest` when that is empty.
 
     Raises:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy.special import stdtrit
 
 from cvfp.records.errors import InputError
+
+Number = int | float | np.number
+Numbers = Sequence[Number] | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class PowerLaw:
     residual_variance: float | None
     """Squared residuals of ln PPL over (n - 2); None when n < 3."""
 
-    def predict(self, tokens: ArrayLike) -> np.ndarray:
+    def predict(self, tokens: Number | Numbers) -> np.ndarray | np.number:
         """A * tokens^alpha, in the shape of `tokens` (a count, or an array of counts).
 
         Raises:
@@ -41,8 +44,8 @@ class PowerLaw:
         return np.exp(self._log_ppl(_log_of_positive(tokens, "tokens")))
 
     def prediction_interval(
-        self, tokens: ArrayLike, level: float = 0.95
-    ) -> tuple[np.ndarray, np.ndarray] | None:
+        self, tokens: Number | Numbers, level: float = 0.95
+    ) -> tuple[np.ndarray | np.number, np.ndarray | np.number] | None:
         """Where the perplexity of one new run on `tokens` tokens falls with probability `level`.
 
         exp(ln PPL(tokens) -+ t * s * sqrt(1 + 1/n + (ln tokens - mean)^2 / SS)), with s^2 the residual
@@ -63,11 +66,11 @@ class PowerLaw:
         with np.errstate(over="ignore"):  # a bound beyond float64 is infinite
             return np.exp(centre - reach), np.exp(centre + reach)
 
-    def _log_ppl(self, log_tokens: np.ndarray) -> np.ndarray:
+    def _log_ppl(self, log_tokens: np.ndarray | np.number) -> np.ndarray | np.number:
         return self.mean_log_ppl + self.alpha * (log_tokens - self.mean_log_tokens)
 
 
-def fit_power_law(tokens: ArrayLike, ppl: ArrayLike) -> PowerLaw:
+def fit_power_law(tokens: Numbers, ppl: Numbers) -> PowerLaw:
     """Ordinary least squares of ln PPL on ln tokens.
 
     alpha = sum((x - mean x)(y - mean y)) / sum((x - mean x)^2), A = exp(mean y - alpha * mean x) with
@@ -113,7 +116,7 @@ def _slope_interval(alpha: float, variance: float | None, ss: float, dof: int) -
     return alpha - reach, alpha + reach
 
 
-def _log_of_positive(values: ArrayLike, name: str) -> np.ndarray:
+def _log_of_positive(values: Number | Numbers, name: str) -> np.ndarray | np.number:
     array = np.asarray(values, dtype=np.float64)
     bad = ~(np.isfinite(array) & (array > 0))
     if bad.any():

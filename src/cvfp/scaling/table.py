@@ -10,7 +10,7 @@ from typing import Any
 from cvfp.records.errors import InputError
 from cvfp.records.results import CAP
 from cvfp.scaling.forecast import forecast
-from cvfp.scaling.power_law import PowerLaw, fit_power_law
+from cvfp.scaling.power_law import Number, PowerLaw, fit_power_law
 from cvfp.scaling.rows import Row, Table, read_table
 from cvfp.scaling.windows import Window, sliding_windows
 
@@ -25,7 +25,7 @@ def fit_table(
     y: str | None = None,
     by: str | None = None,
     window: int | None = None,
-    extrapolate: Sequence[float] = (),
+    extrapolate: Sequence[Number] = (),
     note: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """The power law of every group of a CSV, JSON or JSONL file.
@@ -71,7 +71,7 @@ class _Columns:
 
 
 def _fit_group(
-    name: str, rows: Sequence[Row], columns: _Columns, window: int | None, extrapolate: Sequence[float]
+    name: str, rows: Sequence[Row], columns: _Columns, window: int | None, extrapolate: Sequence[Number]
 ) -> dict[str, Any]:
     tokens = [_positive(row, columns.x) for row in rows]
     ppl = [_positive(row, columns.y) for row in rows]

@@ -6,6 +6,8 @@ from typing import Any
 
 HEADER = ("group", "n", "alpha", "95% interval", "A", "R²", "forecast PPL [95% interval of one run]")
 
+WINDOW_HEADER = ("group", "sizes", "alpha", "95% interval", "A", "R²")
+
 
 def text_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
     """One row of cells per group of `fit_table`'s result, in the order of `HEADER`."""
@@ -13,7 +15,7 @@ def text_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
 
 
 def window_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
-    """One row per window: group, sizes, alpha, 95% interval, A, R²."""
+    """One row of cells per window, in the order of `WINDOW_HEADER`."""
     return [
         (group["group"], _sizes(window), *_law_cells(window))
         for group in result["groups"]

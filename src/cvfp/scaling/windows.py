@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from cvfp.records.errors import InputError
-from cvfp.scaling.power_law import PowerLaw, fit_power_law
+from cvfp.scaling.power_law import Number, Numbers, PowerLaw, fit_power_law
 
 TREND_THRESHOLD = 0.01
 """Change of alpha beyond which an exponent is called degrading or improving: the source report's rule."""
@@ -25,7 +24,7 @@ class Window:
     `size_range` and `token_range` are the smallest and largest in the window.
     """
 
-    size_range: tuple[float, float]
+    size_range: tuple[Number, Number]
     token_range: tuple[float, float]
     law: PowerLaw
 
@@ -40,7 +39,7 @@ class Progression:
 
 
 def sliding_windows(
-    tokens: ArrayLike, ppl: ArrayLike, window_size: int, sizes: ArrayLike | None = None
+    tokens: Numbers, ppl: Numbers, window_size: int, sizes: Numbers | None = None
 ) -> list[Window]:
     """One window per run of `window_size` consecutive sizes, smallest first; none if there are fewer sizes.
 
@@ -76,7 +75,7 @@ def _window(tokens: np.ndarray, ppl: np.ndarray, size_of: np.ndarray, first, las
     )
 
 
-def progression(alphas: Sequence[float]) -> Progression:
+def progression(alphas: Sequence[Number]) -> Progression:
     """Last minus first exponent; degrading above +0.01, improving below -0.01, else stable.
 
     The percentage is 0 when the first exponent is exactly 0, of which nothing is a percentage.
