@@ -120,8 +120,9 @@ class _BlockSolver:
 
     def __init__(self, step: Step, inputs: Tensor, start: Tensor, tolerance: Tolerance, length: int) -> None:
         self.step, self.start, self.tolerance = step, start, tolerance
-        self.num_positions, self.length = len(inputs), length
-        self.first_chunks = self.num_chunks = max(-(-len(inputs) // length), 1)
+        self.num_positions = len(inputs)
+        self.length = max(min(length, len(inputs)), 1)
+        self.first_chunks = self.num_chunks = max(-(-len(inputs) // self.length), 1)
         self.inputs = self._padded(inputs)
         self.states = torch.zeros_like(self.inputs)
         self.starts = torch.zeros_like(self.inputs[: self.num_chunks, -1])

@@ -1,0 +1,23 @@
+"""Before anything imports cvfp: check shapes and types at run time. And no test touches the user's cache."""
+
+from __future__ import annotations
+
+import os
+
+import jaxtyping
+
+jaxtyping.install_import_hook("cvfp", "beartype.beartype")
+# Tiny matrices gain nothing from threads; on a busy machine they wait for each other (measured: 15 times slower).
+os.environ["OMP_NUM_THREADS"] = "1"
+
+from collections.abc import Iterator  # noqa: E402
+
+import pytest  # noqa: E402
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Point the token cache to a folder that ends with the session."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CVFP_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
