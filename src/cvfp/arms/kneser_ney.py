@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+from jaxtyping import Int
+
 from cvfp.arms.base import CLOSED_FORM, Arm, Budget, Facts, Fitted, Tokens
 from cvfp.arms.ngram_model import KneserNey, KneserNeyModel
 from cvfp.metrics.perplexity import perplexity
@@ -14,7 +17,9 @@ class KneserNeyArm(Arm):
     def __init__(self, order: int, vocab_size: int) -> None:
         self.order, self.vocab_size = order, vocab_size
 
-    def fit(self, train: Tokens, dev: Tokens, budget: Budget, seed: int) -> FittedNgram:
+    def fit(
+        self, train: Int[np.ndarray, " N"], dev: Int[np.ndarray, " M"], budget: Budget, seed: int
+    ) -> FittedNgram:
         """Count and discount; `budget` and `seed` change nothing. Raises `InputError` without tokens."""
         model = KneserNey(self.order, self.vocab_size).fit(train)
         facts = Facts(
