@@ -1,0 +1,194 @@
+"""Arms side by side at the largest size that all lines share, and cvfp against every other arm."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from cvfp.records.results import PointRecord
+from cvfp.report import markdown, numbers
+from cvfp.report.lines import Line, capped
+from cvfp.scaling.power_law import student_quantile
+
+REFERENCE = "cvfp"
+NGRAMS = ("unigram", "kneser-ney")
+
+HEADER = (
+    "line",
+    "training tokens",
+    "val PPL",
+    "val accuracy",
+    "bits per byte",
+    "ER",
+    "parameters",
+    "of these trained",
+    "seconds",
+)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One line at the common size: a point per common seed, in order of seeds."""
+
+    line: Line
+    points: tuple[PointRecord, ...]
+
+    @property
+    def ppl(self) -> float:
+        """exp of the mean loss over seeds."""
+        return statistics.geometric_mean(point.val_ppl for point in self.points)
+
+    def mean(self, name: str) -> float | None:
+        """Mean of a field over seeds; None when a seed does not have it."""
+        values = [getattr(point, name) for point in self.points]
+        return None if None in values else statistics.fmean(values)
+
+    @property
+    def capped(self) -> bool:
+        return any(capped(point) for point in self.points)
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The common size, and where every line with a score stands there, lowest perplexity first."""
+
+    num_samples: int
+    seeds: tuple[int, ...]
+    standings: tuple[Standing, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Another arm against cvfp, on the same tokens: `percent` is its change of PPL relative to cvfp's.
+
+    `interval` is the 95% Student-t interval of `percent`, paired by seed; None with one seed.
+    """
+
+    reference: Standing
+    other: Standing
+    percent: float
+    interval: tuple[float, float] | None
+
+    @property
+    def ngram_wins(self) -> bool:
+        """An n-gram is lower, and the interval, where there is one, does not cover 0."""
+        certain = self.interval is None or self.interval[1] < 0
+        return self.other.line.arm in NGRAMS and self.percent < 0 and certain
+
+    @property
+    def distinguishable(self) -> bool | None:
+        """Whether the interval excludes 0; None without interval."""
+        return None if self.interval is None else not self.interval[0] <= 0 <= self.interval[1]
+
+    @property
+    def equal_terms(self) -> bool:
+        """False when one of the two uses a pretrained token table and the other does not."""
+        return self.reference.line.pretrained == self.other.line.pretrained
+
+
+def headline(lines: Sequence[Line]) -> Headline | None:
+    """The lines at the largest size where each has a score with the same seeds; None where there is none."""
+    scored = [line for line in lines if line.scored]
+    places = [{(point.num_samples, point.seed) for point in line.scored} for line in scored]
+    common = set.intersection(*places) if places else set()
+    if not common:
+        return None
+    size = max(num_samples for num_samples, _ in common)
+    seeds = tuple(sorted(seed for num_samples, seed in common if num_samples == size))
+    standings = [_standing(line, size, seeds) for line in scored]
+    return Headline(size, seeds, tuple(sorted(standings, key=lambda standing: standing.ppl)))
+
+
+def comparisons(top: Headline) -> list[Comparison]:
+    """cvfp's best line against the best line of every other arm, as far as they have the same tokens."""
+    best = {}
+    for standing in top.standings:
+        best.setdefault(standing.line.arm, standing)
+    reference = best.pop(REFERENCE, None)
+    if reference is None:
+        return []
+    return [_compare(reference, other) for other in best.values() if _same_tokens(reference, other)]
+
+
+def uncompared(top: Headline) -> list[Standing]:
+    """Lines that were trained on other tokens than cvfp's best line."""
+    reference = next((standing for standing in top.standings if standing.line.arm == REFERENCE), None)
+    if reference is None:
+        return []
+    return [standing for standing in top.standings if not _same_tokens(reference, standing)]
+
+
+def headline_table(top: Headline) -> str:
+    """A row per line; the best of each group that may be ranked together is bold."""
+    marks = {
+        name: _best(top, name, choose)
+        for name, choose in (("val_ppl", min), ("val_acc", max), ("bits_per_byte", min))
+    }
+    return markdown.table(HEADER, [_row(standing, marks) for standing in top.standings])
+
+
+def _standing(line: Line, size: int, seeds: Sequence[int]) -> Standing:
+    at_size = {point.seed: point for point in line.scored if point.num_samples == size}
+    return Standing(line, tuple(at_size[seed] for seed in seeds))
+
+
+def _same_tokens(one: Standing, other: Standing) -> bool:
+    return [p.train_tokens for p in one.points] == [p.train_tokens for p in other.points]
+
+
+def _compare(reference: Standing, other: Standing) -> Comparison:
+    logs = [math.log(b.val_ppl / a.val_ppl) for a, b in zip(reference.points, other.points, strict=True)]
+    mean = statistics.fmean(logs)
+    return Comparison(reference, other, _percent(mean), _interval(logs, mean))
+
+
+def _interval(logs: Sequence[float], mean: float) -> tuple[float, float] | None:
+    if len(logs) < 2:
+        return None
+    reach = student_quantile(0.95, len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs))
+    return _percent(mean - reach), _percent(mean + reach)
+
+
+def _percent(log_ratio: float) -> float:
+    return 100 * math.expm1(log_ratio)
+
+
+def _value(standing: Standing, name: str) -> float | None:
+    return standing.ppl if name == "val_ppl" else standing.mean(name)
+
+
+def _best(top: Headline, name: str, choose: Callable) -> dict[bool, float]:
+    """The best value among lines with a pretrained table, and among those without, where they are several."""
+    best = {}
+    for pretrained in (False, True):
+        group = [_value(s, name) for s in top.standings if s.line.pretrained == pretrained]
+        known = [value for value in group if value is not None]
+        if len(known) > 1:
+            best[pretrained] = choose(known)
+    return best
+
+
+def _row(standing: Standing, marks: dict[str, dict[bool, float]]) -> list[str]:
+    def marked(name: str, shown: Callable[[float | None], str]) -> str:
+        value = _value(standing, name)
+        is_best = value is not None and value == marks[name].get(standing.line.pretrained)
+        return markdown.bold(shown(value)) if is_best else shown(value)
+
+    return [
+        _name(standing),
+        numbers.count(standing.mean("train_tokens")),
+        marked("val_ppl", numbers.ppl),
+        marked("val_acc", numbers.share),
+        marked("bits_per_byte", numbers.bits),
+        numbers.share(standing.mean("val_er")),
+        numbers.count(standing.mean("total_params")),
+        numbers.count(standing.mean("trained_params")),
+        numbers.seconds(standing.mean("wall_seconds")),
+    ]
+
+
+def _name(standing: Standing) -> str:
+    marks = ("†" if standing.line.pretrained else "") + ("‡" if standing.capped else "")
+    return markdown.plain(standing.line.label) + marks

@@ -1,0 +1,140 @@
+"""The lines of a sweep, each with all that a report says of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cvfp.records.config import RunConfig
+from cvfp.records.errors import InputError
+from cvfp.records.results import CAP, PointRecord, ProgressionRecord, RunRecord, SummaryRecord
+from cvfp.records.sweep import Sweep, key_of, planned_key
+from cvfp.report import numbers
+from cvfp.scaling.forecast import Forecast
+from cvfp.scaling.power_law import PowerLaw, fit_power_law
+from cvfp.scaling.summary import fitted_points, forecasts, lines
+
+Name = tuple[str, str]
+"""(arm, config_name): what names a line in the files."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a fit: its points, which of them the fit uses, and what was computed from them.
+
+    `label` is the shortest name that no other line of the sweep has.
+    """
+
+    label: str
+    config: RunConfig
+    """Settings of its first point."""
+    points: tuple[PointRecord, ...]
+    fitted: tuple[PointRecord, ...]
+    law: PowerLaw | None
+    summary: SummaryRecord
+    progression: ProgressionRecord | None
+    forecasts: tuple[Forecast, ...]
+    runs: tuple[RunRecord | None, ...]
+    """The run behind each point, where it was kept."""
+
+    @property
+    def arm(self) -> str:
+        return self.points[0].arm
+
+    @property
+    def config_name(self) -> str:
+        return self.points[0].config_name
+
+    @property
+    def scored(self) -> tuple[PointRecord, ...]:
+        """Points with a perplexity and a size: those that a figure can show."""
+        return tuple(p for p in self.points if p.val_ppl is not None and p.train_tokens is not None)
+
+    @property
+    def excluded(self) -> tuple[PointRecord, ...]:
+        """Points that were scored but take no part in the fit."""
+        return tuple(point for point in self.scored if point not in self.fitted)
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether the arm uses a token table that was trained on other data."""
+        return "embedding" in self.config.relevant() and self.config.embedding.source != "random"
+
+    @property
+    def prior(self) -> tuple[str, ...]:
+        """Data other than the training documents that its runs profited from, each once."""
+        named = (prior for run in self.runs if run is not None for prior in run.facts.get("prior", ()))
+        return tuple(dict.fromkeys(named))
+
+
+def report_lines(sweep: Sweep) -> list[Line]:
+    """The lines that have at least one point, in order of first appearance.
+
+    Raises:
+        InputError: the summary has no row for one of them.
+    """
+    groups = lines(sweep.points)
+    labels = line_labels([(group[0].arm, group[0].config_name) for group in groups])
+    return [_line(sweep, group, label) for group, label in zip(groups, labels, strict=True)]
+
+
+def line_labels(names: Sequence[Name]) -> list[str]:
+    """The arm where it has one line, the config name where there is one arm, both where neither is enough."""
+    arms = Counter(arm for arm, _ in names)
+    if len(arms) == 1:
+        return [config for _, config in names]
+    return [arm if arms[arm] == 1 else f"{arm} {config}" for arm, config in names]
+
+
+def several_seeds(points: Sequence[PointRecord]) -> bool:
+    return len({point.seed for point in points}) > 1
+
+
+def phase1_iterations(point: PointRecord, run: RunRecord | None) -> str:
+    """Iterations of phase 1; `≥ 40` when its cap stopped it; a dash for an arm without phase 1."""
+    if point.phase1_iter is None:
+        return numbers.ABSENT
+    censored = run is not None and run.phase1_converged is False
+    return f"≥ {point.phase1_iter}" if censored else str(point.phase1_iter)
+
+
+def capped(point: PointRecord) -> bool:
+    """Whether training ended at its cap, so perhaps not at the minimum of its dev loss."""
+    return point.stop_reason == CAP
+
+
+def _line(sweep: Sweep, points: list[PointRecord], label: str) -> Line:
+    analysis = sweep.plan.analysis
+    fitted, _ = fitted_points(points, analysis)
+    first = points[0]
+    name = (first.arm, first.config_name)
+    planned = {planned_key(point): point.config for point in sweep.plan.points}
+    progression = [row for row in sweep.progressions if (row.arm, row.config_name) == name]
+    return Line(
+        label=label,
+        config=planned[key_of(first)],
+        points=tuple(points),
+        fitted=tuple(fitted),
+        law=_law(fitted),
+        summary=_summary(sweep, first),
+        progression=progression[0] if progression else None,
+        forecasts=tuple(forecasts(points, analysis)),
+        runs=tuple(sweep.run_of(point) for point in points),
+    )
+
+
+def _law(fitted: Sequence[PointRecord]) -> PowerLaw | None:
+    if not fitted:
+        return None
+    return fit_power_law([p.train_tokens for p in fitted], [p.val_ppl for p in fitted])
+
+
+def _summary(sweep: Sweep, point: PointRecord) -> SummaryRecord:
+    for row in sweep.summary:
+        if (row.arm, row.config_hash) == (point.arm, point.config_hash):
+            return row
+    raise InputError(
+        f"summary.json: no row for {point.arm} {point.config_name}, which detailed_results.json has; "
+        "run the sweep again to bring its files up to date"
+    )

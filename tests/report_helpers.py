@@ -1,0 +1,196 @@
+"""A made-up sweep on disk: points on known power laws, with a little seeded noise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cvfp.records.config import RunConfig
+from cvfp.records.files import write_json
+from cvfp.records.plan import Analysis, Plan, PlannedPoint
+from cvfp.records.results import PointRecord, RunRecord
+from cvfp.records.sweep import SweepFiles
+from cvfp.scaling.summary import progressions, summarise
+
+TOKENS_PER_DOCUMENT = 1200
+LAWS = {
+    "cvfp": (-0.31, 10_000.0),
+    "random-context": (-0.30, 9_200.0),
+    "no-context": (-0.28, 8_000.0),
+    "kneser-ney": (-0.27, 5_400.0),
+    "unigram": (-0.04, 1_200.0),
+}
+NGRAMS = ("unigram", "kneser-ney")
+
+
+@dataclass(frozen=True)
+class LineSpec:
+    """One line to invent: an arm, a name, settings, and the law its perplexities follow."""
+
+    arm: str
+    config_name: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    law: tuple[float, float] | None = None
+
+    def config(self, num_samples: int, seed: int, corpus: str) -> RunConfig:
+        settings = {
+            "arm": self.arm,
+            "data.num_samples": num_samples,
+            "data.corpus": corpus,
+            "seed": seed,
+        }
+        return RunConfig.from_settings(settings | self.settings)
+
+    def ppl(self, tokens: int) -> float:
+        alpha, A = self.law or LAWS[self.arm]
+        return A * tokens**alpha
+
+
+DEFAULT_LINES = (
+    LineSpec("cvfp", "1L_768d_1tok"),
+    LineSpec("kneser-ney", "5gram"),
+    LineSpec("no-context", "1L_0d_1tok"),
+    LineSpec("random-context", "1L_768d_1tok"),
+)
+
+
+def nine_lines() -> tuple[LineSpec, ...]:
+    """Three widths of two arms, and n-grams of three orders."""
+    widths = [({"model.context_dim": width}, f"1L_{width}d_1tok") for width in (768, 1200, 1537)]
+    orders = [({"ngram.order": order}, f"{order}gram") for order in (3, 4, 5)]
+    return tuple(
+        LineSpec(arm, name, settings, (LAWS[arm][0] - 0.006 * index, LAWS[arm][1] * (1 + 0.04 * index)))
+        for arm, variants in (("cvfp", widths), ("random-context", widths), ("kneser-ney", orders))
+        for index, (settings, name) in enumerate(variants)
+    )
+
+
+def one_point(spec: LineSpec, config: RunConfig, noise: float) -> PointRecord:
+    """A finished point on the line's law, times exp(noise)."""
+    tokens = config.data.num_samples * TOKENS_PER_DOCUMENT
+    ppl = spec.ppl(tokens) * math.exp(noise)
+    neural, contexts = spec.arm not in NGRAMS, spec.arm in ("cvfp", "random-context")
+    width = config.model.context_dim if contexts else 0
+    return PointRecord(
+        arm=spec.arm,
+        config_name=spec.config_name,
+        config_hash=config.config_hash,
+        status="done",
+        num_layers=1 if neural else None,
+        context_dim=width if neural else None,
+        num_input_tokens=1 if neural else None,
+        num_samples=config.data.num_samples,
+        train_tokens=tokens,
+        train_bytes=4 * tokens,
+        seed=config.seed,
+        steps=10 * config.data.num_samples if neural else None,
+        tokens_seen=20 * tokens if neural else None,
+        stop_reason="patience" if neural else "closed_form",
+        best_epoch=4.5 if neural else None,
+        phase1_iter=23 if spec.arm == "cvfp" else None,
+        train_er=0.797 if contexts else None,
+        val_er=0.793 if contexts else None,
+        train_ppl=0.5 * ppl,
+        dev_ppl=0.98 * ppl,
+        val_ppl=ppl,
+        val_acc=0.2 + 10 / ppl,
+        bits_per_byte=math.log2(ppl) / 4,
+        total_params=40_961_152,
+        trained_params=40_000_000 if neural else 40_961_152,
+        context_block_params=1_181_952 if contexts else None,
+        flops=1e12,
+        wall_seconds=12.5,
+    )
+
+
+Change = Callable[[RunRecord], RunRecord | None]
+"""What becomes of an invented run: itself, another record, or None (no record yet)."""
+
+
+def write_sweep(
+    directory: Path,
+    lines: Sequence[LineSpec] = DEFAULT_LINES,
+    sizes: Sequence[int] = (50, 100, 200, 400),
+    seeds: Sequence[int] = (42,),
+    corpus: str = "chitchat",
+    analysis: Analysis = Analysis(),  # noqa: B008 (frozen)
+    metadata: dict[str, Any] | None = None,
+    change: Change = lambda run: run,
+) -> Path:
+    """Write the records of a sweep as the lab does; returns the directory."""
+    draw = np.random.default_rng(0)
+    planned, runs = [], []
+    for spec in lines:
+        for size in sizes:
+            for seed in seeds:
+                config = spec.config(size, seed, corpus)
+                planned.append(PlannedPoint(config_name=spec.config_name, config=config))
+                runs.append(change(_run(spec, config, float(draw.normal(0, 0.01)))))
+    plan = Plan(name="demo", description="An invented sweep.", points=tuple(planned), analysis=analysis)
+    kept = [run for run in runs if run is not None]
+    _write_files(SweepFiles(directory), plan, kept, METADATA if metadata is None else metadata)
+    return directory
+
+
+METADATA: dict[str, Any] = {
+    "environment": {
+        "cvfp": "0.1.0",
+        "commit": "abcdef123456",
+        "python": "3.11.7",
+        "packages": {"torch": "2.9.0"},
+        "device": "cpu",
+        "cores": 2,
+        "platform": "Linux",
+    },
+    "started": "2026-11-24 10:00:00",
+    "wall_seconds": 218.4,
+    "data": [
+        {
+            "corpus": "chitchat",
+            "tokenizer": "gpt2",
+            "splits": {
+                "pool": {"documents": 2207, "tokens": 2_560_000, "bytes": 10_800_000},
+                "dev": {"documents": 100, "tokens": 115_000, "bytes": 480_000},
+                "test": {"documents": 300, "tokens": 345_000, "bytes": 1_450_000},
+            },
+        }
+    ],
+}
+
+
+def _run(spec: LineSpec, config: RunConfig, noise: float) -> RunRecord:
+    point = one_point(spec, config, noise)
+    contexts = spec.arm in ("cvfp", "random-context")
+    health = {
+        "identity_cosine": 0.412,
+        "mean_norm": 27.7,
+        "mean_deviation": 20.1,
+        "trial_trend": "converged",
+        "lipschitz": 0.83,
+        "memory_length": 37,
+        "failures": [],
+    }
+    return RunRecord(
+        run_hash=config.run_hash,
+        point=point,
+        phase1_converged=True if spec.arm == "cvfp" else None,
+        facts={"prior": []} | ({"health": health} if contexts else {}),
+    )
+
+
+def _write_files(files: SweepFiles, plan: Plan, runs: Sequence[RunRecord], metadata: dict[str, Any]) -> None:
+    points = [run.point for run in runs]
+    write_json(files.plan, plan.model_dump(mode="json"))
+    write_json(files.metadata, metadata)
+    write_json(files.points, [point.model_dump(mode="json") for point in points])
+    write_json(files.summary, [row.model_dump(mode="json") for row in summarise(points, plan.analysis)])
+    if plan.analysis.window_size is not None:
+        rows = progressions(points, plan.analysis)
+        write_json(files.progressions, [row.model_dump(mode="json") for row in rows])
+    for run in runs:
+        write_json(files.run_record(run.run_hash), run.model_dump(mode="json"))
