@@ -7,7 +7,7 @@ import os
 import jaxtyping
 
 jaxtyping.install_import_hook("cvfp", "beartype.beartype")
-# Tiny matrices gain nothing from threads; on a busy machine they wait for each other (measured: 15 times slower).
+# Tiny matrices gain nothing from threads, and on a busy machine threads wait (measured: 15 times slower).
 os.environ["OMP_NUM_THREADS"] = "1"
 
 from collections.abc import Iterator  # noqa: E402

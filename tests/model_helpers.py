@@ -50,7 +50,7 @@ def train_contexts(model: CVFPModel, tokens: Tensor, iterations: int = 40, **set
 
 
 def real_text() -> tuple[Tensor, int]:
-    """The characters of the licence as token ids, with runs of white space made one; and how many there are."""
+    """The characters of the licence as token ids (runs of white space made one), and how many differ."""
     text = " ".join((Path(__file__).parents[1] / "LICENSE").read_text(encoding="utf-8").split())
     characters, ids = np.unique(list(text), return_inverse=True)
     return torch.from_numpy(ids.astype(np.int64)), len(characters)

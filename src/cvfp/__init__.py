@@ -1,3 +1,44 @@
-"""Train context-vector fixed-point language models and measure how they scale with data."""
+"""Train context-vector fixed-point language models and measure how they scale with data.
+
+    import cvfp
+    result = cvfp.train("my-model", samples=50)
+    model = cvfp.CVFPModel.from_pretrained("my-model")
+    law = cvfp.scaling.fit_power_law(tokens, ppl)
+
+Names are imported when first used, so that analysis works without torch installed.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "RunConfig": "cvfp.records.config",
+    "Plan": "cvfp.records.plan",
+    "SweepSpec": "cvfp.lab.spec",
+    "PRESETS": "cvfp.lab.presets",
+    "make_plan": "cvfp.lab.plan",
+    "run_sweep": "cvfp.lab.runner",
+    "train": "cvfp.lab.single",
+    "score_file": "cvfp.lab.single",
+    "CVFPModel": "cvfp.models.cvfp",
+    "load_sweep": "cvfp.records.sweep",
+    "write_report": "cvfp.report.write",
+}
+
+__all__ = ["__version__", "scaling", *sorted(_HOMES)]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "scaling":
+        return importlib.import_module("cvfp.scaling")
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'cvfp' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from cvfp.training.evaluation import Scores
 from cvfp.training.events import Listener, silent
 
-Tokens = Int[np.ndarray, " T"]
+Tokens = Int[np.ndarray, " _"]
 
 CLOSED_FORM = "closed_form"
 """`stop_reason` of an arm that counts instead of training."""
@@ -61,7 +61,7 @@ class Fitted(ABC):
     def score(self, tokens: Tokens) -> Scores:
         """Nats and top-1 hits of tokens[1:], each predicted from all tokens before it."""
 
-    def nll(self, tokens: Tokens) -> Float[np.ndarray, " T_minus_1"]:
+    def nll(self, tokens: Tokens) -> Float[np.ndarray, " _"]:
         """Nats per predicted token."""
         return self.score(tokens).nll
 

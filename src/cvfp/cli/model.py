@@ -28,13 +28,12 @@ def train(
     Example: cvfp train --out my-model --samples 100 --set model.context_dim=256 model.embed_dim=256
     """
     from cvfp.cli.progress import Bars
-    from cvfp.lab.single import train_model
-    from cvfp.training.devices import pick_device
+    from cvfp.lab import single
 
     shorthands = {"data.corpus": corpus, "embedding.source": embedding}
     settings = {key: value for key, value in shorthands.items() if value is not None} | settings_of(set_)
     with Bars() as bars:
-        record = train_model(preset, samples, settings, out, pick_device(device), bars)
+        record = single.train(out, samples, preset, settings, device, bars)
     if json:
         print_json(record.model_dump(mode="json"))
     else:
@@ -53,9 +52,8 @@ def evaluate(
     Example: cvfp eval my-model some-text.txt
     """
     from cvfp.lab.single import score_file
-    from cvfp.training.devices import pick_device
 
-    figures = score_file(checkpoint, file, pick_device(device))
+    figures = score_file(checkpoint, file, device)
     if json:
         print_json(figures)
     else:
@@ -76,9 +74,8 @@ def diagnose(
     Example: cvfp diagnose my-model some-text.txt
     """
     from cvfp.lab.single import diagnose_checkpoint
-    from cvfp.training.devices import pick_device
 
-    health = diagnose_checkpoint(checkpoint, file, pick_device(device))
+    health = diagnose_checkpoint(checkpoint, file, device)
     if json:
         print_json(health)
     else:

@@ -25,6 +25,7 @@ from cvfp.records.errors import InputError
 from cvfp.records.files import write_json
 from cvfp.records.plan import PlannedPoint
 from cvfp.records.results import RunRecord
+from cvfp.training.devices import pick_device
 from cvfp.training.diagnosis import diagnose
 from cvfp.training.evaluation import score
 
@@ -33,28 +34,37 @@ SAMPLE_DOCUMENTS = 20
 """Conversations that `diagnose_checkpoint` reads when no text is given."""
 
 
-def train_model(
-    preset: str,
-    samples: int,
-    settings: dict[str, Any],
-    out: Path,
-    device: torch.device,
-    monitor: Monitor,
+def train(
+    out: Path | str,
+    samples: int = 200,
+    preset: str = "recommended",
+    settings: dict[str, Any] | None = None,
+    device: str = "auto",
+    monitor: Monitor | None = None,
 ) -> RunRecord:
     """Train one CVFP model with a preset's settings; write checkpoint, tokenizer and record into `out`.
+
+    Args:
+        out: a new directory.
+        samples: number of training documents.
+        preset: a preset's name or a sweep file; its settings are the start.
+        settings: config fields by dotted key that win over the preset's, e.g. {"model.context_dim": 256}.
+        device: auto, cpu, cuda or mps.
+        monitor: told what happens; None: nobody.
 
     Raises:
         InputError: `out` is not empty, a bad setting, or data that cannot serve it.
         CvfpError: training diverged.
     """
+    out, monitor = Path(out), monitor or Monitor()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"--out {out}: exists already; give a new directory")
-    chosen = find_spec(preset).settings | settings | {"arm": "cvfp", "data.num_samples": samples}
+    chosen = find_spec(preset).settings | (settings or {}) | {"arm": "cvfp", "data.num_samples": samples}
     point = PlannedPoint(config_name=out.name, config=RunConfig.from_settings(chosen, "train"))
+    budget = Budget(point.config.phase2.epochs, pick_device(device), monitor.event)
     dataset = open_dataset(point.config.data, monitor.note)
     monitor.sweep_started(1, 1)
     monitor.point_started(point)
-    budget = Budget(point.config.phase2.epochs, device, monitor.event)
     result = run_point(point, dataset, budget)
     result.fitted.save(out)
     dataset.tokenizer.save(out)
@@ -70,11 +80,11 @@ def open_model(checkpoint: Path, device: torch.device) -> tuple[CVFPModel, Token
     return load_checkpoint(checkpoint, device), saved_tokenizer(checkpoint)
 
 
-def score_file(checkpoint: Path, file: Path, device: torch.device) -> dict[str, Any]:
+def score_file(checkpoint: Path | str, file: Path | str, device: str = "auto") -> dict[str, Any]:
     """PPL, accuracy and bits per byte of a text file. Raises `InputError` for texts under two tokens."""
-    model, tokenizer = open_model(checkpoint, device)
-    tokens = _encode(tokenizer, utf8_text(file), str(file))
-    scores = score(model, torch.from_numpy(tokens).to(device))
+    model, tokenizer = open_model(Path(checkpoint), pick_device(device))
+    tokens = _encode(tokenizer, utf8_text(Path(file)), str(file))
+    scores = score(model, torch.from_numpy(tokens).to(model.device))
     target_bytes = int(tokenizer.token_bytes[tokens[1:]].sum())
     return {
         "tokens": len(tokens),
@@ -84,9 +94,11 @@ def score_file(checkpoint: Path, file: Path, device: torch.device) -> dict[str, 
     }
 
 
-def diagnose_checkpoint(checkpoint: Path, file: Path | None, device: torch.device) -> dict[str, Any]:
+def diagnose_checkpoint(
+    checkpoint: Path | str, file: Path | str | None = None, device: str = "auto"
+) -> dict[str, Any]:
     """Health checks of a checkpoint's context block on a text (default: chitchat conversations)."""
-    model, tokenizer = open_model(checkpoint, device)
+    model, tokenizer = open_model(Path(checkpoint), pick_device(device))
     if model.context_block is None:
         raise InputError(f"{checkpoint}: this model has no context block to diagnose")
     text = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
@@ -114,3 +115,16 @@ class CVFPModel(nn.Module):
         if not parts:
             return self.context_table.new_zeros(0, self.config.num_layers, self.context_dim)
         return torch.cat(parts)
+
+    def save_pretrained(self, directory: Path | str) -> None:
+        """Write `model.safetensors` and `config.json` into a directory. Raises `CvfpError` if it cannot."""
+        from cvfp.models.checkpoint import save_checkpoint
+
+        save_checkpoint(self, Path(directory))
+
+    @classmethod
+    def from_pretrained(cls, directory: Path | str, device: str | torch.device = "cpu") -> CVFPModel:
+        """Read what `save_pretrained` wrote. Raises `InputError` for missing or damaged files."""
+        from cvfp.models.checkpoint import load_checkpoint
+
+        return load_checkpoint(Path(directory), device)

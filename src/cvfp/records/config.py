@@ -34,13 +34,14 @@ class DataConfig(Schema):
     """The text, its tokens and its splits (see `cvfp.data`)."""
 
     corpus: str = "chitchat"
-    """`chitchat`, `ultrachat`, `hub:OWNER/NAME[:SPLIT]`, or a path: text file, folder, .jsonl, .parquet."""
+    """`chitchat`, `ultrachat`, `hub:OWNER/NAME[:SPLIT]`, a local copy of hub data (`ultrachat:FOLDER`,
+    `hub:FOLDER:SPLIT`), or a path: text file, folder, .jsonl, .parquet."""
     text_field: str | None = None
     """Field that holds the text in .jsonl, .parquet and hub data; None takes `text`, else chat `messages`."""
     document_separator: str | None = None
     """Cuts every text file into documents at this string; None: a file is a document."""
     document_tokens: Positive | None = None
-    """Cuts documents longer than this many tokens; None: documents stay whole."""
+    """Cuts documents longer than this many GPT-2 tokens (whatever the tokenizer); None: they stay whole."""
     tokenizer: str = "gpt2"
     """`gpt2`, `bpe:SIZE` (byte-level BPE trained on the training pool), or a path to a `tokenizer.json`."""
     split: Literal["documents", "speakers", "tail", "published"] = "documents"
@@ -54,7 +55,7 @@ class DataConfig(Schema):
     test_tokens: Annotated[int, Field(ge=2)] | None = None
     """Score only this many first tokens of the test documents; None: all."""
     order: Literal["shuffled", "file"] = "shuffled"
-    """The first `num_samples` of the pool train: of its order shuffled by the run's seed, or of file order."""
+    """The first `num_samples` of the pool train, in the order shuffled by the run's seed or in file order."""
     num_samples: Positive = 50
     """Number of training documents."""
 

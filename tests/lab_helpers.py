@@ -1,0 +1,52 @@
+"""A corpus and a sweep so small that a test can run it in a second."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from cvfp.lab.plan import make_plan
+from cvfp.lab.spec import SweepSpec
+from cvfp.records.plan import Plan
+
+TINY = {
+    "data.tokenizer": "bpe:300",
+    "data.dev_documents": 3,
+    "data.test_documents": 4,
+    "model.context_dim": 8,
+    "model.embed_dim": 8,
+    "phase1.max_iterations": 6,
+    "phase1.slice_length": 200,
+    "phase2.batch_size": 64,
+    "phase2.lr": 3e-3,
+    "phase2.epochs": 4,
+    "phase2.eval_every": 5,
+}
+
+
+def write_corpus(folder: Path, documents: int = 40, seed: int = 0) -> Path:
+    """A .jsonl of short documents from a seeded Markov chain over words: there is something to learn."""
+    rng = np.random.default_rng(seed)
+    words = ["".join(rng.choice(list("abcdefgh"), size=rng.integers(2, 6))) for _ in range(40)]
+    follow = rng.integers(0, 40, size=(40, 3))
+    lines = []
+    for _ in range(documents):
+        word, text = int(rng.integers(40)), []
+        for _ in range(60):
+            text.append(words[word])
+            word = int(follow[word, rng.integers(3)])
+        lines.append(json.dumps({"text": " ".join(text)}))
+    path = folder / "corpus.jsonl"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def tiny_spec(corpus: Path, **changes) -> SweepSpec:
+    spec = SweepSpec(name="tiny", samples=(4, 8, 16), settings=TINY | {"data.corpus": str(corpus)})
+    return spec.override(**changes)
+
+
+def tiny_plan(corpus: Path, **changes) -> Plan:
+    return make_plan(tiny_spec(corpus, **changes))

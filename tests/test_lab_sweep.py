@@ -1,0 +1,187 @@
+"""Sweeps on a tiny corpus: repeatable, resumable, and never a wrong or half result."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from lab_helpers import tiny_plan, write_corpus
+
+from cvfp.lab import runner
+from cvfp.lab.monitor import Monitor
+from cvfp.lab.runner import run_sweep
+from cvfp.lab.status import sweep_status
+from cvfp.records.errors import CvfpError, InputError
+from cvfp.records.results import RunRecord
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return write_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+def rows_without_time(directory):
+    rows = json.loads((directory / "detailed_results.json").read_text())
+    return [{key: value for key, value in row.items() if key != "wall_seconds"} for row in rows]
+
+
+def test_the_same_sweep_twice_gives_the_same_results(tmp_path, corpus):
+    plan = tiny_plan(corpus)
+    for name in ("one", "two"):
+        assert run_sweep(plan, tmp_path / name, CPU, Monitor()).failed == ()
+    first, second = rows_without_time(tmp_path / "one"), rows_without_time(tmp_path / "two")
+    assert json.dumps(first) == json.dumps(second)
+    assert len(first) == 12
+
+
+def test_an_interrupted_sweep_goes_on_and_redoes_nothing(tmp_path, corpus, monkeypatch):
+    plan = tiny_plan(corpus)
+    run_sweep(plan, tmp_path / "whole", CPU, Monitor())
+    real, calls = runner.run_point, []
+
+    def counted(point, dataset, budget):
+        calls.append(point.config.run_hash)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return real(point, dataset, budget)
+
+    monkeypatch.setattr(runner, "run_point", counted)
+    with pytest.raises(KeyboardInterrupt):
+        run_sweep(plan, tmp_path / "cut", CPU, Monitor())
+    assert sweep_status(tmp_path / "cut").counts() == {"done": 5, "running": 0, "failed": 0, "waiting": 7}
+    run_sweep(plan, tmp_path / "cut", CPU, Monitor())
+    finished_before = calls[:5]
+    assert len(calls) == 5 + 1 + 7 and not set(finished_before) & set(calls[6:])
+    assert json.dumps(rows_without_time(tmp_path / "cut")) == json.dumps(
+        rows_without_time(tmp_path / "whole")
+    )
+
+
+def test_a_finished_sweep_runs_nothing_again(tmp_path, corpus, monkeypatch):
+    plan = tiny_plan(corpus, samples=(4, 8), arms=("unigram", "kneser-ney"))
+    run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
+
+    def never(*args):
+        raise AssertionError("a finished point was run again")
+
+    monkeypatch.setattr(runner, "run_point", never)
+    assert run_sweep(plan, tmp_path / "sweep", CPU, Monitor()).done == 4
+
+
+def test_a_sweep_directory_holds_the_files_of_the_contract(tmp_path, corpus):
+    plan = tiny_plan(corpus, arms=("cvfp", "unigram"), analysis={"window_size": 2})
+    run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
+    names = {path.name for path in (tmp_path / "sweep").iterdir()}
+    wanted = {"plan.json", "metadata.json", "summary.json", "detailed_results.json"}
+    assert wanted | {"alpha_progression.json", "output.txt", "runs"} <= names
+    point = next(p for p in plan.points if p.config.arm == "cvfp")
+    run = tmp_path / "sweep" / "runs" / point.config.run_hash
+    files = {path.name for path in run.iterdir()}
+    assert files == {
+        "config.json",
+        "environment.json",
+        "metrics.jsonl",
+        "test_losses.npz",
+        "checkpoint",
+        "record.json",
+    }
+    assert not list((tmp_path / "sweep").rglob("*.tmp"))
+
+
+def test_stored_losses_give_the_recorded_perplexity(tmp_path, corpus):
+    plan = tiny_plan(corpus, samples=(16,), arms=("cvfp", "kneser-ney"))
+    run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
+    for point in plan.points:
+        run = tmp_path / "sweep" / "runs" / point.config.run_hash
+        record = RunRecord.model_validate_json((run / "record.json").read_text())
+        losses = np.load(run / "test_losses.npz", allow_pickle=False)
+        stored = float(np.exp(losses["nll"].astype(np.float64).mean()))
+        assert stored == pytest.approx(record.point.val_ppl, rel=1e-3)
+        assert losses["document_starts"][0] == 0 and len(losses["document_starts"]) == 4
+
+
+def test_the_default_arms_learn_something(tmp_path, corpus):
+    plan = tiny_plan(
+        corpus, samples=(16,), arms=("cvfp", "random-context", "no-context", "kneser-ney", "unigram")
+    )
+    run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
+    ppl = {row["arm"]: row["val_ppl"] for row in rows_without_time(tmp_path / "sweep")}
+    for arm in ("cvfp", "random-context", "no-context", "kneser-ney"):
+        assert ppl[arm] < 0.8 * ppl["unigram"], (arm, ppl)
+
+
+def test_another_plan_is_refused_and_nothing_is_touched(tmp_path, corpus):
+    run_sweep(tiny_plan(corpus, samples=(4, 8), arms=("unigram",)), tmp_path / "sweep", CPU, Monitor())
+    before = rows_without_time(tmp_path / "sweep")
+    with pytest.raises(InputError, match=r"holds another plan \(tiny, 2 points\)"):
+        run_sweep(tiny_plan(corpus, samples=(4, 16), arms=("unigram",)), tmp_path / "sweep", CPU, Monitor())
+    assert rows_without_time(tmp_path / "sweep") == before
+
+
+def test_a_directory_with_other_files_is_refused(tmp_path, corpus):
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(InputError, match="not empty and holds no sweep"):
+        run_sweep(tiny_plan(corpus), tmp_path, CPU, Monitor())
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_too_many_samples_stop_the_sweep_before_it_starts(tmp_path, corpus):
+    plan = tiny_plan(corpus, samples=(4, 34), arms=("unigram",))
+    with pytest.raises(InputError, match="33"):
+        run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
+    assert not (tmp_path / "sweep" / "runs").exists()
+
+
+def test_changed_data_is_not_mixed_with_old_points(tmp_path):
+    corpus = write_corpus(tmp_path, seed=1)
+    plan = tiny_plan(corpus, samples=(4, 8), arms=("unigram",))
+    run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
+    write_corpus(tmp_path, seed=2)
+    hashes = [point.config.run_hash for point in plan.points]
+    (tmp_path / "sweep" / "runs" / hashes[0] / "record.json").unlink()
+    with pytest.raises(InputError, match="the data has changed"):
+        run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
+
+
+def test_a_diverging_point_is_recorded_as_failed_and_retried(tmp_path, corpus, monkeypatch):
+    plan = tiny_plan(corpus, samples=(4, 8), arms=("cvfp",))
+    real = runner.run_point
+
+    def diverges_at_four(point, dataset, budget):
+        if point.config.data.num_samples == 4:
+            raise CvfpError("the dev loss is nan at step 5")
+        return real(point, dataset, budget)
+
+    monkeypatch.setattr(runner, "run_point", diverges_at_four)
+    outcome = run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
+    assert outcome.done == 1 and "nan at step 5" in outcome.failed[0].error
+    summary = json.loads((tmp_path / "sweep" / "summary.json").read_text())
+    assert "failed" in summary[0]["excluded"][0] and summary[0]["alpha"] is None
+    monkeypatch.setattr(runner, "run_point", real)
+    assert run_sweep(plan, tmp_path / "sweep", CPU, Monitor()).failed == ()
+
+
+def test_a_damaged_or_foreign_record_is_named(tmp_path, corpus):
+    plan = tiny_plan(corpus, samples=(4, 8), arms=("unigram",))
+    run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
+    first, second = (tmp_path / "sweep" / "runs" / p.config.run_hash / "record.json" for p in plan.points)
+    whole = first.read_text()
+    first.write_text(whole[:40])
+    with pytest.raises(InputError, match=r"record\.json: not JSON"):
+        run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
+    first.write_text(second.read_text())
+    with pytest.raises(InputError, match="is the record of run"):
+        run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
+
+
+def test_two_processes_do_not_run_one_sweep_at_once(tmp_path, corpus):
+    from filelock import FileLock
+
+    plan = tiny_plan(corpus, samples=(4, 8), arms=("unigram",))
+    run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
+    with FileLock(tmp_path / "sweep" / ".lock"), pytest.raises(CvfpError, match="another process"):
+        run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
