@@ -29,7 +29,7 @@ SLICES = [
     (41, 20, [20, 21]),
     (21, 20, [21]),
 ]
-"""(tokens, slice length, rows of each slice): full, short last, shortest, and 1 row joined to the one before."""
+"""(tokens, slice length, rows of each slice); a last slice of 1 row joins the one before."""
 IDS = ["full", "short-last", "two-rows-last", "one-row-joins", "one-slice"]
 
 
@@ -54,7 +54,7 @@ def block_by_hand(block: ContextBlock, c: Tensor, f: Tensor) -> Tensor:
 
 def start_by_hand(model: CVFPModel, num_tokens: int, seed: int = SEED) -> Tensor:
     generator = torch.Generator().manual_seed(derived_seed(seed, 0))
-    return 0.01 * torch.randn(num_tokens, model.context_dim, generator=generator).to(model.embedding)
+    return (0.01 * torch.randn(num_tokens, model.context_dim, generator=generator)).to(model.embedding)
 
 
 def inputs_by_hand(old: Tensor, rows: list[int], noise: float, step: int, seed: int = SEED) -> Tensor:
