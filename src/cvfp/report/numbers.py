@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+Number = int | float
 ABSENT = "–"
 
 
-def ppl(value: float | None) -> str:
+def ppl(value: Number | None) -> str:
     """A perplexity with one decimal."""
     return ABSENT if value is None else f"{value:,.1f}"
 
 
-def exponent(value: float | None) -> str:
+def exponent(value: Number | None) -> str:
     """An exponent with four decimals."""
     return ABSENT if value is None else f"{value:.4f}"
 
@@ -20,51 +21,51 @@ def exponent_interval(bounds: tuple[float, float] | None) -> str:
     return ABSENT if bounds is None else f"{bounds[0]:.4f} to {bounds[1]:.4f}"
 
 
-def coefficient(value: float | None) -> str:
+def coefficient(value: Number | None) -> str:
     """The factor A of a power law with four significant digits."""
     if value is None:
         return ABSENT
     return f"{float(f'{value:.4g}'):,.0f}" if 1e3 <= value < 1e9 else f"{value:.4g}"
 
 
-def r_squared(value: float | None) -> str:
+def r_squared(value: Number | None) -> str:
     """R² with four decimals."""
     return ABSENT if value is None else f"{value:.4f}"
 
 
-def share(value: float | None) -> str:
+def share(value: Number | None) -> str:
     """A share (0.226) as a percentage with one decimal (22.6%)."""
     return ABSENT if value is None else f"{100 * value:.1f}%"
 
 
-def signed_percent(value: float) -> str:
+def signed_percent(value: Number) -> str:
     """A percentage with its sign and one decimal."""
     return f"{value:+.1f}%"
 
 
-def bits(value: float | None) -> str:
+def bits(value: Number | None) -> str:
     """Bits per byte with three decimals."""
     return ABSENT if value is None else f"{value:.3f}"
 
 
-def decimals(value: float | None, places: int = 3) -> str:
+def decimals(value: Number | None, places: int = 3) -> str:
     """Any other real number."""
     return ABSENT if value is None else f"{value:.{places}f}"
 
 
-def count(value: float | None) -> str:
+def count(value: Number | None) -> str:
     """A whole number with thousands separators."""
     return ABSENT if value is None else f"{value:,.0f}"
 
 
-def seconds(value: float | None) -> str:
+def seconds(value: Number | None) -> str:
     """A duration in seconds: one decimal below 100 s."""
     if value is None:
         return ABSENT
     return f"{value:.1f}" if value < 100 else f"{value:,.0f}"
 
 
-def duration(value: float) -> str:
+def duration(value: Number) -> str:
     """A duration in words: `42 s`, `3 min 20 s`, `2 h 5 min`."""
     whole = round(value)
     if whole < 60:
@@ -74,7 +75,7 @@ def duration(value: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def short_count(value: float) -> str:
+def short_count(value: Number) -> str:
     """A count in few characters, as on an axis: `500`, `50k`, `1.5M`."""
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= size:

@@ -1,4 +1,4 @@
-"""The published tables beside what their own perplexities give, with every number marked that does not follow."""
+"""The published tables beside what their own perplexities give; numbers that do not follow are marked."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from cvfp.scaling.windows import progression
 MARK = " ✗"
 PPL_UNIT, ALPHA_UNIT, R_SQUARED_UNIT, FORECAST_UNIT, PERCENT_UNIT = 0.1, 1e-4, 1e-3, 1, 0.1
 A_DIGITS = 3
+PERPLEXITIES = "the printed perplexities"
 
 INTRODUCTION = f"""# Published tables, recomputed
 
-α, A and R² are least squares of ln PPL on ln tokens over the printed perplexities. A printed number is marked{MARK}
-only if no inputs within half a printed unit give it."""
+α, A and R² are least squares of ln PPL on ln tokens over the printed perplexities.
+A printed number is marked{MARK} only if no inputs within half a printed unit give it."""
 
 
 def published_report(versions: Sequence[str] = ()) -> str:
@@ -52,7 +53,7 @@ class _Marker:
     def __init__(self) -> None:
         self.seen = self.wrong = 0
 
-    def cell(self, printed: Printed, shown: Callable[[float], str], *ranges: Range) -> str:
+    def cell(self, printed: Printed, shown: Callable[[int | float], str], *ranges: Range) -> str:
         self.seen += 1
         if printed.follows(*ranges):
             return shown(printed.value)
@@ -61,7 +62,7 @@ class _Marker:
 
     def sentence(self, what: str, source: str) -> str:
         if self.wrong == 0:
-            return f"Every printed {what} follows from {source}."
+            return f"All printed {what} follow from {source}."
         return f"{self.wrong} of {self.seen} printed {what} do not follow from {source}."
 
 
@@ -75,7 +76,7 @@ def _laws(experiment: dict[str, Any]) -> str:
         for row in experiment["summary"]
     ]
     text = table(("config", *LAW_HEADER), rows)
-    return f"### Power laws\n\n{text}\n\n{marker.sentence('α, A and R²', 'the printed perplexities')}"
+    return f"### Power laws\n\n{text}\n\n{marker.sentence('α, A and R²', PERPLEXITIES)}"
 
 
 def _law_cells(row: dict[str, Any], points: list[dict[str, Any]], marker: _Marker) -> list[str]:
@@ -101,7 +102,7 @@ def _windows(experiment: dict[str, Any]) -> str:
         members.append(inside)
         rows.append([f"{low} to {high}", *_law_cells(window, inside, marker)])
     text = table(("samples", *LAW_HEADER), rows)
-    sentence = marker.sentence("α, A and R² of the windows", "the printed perplexities")
+    sentence = marker.sentence("α, A and R² of the windows", PERPLEXITIES)
     return f"### Sliding windows\n\n{text}\n\n{sentence} {_change(experiment, members)}"
 
 
@@ -122,8 +123,8 @@ def _change(experiment: dict[str, Any], members: list[list[dict[str, Any]]]) -> 
     )
     return (
         f"Change of α printed {delta} ({percent}, {plain(printed['trend'])}), recomputed "
-        f"{change.alpha_change:+.4f} ({numbers.signed_percent(change.alpha_change_percent)}, {change.trend}); "
-        "the windows share points, so it has no simple interval."
+        f"{change.alpha_change:+.4f} ({numbers.signed_percent(change.alpha_change_percent)}, "
+        f"{change.trend}); the windows share points, so it has no simple interval."
     )
 
 
@@ -142,7 +143,7 @@ def _extrapolations(experiment: dict[str, Any]) -> str:
         "from the perplexities",
         "95% interval",
     )
-    sentence = marker.sentence("predictions", "the printed α and A, nor from the perplexities")
+    sentence = marker.sentence("predictions", f"the printed α and A or {PERPLEXITIES}")
     note = "The interval is for one new run: deviation from a straight line over sizes, not run-to-run noise."
     return f"### Extrapolations\n\n{table(header, rows)}\n\n{sentence} {note}"
 
@@ -191,5 +192,5 @@ def _printed_A(row: dict[str, Any]) -> Printed:
     return Printed(row["A_full"], 1) if "A_full" in row else Printed.significant(row["A"], A_DIGITS)
 
 
-def _three_decimals(value: float) -> str:
+def _three_decimals(value: int | float) -> str:
     return numbers.decimals(value, 3)

@@ -14,11 +14,11 @@ Range = tuple[float, float]
 class Printed:
     """A number as printed: the true one is within half a `unit` of the last digit."""
 
-    value: float
-    unit: float
+    value: int | float
+    unit: int | float
 
     @classmethod
-    def significant(cls, value: float, digits: int) -> Printed:
+    def significant(cls, value: int | float, digits: int) -> Printed:
         """A positive number printed with so many significant digits."""
         return cls(value, 10.0 ** (math.floor(math.log10(value)) - digits + 1))
 

@@ -1,0 +1,295 @@
+"""What a report says, from invented records whose truth is known."""
+
+import re
+
+import pytest
+from report_helpers import DEFAULT_LINES, LineSpec, nine_lines, write_sweep
+
+from cvfp.records.errors import InputError
+from cvfp.records.files import read_json, write_json
+from cvfp.records.plan import Analysis
+from cvfp.records.results import PointRecord, RunRecord
+from cvfp.records.sweep import load_sweep
+from cvfp.report.lines import line_labels, report_lines
+from cvfp.report.write import write_report
+
+
+def report(directory, **settings) -> str:
+    write_report(write_sweep(directory, **settings))
+    return (directory / "report.md").read_text(encoding="utf-8")
+
+
+def section(text: str, title: str) -> str:
+    return text.split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0]
+
+
+def with_point(run, **changes):
+    return run.model_copy(update={"point": run.point.model_copy(update=changes)})
+
+
+def fixed_ppl(values):
+    """A change that sets val_ppl by arm (and seed, where the value is a mapping)."""
+
+    def change(run):
+        value = values[run.point.arm]
+        return with_point(run, val_ppl=value[run.point.seed] if isinstance(value, dict) else value)
+
+    return change
+
+
+TWO = DEFAULT_LINES[:2]
+
+
+def test_the_setting_names_data_protocol_and_machine(tmp_path):
+    setting = section(report(tmp_path), "Setting")
+    for row in (
+        "| corpus | chitchat |",
+        "| tokenizer | gpt2 |",
+        "| training documents | 50, 100, 200, 400 |",
+        "| protocol | standard |",
+        "| seeds | 42 |",
+        "| embedding | random, trained, with output bias |",
+        "| hardware | cpu, cores 2 |",
+        "| software | cvfp 0.1.0, commit abcdef123456, python 3.11.7, torch 2.9.0 |",
+        "| run time | 3 min 38 s |",
+        "| chitchat | gpt2 | test | 300 | 345,000 | 1,450,000 |",
+    ):
+        assert row in setting
+
+
+def test_a_report_can_be_written_without_any_metadata(tmp_path):
+    setting = section(report(tmp_path, metadata={}), "Setting")
+    assert "| corpus | chitchat |" in setting
+    assert "hardware" not in setting
+
+
+def test_metadata_may_be_flat(tmp_path):
+    setting = section(report(tmp_path, metadata={"device": "cuda: L4", "torch": "2.9.0"}), "Setting")
+    assert "| hardware | cuda: L4 |" in setting
+    assert "| software | torch 2.9.0 |" in setting
+
+
+def test_losing_to_an_ngram_is_said_plainly_with_the_numbers(tmp_path):
+    change = fixed_ppl({"cvfp": 151.2, "kneser-ney": 123.0})
+    text = section(report(tmp_path, lines=TWO, change=change), "Arms side by side at the largest common size")
+    assert (
+        "- cvfp 151.2, kneser-ney 123.0: kneser-ney is lower by 18.7%; "
+        "one seed: no interval on this difference. **Here cvfp loses to an n-gram model.**" in text
+    )
+    assert re.search(r"\| kneser-ney \| 480,000 \| \*\*123\.0\*\* \|", text)
+    assert "| cvfp | 480,000 | 151.2 |" in text
+
+
+def test_winning_against_an_ngram_is_said_without_praise(tmp_path):
+    text = report(tmp_path, lines=TWO, change=fixed_ppl({"cvfp": 100.0, "kneser-ney": 125.0}))
+    assert "kneser-ney is higher by 25.0%; one seed: no interval on this difference.\n" in text
+    assert "loses to" not in text
+
+
+def test_three_seeds_give_a_paired_interval(tmp_path):
+    values = {"cvfp": {1: 100.0, 2: 110.0, 3: 121.0}, "kneser-ney": {1: 90.0, 2: 100.1, 3: 107.69}}
+    text = report(tmp_path, lines=TWO, seeds=(1, 2, 3), change=fixed_ppl(values))
+    # ln ratios: ln 0.90, ln 0.91, ln 0.89; t(2) = 4.3027
+    assert "cvfp 110.0, kneser-ney 99.0: kneser-ney is lower by 10.0%" in text
+    assert "paired over 3 seeds: -12.5% to -7.5%. **Here cvfp loses" in text
+    assert "as if they were independent" in section(text, "Summary per line")
+
+
+def test_a_paired_interval_that_covers_zero_is_not_called_a_difference(tmp_path):
+    values = {"cvfp": {1: 100.0, 2: 100.0, 3: 100.0}, "kneser-ney": {1: 90.0, 2: 108.0, 3: 95.0}}
+    text = report(tmp_path, lines=TWO, seeds=(1, 2, 3), change=fixed_ppl(values))
+    assert "so the two are not distinguishable." in text
+    assert "loses to" not in text
+
+
+def test_lines_trained_on_other_tokens_are_not_compared(tmp_path):
+    def change(run):
+        return with_point(run, train_tokens=99_000) if run.point.arm == "kneser-ney" else run
+
+    text = report(tmp_path, lines=TWO, sizes=(50,), change=change)
+    assert "Not compared with cvfp, because trained on other tokens: kneser-ney." in text
+    assert "is lower by" not in text
+
+
+def test_pretrained_tables_are_marked_and_ranked_apart(tmp_path):
+    lines = (LineSpec("cvfp", "1L_768d_1tok", {"embedding.source": "gpt2"}), *DEFAULT_LINES[1:2])
+    change = fixed_ppl({"cvfp": 90.0, "kneser-ney": 123.0})
+    text = report(tmp_path, lines=lines, change=change)
+    assert "| cvfp† | 480,000 | 90.0 |" in text
+    assert "Not on equal terms" in text
+    assert "| embedding | gpt2, frozen, without output bias |" in text
+
+
+def test_the_summary_holds_the_recorded_fit(tmp_path):
+    text = section(report(tmp_path), "Summary per line")
+    row = read_json(tmp_path / "summary.json")[0]
+    low, high = row["alpha_ci95"]
+    assert f"| cvfp | 1L_768d_1tok | 768 | 1,181,952 | {row['alpha']:.4f} | {low:.4f} to {high:.4f} |" in text
+    assert f"| {row['r_squared']:.4f} | 4 of 4 | {row['best_ppl']:.1f} |" in text
+
+
+def test_iterations_stopped_by_their_cap_are_a_lower_bound(tmp_path):
+    def change(run):
+        return run.model_copy(update={"phase1_converged": False}) if run.point.arm == "cvfp" else run
+
+    text = report(tmp_path, change=change)
+    assert "| ≥ 23 |" in section(text, "Summary per line")
+    assert section(text, "Details per size").count("| ≥ 23 |") == 4
+    assert "≥" not in section(report(tmp_path / "converged"), "Summary per line")
+
+
+def test_capped_points_are_flagged_and_their_exclusion_explained(tmp_path):
+    def change(run):
+        is_small = run.point.arm == "cvfp" and run.point.num_samples == 50
+        return with_point(run, stop_reason="cap") if is_small else run
+
+    text = report(tmp_path, change=change)
+    assert "- cvfp, 50 samples, seed 42: stopped at its cap" in section(text, "Summary per line")
+    assert "| 3 of 4 |" in section(text, "Summary per line")
+    assert "| cap‡ |" in section(text, "Details per size")
+
+
+def failing_at_100(run):
+    point = run.point
+    if point.arm != "cvfp" or point.num_samples != 100:
+        return run
+    names = ("arm", "config_name", "config_hash", "num_samples", "seed")
+    row = PointRecord(**{name: getattr(point, name) for name in names}, status="failed")
+    return RunRecord(run_hash=run.run_hash, point=row, error="CvfpError: loss is not finite\n| at step 3 |")
+
+
+def test_failed_points_are_listed_with_their_error_on_one_line(tmp_path):
+    text = report(tmp_path, change=failing_at_100)
+    assert "15 of 16 planned points are done, 1 failed" in text
+    assert (
+        "- cvfp 1L_768d_1tok, 100 documents, seed 42: CvfpError: loss is not finite \\| at step 3 \\|\n"
+        in text
+    )
+    assert "- cvfp, 100 samples, seed 42: failed" in text
+
+
+def test_a_partial_sweep_says_what_is_missing(tmp_path):
+    def change(run):
+        return run if run.point.arm != "cvfp" or run.point.num_samples < 200 else None
+
+    text = report(tmp_path, change=change)
+    assert "14 of 16 planned points are done, 2 have no record" in text
+    assert "- cvfp 1L_768d_1tok: 200 documents (seed 42), 400 documents (seed 42)" in text
+    assert "At 100 documents, the largest size that every line with a result has been run at" in text
+
+
+def test_a_whole_sweep_is_not_called_partial(tmp_path):
+    text = report(tmp_path)
+    assert "partial" not in text
+    assert "Missing points" not in text and "Failed points" not in text
+
+
+@pytest.mark.parametrize("keep", [0, 1])
+def test_a_sweep_that_has_hardly_begun_gets_a_report(tmp_path, keep):
+    def change(run):
+        return run if keep and run.point.arm == "cvfp" and run.point.num_samples == 50 else None
+
+    text = report(tmp_path, change=change)
+    assert "No line has a fit, so nothing can be predicted." in text
+    assert ("There is no size" in text) == (keep == 0)
+    assert (tmp_path / "figures" / "scaling.png").exists() == (keep == 1)
+
+
+def test_predictions_are_at_four_and_ten_times_the_largest_size_with_their_label(tmp_path):
+    text = section(report(tmp_path, lines=DEFAULT_LINES[:1]), "Predictions")
+    forecast = report_lines(load_sweep(tmp_path))[0].forecasts[1]
+    row = (
+        f"| 1L_768d_1tok | 4,800,000 | 10 | {forecast.ppl:.1f} | {forecast.low:.1f} to {forecast.high:.1f} |"
+    )
+    assert row in text
+    assert "| 1L_768d_1tok | 1,920,000 | 4 |" in text
+    assert "not run-to-run noise" in text
+
+
+def test_two_sizes_predict_without_an_interval(tmp_path):
+    text = section(report(tmp_path, lines=DEFAULT_LINES[:1], sizes=(50, 100)), "Predictions")
+    assert text.count("| – |") == 2
+
+
+def test_windows_show_exponents_change_and_trend(tmp_path):
+    text = section(report(tmp_path, analysis=Analysis(window_size=3)), "Sliding windows")
+    row = read_json(tmp_path / "alpha_progression.json")[0]
+    first, last = row["windows"]
+    assert f"| cvfp | 50 to 200 | 60,000 to 240,000 | {first['alpha']:.4f} |" in text
+    change = f"| {row['alpha_change']:+.4f} | {row['alpha_change_percent']:+.1f}% | {row['trend']} |"
+    assert f"| cvfp | {first['alpha']:.4f} | {last['alpha']:.4f} {change}" in text
+
+
+def test_windows_are_absent_unless_asked_for(tmp_path):
+    assert "Sliding windows" not in report(tmp_path)
+
+
+def test_details_show_every_point_in_order_of_size(tmp_path):
+    text = section(report(tmp_path, lines=DEFAULT_LINES[:1]), "Details per size")
+    points = read_json(tmp_path / "detailed_results.json")
+    rows = [line for line in text.splitlines() if re.match(r"\| \d", line)]
+    assert [row.split(" | ")[0] for row in rows] == ["| 50", "| 100", "| 200", "| 400"]
+    assert f"| {points[0]['val_ppl']:.1f} | {100 * points[0]['val_acc']:.1f}% | 79.7% | 79.3% |" in rows[0]
+
+
+def test_health_and_prior_data_come_from_the_run_records(tmp_path):
+    def change(run):
+        if run.point.arm != "cvfp":
+            return run
+        failures = ["expanding: a wrong start is not forgotten"]
+        health = run.facts["health"] | {"memory_length": None, "failures": failures}
+        return run.model_copy(update={"facts": {"health": health, "prior": ["GPT-2's table"]}})
+
+    text = report(tmp_path, change=change)
+    assert (
+        "| cvfp | 50 | 42 | not reached | 0.83 | 0.412 | converged | "
+        "expanding: a wrong start is not forgotten |" in text
+    )
+    assert "| random-context | 50 | 42 | 37 | 0.83 | 0.412 | converged | none |" in text
+    assert "- cvfp: GPT-2's table" in section(text, "Prior data")
+
+
+def test_lines_with_one_name_in_several_arms_are_told_apart():
+    names = [("cvfp", "a"), ("cvfp", "b"), ("random-context", "a")]
+    assert line_labels(names) == ["cvfp a", "cvfp b", "random-context"]
+    assert line_labels(names[:2]) == ["a", "b"]
+
+
+def test_of_several_lines_of_an_arm_the_best_stands_for_it_and_that_is_said(tmp_path):
+    text = report(tmp_path, lines=nine_lines())
+    assert text.count("is higher by") + text.count("is lower by") == 2
+    assert "it was chosen on the test split, which flatters it" in text
+
+
+HOSTILE = "x|y *b* <script>alert(1)</script> ![i](http://example.org/i.png)\n# head `code` $a$ &lt;"
+
+
+def test_a_hostile_corpus_name_is_shown_literally(tmp_path):
+    text = report(tmp_path, corpus=HOSTILE)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "<script" not in page and "http://example.org/i.png)" in page
+    shown = "x|y *b* &lt;script&gt;alert(1)&lt;/script&gt; "
+    shown += "![i](http://example.org/i.png) # head `code` $a$ &amp;lt;"
+    assert f">{shown}</td>" in page
+    assert "\n# head" not in text
+
+
+def test_a_hostile_line_name_breaks_neither_tables_nor_figure(tmp_path):
+    lines = (LineSpec("cvfp", "a|b $x_{$ <i>"), LineSpec("cvfp", "other", {"model.context_dim": 10}))
+    text = report(tmp_path, lines=lines)
+    assert "| cvfp | a\\|b $x\\_{$ \\<i\\> | 768 |" in text
+    assert "a|b $x_{$ &lt;i&gt;" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_summary_older_than_the_points_is_refused(tmp_path):
+    path = write_sweep(tmp_path) / "summary.json"
+    write_json(path, read_json(path)[1:])
+    with pytest.raises(InputError, match=r"summary\.json: no row for cvfp 1L_768d_1tok"):
+        write_report(tmp_path)
+
+
+def test_a_report_written_twice_is_the_same(tmp_path):
+    written = write_report(write_sweep(tmp_path))
+    before = [path.read_bytes() for path in written]
+    assert write_report(tmp_path) == written
+    assert [path.read_bytes() for path in written] == before
