@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -13,14 +14,13 @@ from cvfp.records.errors import InputError
 from cvfp.records.files import atomic_path, read_json, write_json
 from cvfp.records.schema import Schema
 
-FORMAT = 1
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
 
 class CheckpointConfig(Schema):
     """`config.json`: enough to build the module that the weights belong to."""
 
-    format: int = Field(default=FORMAT)
+    format: Literal[1]
     model: ModelConfig
     vocab_size: int = Field(ge=1)
     output_bias: bool
@@ -36,6 +36,7 @@ def save_checkpoint(model: CVFPModel, directory: Path) -> None:
     with atomic_path(directory / WEIGHTS) as temporary:
         save_file(tensors, temporary, metadata={"format": "pt"})
     config = CheckpointConfig(
+        format=1,
         model=model.config,
         vocab_size=model.vocab_size,
         output_bias=model.output_bias is not None,
@@ -50,20 +51,9 @@ def load_checkpoint(directory: Path, device: str | torch.device = "cpu") -> CVFP
     Raises:
         InputError: a file is missing or damaged, of another format version, or the weights do not fit.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     directory = Path(directory)
-    where = directory / CONFIG
-    config = CheckpointConfig.parse_json(read_json(where), str(where))
-    if config.format != FORMAT:
-        raise InputError(f"{where}: format {config.format} is not the one this version reads ({FORMAT})")
-    if not (directory / WEIGHTS).is_file():
-        raise InputError(f"{directory / WEIGHTS}: no such file")
-    try:
-        tensors = load_file(directory / WEIGHTS, device=str(device))
-    except SafetensorError as error:
-        raise InputError(f"{directory / WEIGHTS}: damaged safetensors file: {error}") from error
+    config = CheckpointConfig.parse_json(read_json(directory / CONFIG), str(directory / CONFIG))
+    tensors = _read_tensors(directory / WEIGHTS, device)
     with torch.device("meta"):
         table = torch.empty(config.vocab_size, config.model.embed_dim)
         bias = torch.empty(config.vocab_size) if config.output_bias else None
@@ -74,3 +64,17 @@ def load_checkpoint(directory: Path, device: str | torch.device = "cpu") -> CVFP
         first = str(error).splitlines()[-1].strip()
         raise InputError(f"{directory}: weights do not fit the config: {first}") from error
     return model.eval()
+
+
+def _read_tensors(path: Path, device: str | torch.device) -> dict[str, torch.Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        tensors = load_file(path, device=str(device))
+    except SafetensorError as error:
+        raise InputError(f"{path}: damaged safetensors file: {error}") from error
+    # Copies are aligned as the saved tensors were (the file's are not), so results agree bit for bit.
+    return {name: tensor.clone() for name, tensor in tensors.items()}

@@ -31,10 +31,13 @@ class Scores:
 @torch.no_grad()
 def score(model: CVFPModel, tokens: Int[Tensor, " N"], segments: Segments | None = None) -> Scores:
     """Score a stream, each token from all before it. `segments` reuses contexts that are already solved."""
+    if len(tokens) < 2:
+        return Scores(np.zeros(0, np.float32), np.zeros(0, bool))
+    segments = model.context_segments(tokens) if segments is None else segments
     was_training = model.training
     model.eval()
     nll, correct = [], []
-    for positions, contexts in segments or model.context_segments(tokens):
+    for positions, contexts in segments:
         for rows in range(0, len(positions), LOGIT_ROWS):
             chosen = positions[rows : rows + LOGIT_ROWS]
             chosen = chosen[chosen < len(tokens) - 1]
