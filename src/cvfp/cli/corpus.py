@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,50 +14,54 @@ from cvfp.cli.tables import print_table, value_text
 from cvfp.records.config import dotted
 
 
-def stats(
-    corpus: Annotated[str, tyro.conf.arg(help="chitchat, ultrachat, hub:OWNER/NAME, or a path")] = "chitchat",
-    tokenizer: Annotated[str, tyro.conf.arg(help="gpt2, bpe:SIZE, or a tokenizer.json")] = "gpt2",
-    set_: Set = (),
-    json: Json = False,
-) -> int:
+@dataclass(frozen=True)
+class Stats:
     """What a corpus holds and how it is split.
 
     Example: cvfp data stats --corpus my-folder --tokenizer bpe:4096
     """
-    from cvfp.data.dataset import open_dataset
-    from cvfp.records.config import RunConfig
 
-    settings = {"data.corpus": corpus, "data.tokenizer": tokenizer} | settings_of(set_)
-    config = RunConfig.from_settings(settings, "data stats")
-    figures = open_dataset(config.data, lambda text: print(text, file=sys.stderr)).stats()
-    _print("What the corpus holds", figures, json)
-    return 0
+    corpus: Annotated[str, tyro.conf.arg(help="chitchat, ultrachat, hub:OWNER/NAME, or a path")] = "chitchat"
+    tokenizer: Annotated[str, tyro.conf.arg(help="gpt2, bpe:SIZE, or a tokenizer.json")] = "gpt2"
+    set_: Set = ()
+    json: Json = False
+
+    def run(self) -> None:
+        from cvfp.data.dataset import open_dataset
+        from cvfp.records.config import RunConfig
+
+        settings = {"data.corpus": self.corpus, "data.tokenizer": self.tokenizer} | settings_of(self.set_)
+        config = RunConfig.from_settings(settings, "data stats")
+        figures = open_dataset(config.data, lambda text: print(text, file=sys.stderr)).stats()
+        _print("What the corpus holds", figures, self.json)
 
 
-def tokenize(
-    file: tyro.conf.Positional[Path],
-    tokenizer: Annotated[str, tyro.conf.arg(help="gpt2 or a tokenizer.json")] = "gpt2",
-    json: Json = False,
-) -> int:
+@dataclass(frozen=True)
+class Tokenize:
     """Count the tokens and bytes of a text file.
 
     Example: cvfp data tokenize some-text.txt
     """
-    from cvfp.data.dataset import count_tokens
 
-    _print(str(file), asdict(count_tokens(file, tokenizer)), json)
-    return 0
+    file: tyro.conf.Positional[Path]
+    tokenizer: Annotated[str, tyro.conf.arg(help="gpt2 or a tokenizer.json")] = "gpt2"
+    json: Json = False
+
+    def run(self) -> None:
+        from cvfp.data.dataset import count_tokens
+
+        _print(str(self.file), asdict(count_tokens(self.file, self.tokenizer)), self.json)
 
 
 Command = (
-    Annotated[int, tyro.conf.subcommand("stats", constructor=stats)]
-    | Annotated[int, tyro.conf.subcommand("tokenize", constructor=tokenize)]
+    Annotated[Stats, tyro.conf.subcommand("stats")] | Annotated[Tokenize, tyro.conf.subcommand("tokenize")]
 )
 
 
-def data(command: tyro.conf.OmitSubcommandPrefixes[Command]) -> int:
+def data(command: tyro.conf.OmitSubcommandPrefixes[tyro.conf.OmitArgPrefixes[Command]]) -> int:
     """Look at data: `data stats` of a corpus, `data tokenize` of a file."""
-    return command
+    command.run()
+    return 0
 
 
 def _print(title: str, figures: dict[str, Any], as_json: bool) -> None:

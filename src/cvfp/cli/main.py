@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from cvfp.cli import analysis, corpus, model, sweep
-from cvfp.records.errors import CvfpError
+from cvfp.records.errors import CvfpError, InputError
 
 COMMANDS: dict[str, Callable] = {
     "quickstart": sweep.quickstart,
@@ -28,6 +28,8 @@ Start with `cvfp quickstart`. Every command has --help with an example; --debug 
 Exit codes: 0 done, 1 the work failed or is partial, 2 wrong usage or input, 130 interrupted."""
 
 INTERRUPTED = 130
+TRAIN_PACKAGES = ("torch", "jaxtyping", "safetensors", "platformdirs")
+"""Of the extra `cvfp[train]`, those that training imports at once; the data layer names its own."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,6 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"cvfp: error: {error}", file=sys.stderr)
         return error.exit_code
+    except ModuleNotFoundError as error:
+        if debug or error.name not in TRAIN_PACKAGES:
+            raise
+        print(f"cvfp: error: this needs {error.name}: pip install 'cvfp[train]'", file=sys.stderr)
+        return InputError.exit_code
     except KeyboardInterrupt:
         if debug:
             raise

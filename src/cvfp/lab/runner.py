@@ -10,6 +10,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from cvfp.arms.base import Budget
+from cvfp.arms.registry import make_arm
 from cvfp.data.dataset import Dataset
 from cvfp.lab.datasets import Datasets
 from cvfp.lab.machine import environment
@@ -38,33 +39,54 @@ def run_sweep(
         InputError: `out` holds something else, or the data cannot serve the plan.
         CvfpError: another process is running this sweep, or `out` cannot be written.
     """
-    directory = SweepDirectory.claim(out, plan)
+    directory = SweepDirectory(out, plan)
+    directory.check()
+    datasets = _open_data(directory, monitor)
+    directory.create()
     try:
         with FileLock(directory.path / LOCK, blocking=False):
-            return _Sweep(directory, device, monitor, checkpoints).run()
+            return _Sweep(directory, datasets, device, monitor, checkpoints).run()
     except Timeout as error:
         raise CvfpError(f"--out {out}: another process is running this sweep") from error
+
+
+def _pending(directory: SweepDirectory) -> list[PlannedPoint]:
+    records = directory.records()
+    done = {run_hash for run_hash, record in records.items() if record.point.status == "done"}
+    return [point for point in directory.plan.points if point.config.run_hash not in done]
+
+
+def _open_data(directory: SweepDirectory, monitor: Monitor) -> Datasets:
+    """Open all data, draw every largest size, look at every table: what is bad is found before the start."""
+    datasets = Datasets(monitor.note)
+    for config in {point.config.config_hash: point.config for point in _pending(directory)}.values():
+        dataset = datasets.of(config)
+        dataset.train(config.data.num_samples, config.seed)
+        make_arm(config, dataset.vocab_size).check()
+    return datasets
 
 
 class _Sweep:
     """One run of a plan in its directory."""
 
     def __init__(
-        self, directory: SweepDirectory, device: torch.device, monitor: Monitor, checkpoints: bool
+        self,
+        directory: SweepDirectory,
+        datasets: Datasets,
+        device: torch.device,
+        monitor: Monitor,
+        checkpoints: bool,
     ) -> None:
-        self.directory, self.device, self.checkpoints = directory, device, checkpoints
+        self.directory, self.datasets, self.device = directory, datasets, device
+        self.checkpoints = checkpoints
         self.monitor = Monitors([LogFile(directory.files.output), monitor])
-        self.datasets = Datasets(self.monitor.note)
         self.environment = environment(device)
 
     def run(self) -> SweepOutcome:
         started = time.time()
-        records = self.directory.records()
-        done = {run_hash for run_hash, record in records.items() if record.point.status == "done"}
-        pending = [point for point in self.directory.plan.points if point.config.run_hash not in done]
+        pending = _pending(self.directory)
         self.monitor.sweep_started(len(self.directory.plan.points), len(pending))
         if pending:
-            self._open_data(pending)
             earlier = self._note_machine(started)
             for point in sorted(pending, key=lambda point: point.config.data.num_samples):
                 self._run(point)
@@ -73,12 +95,6 @@ class _Sweep:
         records = self.directory.records()
         failures = tuple(record for record in records.values() if record.point.status == "failed")
         return SweepOutcome(len(records) - len(failures), failures)
-
-    def _open_data(self, pending: list[PlannedPoint]) -> None:
-        """Open every data set and draw every largest size: bad data stops the sweep before it starts."""
-        largest = {point.config.config_hash: point.config for point in pending}
-        for config in largest.values():
-            self.datasets.of(config).train(config.data.num_samples, config.seed)
 
     def _note_machine(self, started: float) -> float:
         """Write versions and machine; return the wall seconds of earlier starts.

@@ -24,29 +24,25 @@ class SweepDirectory:
         self.path, self.plan = Path(path), plan
         self.files = SweepFiles(self.path)
 
-    @classmethod
-    def claim(cls, path: Path, plan: Plan) -> SweepDirectory:
-        """Make `path` the directory of this plan, or go on with it where it already is.
-
-        Raises:
-            InputError: it holds another plan, or files that are no sweep.
-        """
-        path = Path(path)
+    def check(self) -> None:
+        """Nothing is written. Raises `InputError` when the path holds another plan, or files of no sweep."""
+        path = self.path
         if path.exists() and not path.is_dir():
             raise InputError(f"--out {path}: is a file; give a directory")
-        plan_file = SweepFiles(path).plan
-        if plan_file.exists():
+        if self.files.plan.exists():
             held = read_plan(path)
-            if held.plan_hash != plan.plan_hash:
+            if held.plan_hash != self.plan.plan_hash:
                 raise InputError(
                     f"--out {path}: holds another plan ({held.name}, {len(held.points)} points); "
                     "give another directory, or the options that plan was made with"
                 )
         elif path.exists() and any(path.iterdir()):
             raise InputError(f"--out {path}: is not empty and holds no sweep; give a new directory")
-        else:
-            write_json(plan_file, plan.model_dump(mode="json"))
-        return cls(path, plan)
+
+    def create(self) -> None:
+        """Make the directory and write the plan, unless it is there already."""
+        if not self.files.plan.exists():
+            write_json(self.files.plan, self.plan.model_dump(mode="json"))
 
     def run_directory(self, run_hash: str) -> RunDirectory:
         return RunDirectory(self.files.runs / run_hash, run_hash)

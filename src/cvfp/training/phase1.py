@@ -110,9 +110,10 @@ class _FixedPointObjective(Objective):
         self.model, self.block, self.tokens = model, block, tokens
         self.config, self.seed, self.listen = config, seed, listen
         self.bounds = slice_bounds(len(tokens), config.slice_length)
-        generator = torch.Generator().manual_seed(derived_seed(seed, 0))
-        start = torch.randn(len(tokens), block.context_dim, generator=generator)
-        self.contexts = (START_STD * start).to(model.context_table)
+        generator = torch.Generator(tokens.device).manual_seed(derived_seed(seed, 0))
+        shape = (len(tokens), block.context_dim)
+        start = torch.randn(shape, generator=generator, device=tokens.device, dtype=model.context_table.dtype)
+        self.contexts = START_STD * start
         self.rate = 0.0
 
     def backward(self, step: int) -> None:

@@ -1,0 +1,279 @@
+"""The command line contract: exit codes, one readable line per error, no torch where none is needed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from lab_helpers import TINY, write_corpus
+
+from cvfp.cli.main import main
+
+
+def call(capsys, *arguments):
+    """Exit code, standard output, standard error."""
+    try:
+        code = main([str(argument) for argument in arguments])
+    except SystemExit as leaving:
+        code = leaving.code
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def assert_one_line(err, *words):
+    line = err.strip().splitlines()[-1]
+    assert line.startswith("cvfp: error: "), err
+    assert "Traceback" not in err
+    for word in words:
+        assert word in line, line
+
+
+def tiny_settings():
+    return ["--set", *(f"{key}={value}" for key, value in TINY.items())]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return write_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.mark.parametrize(
+    "command", ["quickstart", "run", "fit", "train", "eval", "data stats", "data tokenize"]
+)
+def test_every_command_has_help_with_an_example(capsys, command):
+    code, out, _ = call(capsys, *command.split(), "--help")
+    assert code == 0 and "Example: cvfp" in " ".join(out.split())
+
+
+def test_presets_lists_all_of_them(capsys):
+    code, out, _ = call(capsys, "presets", "--json")
+    assert code == 0
+    names = {"v1", "v2", "v3", "matrix", "next", "one-factor", "recommended", "quickstart"}
+    assert set(json.loads(out)) == names
+
+
+def test_run_report_status_work_together(capsys, tmp_path, corpus):
+    out_dir = tmp_path / "sweep"
+    samples = ["--samples", "4,8", "16"]
+    run = ["run", "v3", "--corpus", corpus, *samples, "--out", out_dir, "--device", "cpu", "--json"]
+    code, out, err = call(capsys, *run, *tiny_settings(), "phase2.epochs=40")
+    assert code == 0, err
+    assert json.loads(out) == {"out": str(out_dir), "done": 12, "failed": 0}
+    for name in ("report.md", "report.html", "figures/scaling.png", "summary.json", "alpha_progression.json"):
+        assert (out_dir / name).stat().st_size > 0
+    summary = json.loads((out_dir / "summary.json").read_text())
+    assert {row["arm"] for row in summary} == {"cvfp", "kneser-ney", "no-context", "random-context"}
+    code, out, _ = call(capsys, "status", out_dir, "--json")
+    assert code == 0 and json.loads(out)["done"] == 12
+    (out_dir / "report.md").unlink()
+    assert call(capsys, "report", out_dir)[0] == 0
+    assert "kneser-ney" in (out_dir / "report.md").read_text()
+    code, out, _ = call(capsys, "fit", out_dir / "detailed_results.json", "--json")
+    fitted = {
+        tuple(g["group"].split(" / ")) if " / " in g["group"] else g["group"]: g
+        for g in json.loads(out)["groups"]
+    }
+    assert code == 0 and len(fitted) == 4
+
+
+def test_train_eval_diagnose_one_model(capsys, tmp_path, corpus):
+    model, text = tmp_path / "model", tmp_path / "text.txt"
+    train = ["train", "--out", model, "--corpus", corpus, "--samples", 8, "--device", "cpu", "--json"]
+    code, out, err = call(capsys, *train, *tiny_settings())
+    assert code == 0, err
+    assert json.loads(out)["point"]["arm"] == "cvfp"
+    text.write_text(" ".join(json.loads(line)["text"] for line in corpus.read_text().splitlines()[:3]))
+    code, out, _ = call(capsys, "eval", model, text, "--device", "cpu", "--json")
+    figures = json.loads(out)
+    assert code == 0 and 1 < figures["ppl"] < 300 and 0 <= figures["accuracy"] <= 1
+    code, out, _ = call(capsys, "diagnose", model, text, "--device", "cpu", "--json")
+    health = json.loads(out)
+    assert code == (1 if health["failures"] else 0)
+    assert health["solve_status"] == "converged" and 0 < health["identity_cosine"] < 1
+
+
+def test_dry_run_writes_nothing(capsys, tmp_path, corpus, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = call(
+        capsys, "run", "v3", "--corpus", corpus, "--samples", 4, 8, "--dry-run", *tiny_settings()
+    )
+    assert code == 0 and "FLOPs" in out and list(tmp_path.iterdir()) == []
+
+
+def test_tokenize_counts_a_file(capsys, tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text("Hello world", encoding="utf-8")
+    code, out, _ = call(capsys, "data", "tokenize", path, "--json")
+    assert code == 0 and json.loads(out) == {"tokens": 2, "num_bytes": 11}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "v9"], ["unknown preset 'v9'", "v1, v2, v3"]),
+        (["run", "v3", "--arms", "cvfp,lstmm"], ["unknown arm 'lstmm'", "kneser-ney"]),
+        (["run", "v3", "--samples", "ten"], ["--samples", "'ten'", "whole number"]),
+        (["run", "v3", "--samples", "0"], ["samples", "greater than or equal to 1"]),
+        (["run", "v3", "--set", "model.width=3"], ["unknown key 'model.width'"]),
+        (["run", "v3", "--set", "model.context_dim"], ["--set", "KEY=VALUE"]),
+        (
+            ["run", "v3", "--set", "model.context_dim=0"],
+            ["model.context_dim", "greater than or equal to 1", "0"],
+        ),
+        (
+            ["run", "v3", "--set", "phase1.dist_reg_weight=1.2"],
+            ["phase1.dist_reg_weight", "less than or equal to 1"],
+        ),
+        (["run", "v3", "--set", "phase1.dist_reg_weight=-0.1"], ["phase1.dist_reg_weight", "greater than"]),
+        (["run", "v3", "--set", "model.context_dim=wide"], ["model.context_dim", "valid integer", "wide"]),
+        (["run", "v3", "--corpus", "chitchatt"], ["chitchatt"]),
+        (["run", "v3", "--seeds", "0"], ["seeds", "greater than or equal to 1"]),
+        (["run", "nowhere.toml"], ["nowhere.toml", "no such file"]),
+        (["status", "nowhere"], ["nowhere", "no sweep here"]),
+        (["report", "nowhere"], ["nowhere"]),
+        (["fit", "nowhere.csv"], ["nowhere.csv", "no such file"]),
+        (["published", "v9"], ["v9", "v1, v2, v3"]),
+        (["eval", "nowhere", "text.txt"], ["nowhere", "no checkpoint here"]),
+        (["diagnose", "nowhere"], ["nowhere", "no checkpoint here"]),
+        (["train", "--out", ".", "--samples", "5"], ["exists already"]),
+        (["data", "tokenize", "nowhere.txt"], ["nowhere.txt", "No such file"]),
+        (["data", "stats", "--tokenizer", "bpe:12"], ["data.tokenizer", "at least 257"]),
+    ],
+)
+def test_wrong_usage_gives_one_line_and_exit_code_2(capsys, tmp_path, monkeypatch, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "something").touch()
+    code, _, err = call(capsys, *arguments)
+    assert code == 2
+    assert_one_line(err, *words)
+    assert [path.name for path in tmp_path.iterdir()] == ["something"]
+
+
+@pytest.mark.parametrize("arguments", [["runn"], ["run"], ["run", "v3", "--nonsense"], ["fit", "--x", "a"]])
+def test_a_mistyped_command_is_wrong_usage(capsys, arguments):
+    assert call(capsys, *arguments)[0] == 2
+
+
+def test_more_samples_than_documents_says_how_many_there_are(capsys, tmp_path, corpus):
+    run = [
+        "run",
+        "v3",
+        "--corpus",
+        corpus,
+        "--samples",
+        4,
+        400,
+        "--out",
+        tmp_path / "sweep",
+        "--device",
+        "cpu",
+    ]
+    code, _, err = call(capsys, *run, *tiny_settings())
+    assert code == 2
+    assert_one_line(err, "400", "33")
+
+
+def test_another_plan_in_the_directory_is_refused(capsys, tmp_path, corpus):
+    run = [
+        "run",
+        "v3",
+        "--corpus",
+        corpus,
+        "--out",
+        tmp_path / "sweep",
+        "--device",
+        "cpu",
+        "--arms",
+        "unigram",
+    ]
+    assert call(capsys, *run, "--samples", 4, 8, *tiny_settings())[0] == 0
+    code, _, err = call(capsys, *run, "--samples", 4, 16, *tiny_settings())
+    assert code == 2
+    assert_one_line(err, "holds another plan")
+
+
+def test_an_embedding_of_the_wrong_shape_is_refused(capsys, tmp_path, corpus):
+    import numpy as np
+
+    np.save(tmp_path / "table.npy", np.zeros((300, 5), np.float32))
+    run = ["run", "v3", "--corpus", corpus, "--samples", 4, 8, "--out", tmp_path / "sweep", "--device", "cpu"]
+    code, _, err = call(capsys, *run, "--embedding", tmp_path / "table.npy", *tiny_settings())
+    assert code == 2
+    assert_one_line(err, "table.npy", "(300, 5)", "(300, 8)")
+
+
+def test_cuda_where_there_is_none_is_refused(capsys, tmp_path, corpus):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has cuda")
+    run = [
+        "run",
+        "v3",
+        "--corpus",
+        corpus,
+        "--samples",
+        4,
+        8,
+        "--out",
+        tmp_path / "sweep",
+        "--device",
+        "cuda",
+    ]
+    code, _, err = call(capsys, *run, *tiny_settings())
+    assert code == 2 and not (tmp_path / "sweep").exists()
+    assert_one_line(err, "--device cuda", "not available")
+
+
+def test_an_interrupt_is_exit_code_130(capsys, monkeypatch):
+    import cvfp.lab.plan
+
+    def interrupted(spec):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cvfp.lab.plan, "make_plan", interrupted)
+    code, _, err = call(capsys, "presets")
+    assert code == 130 and "goes on from there" in err
+
+
+def test_a_failed_point_makes_the_run_exit_with_1(capsys, tmp_path, corpus):
+    run = ["run", "v3", "--corpus", corpus, "--samples", 4, 8, "--out", tmp_path / "sweep", "--device", "cpu"]
+    code, _, err = call(capsys, *run, "--arms", "cvfp", "unigram", *tiny_settings(), "phase2.lr=1e30")
+    assert code == 1
+    assert "diverged" in err and "Traceback" not in err
+    assert "diverged" in (tmp_path / "sweep" / "report.md").read_text()
+
+
+BLOCK = """
+import sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "datasets", "transformers", "tokenizers", "tiktoken"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Blocked())
+from cvfp.cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def without_torch(*arguments):
+    command = [sys.executable, "-c", BLOCK, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_analysis_and_help_run_without_torch(tmp_path):
+    table = tmp_path / "table.csv"
+    table.write_text("tokens,val_ppl\n1000,300\n2000,250\n4000,200\n8000,170\n")
+    for arguments in (["--help"], ["fit", table], ["published"], ["presets"], ["fit", "--help"]):
+        done = without_torch(*arguments)
+        assert done.returncode == 0, done.stderr
+
+
+def test_a_missing_extra_is_named(tmp_path):
+    done = without_torch("run", "v3", "--out", tmp_path / "x")
+    assert done.returncode == 2
+    assert_one_line(done.stderr, "torch", "cvfp[train]")
