@@ -1,0 +1,129 @@
+"""Claim: imports point down only, the analysis runs without torch, and files and functions stay small."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "src"
+MODULES = sorted((ROOT / "cvfp").rglob("*.py"))
+ORDER = ["records", "scaling", "metrics", "data", "models", "training", "arms", "report lab", "cli"]
+"""From the bottom to the top; `report` and `lab` are neighbours that do not know each other."""
+LEVELS = {layer: level for level, names in enumerate(ORDER) for layer in names.split()}
+HEAVY = {"torch", "datasets", "transformers"}
+LIGHT = ("records", "scaling", "report", "cli")
+LIGHT_MODULES = {f"cvfp.{name}" for name in ("lab.presets", "lab.plan", "lab.spec")}
+
+
+def dotted(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def layer_of(module: str) -> str | None:
+    """`records` of `cvfp.records.files`; None for the package itself."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 and parts[1] in LEVELS else None
+
+
+def is_light(module: str) -> bool:
+    return layer_of(module) in LIGHT or module in LIGHT_MODULES
+
+
+def imports_of(nodes: Iterator[ast.AST]) -> Iterator[tuple[str, int]]:
+    """(module, line) of every import; `from cvfp import data` imports `cvfp.data`."""
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"relative import at line {node.lineno}"
+            yield node.module, node.lineno
+            if node.module == "cvfp":
+                yield from ((f"cvfp.{alias.name}", node.lineno) for alias in node.names)
+
+
+def at_import_time(tree: ast.AST) -> Iterator[ast.AST]:
+    """Every node that runs when the module is imported: all but the bodies of functions."""
+    for node in ast.iter_child_nodes(tree):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield node
+            yield from at_import_time(node)
+
+
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def wrong_arrows(module: str, tree: ast.Module) -> list[str]:
+    """Imports of a layer that is not below, anywhere in the module. `cvfp` itself may import any layer."""
+    own, found = layer_of(module), []
+    if own is None:
+        return found
+    for target, line in imports_of(ast.walk(tree)):
+        layer = layer_of(target) if target.startswith("cvfp.") else None
+        if layer is not None and layer != own and LEVELS[layer] >= LEVELS[own]:
+            found.append(f"line {line}: {own} imports {layer}")
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=dotted)
+def test_imports_point_down_only(path: Path):
+    assert wrong_arrows(dotted(path), tree_of(path)) == []
+
+
+def test_every_layer_is_known():
+    folders = {path.name for path in (ROOT / "cvfp").iterdir() if (path / "__init__.py").is_file()}
+    assert folders <= set(LEVELS)
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("cvfp.records.files", "from cvfp.scaling import rows"),
+        ("cvfp.models.layers", "def f():\n    import cvfp.training.loop"),
+        ("cvfp.report.page", "from cvfp.lab.plan import Plan"),
+        ("cvfp.lab.plan", "from cvfp import report"),
+        ("cvfp.arms.base", "from cvfp.cli.main import main"),
+    ],
+)
+def test_an_arrow_up_or_sideways_is_found(module: str, line: str):
+    assert len(wrong_arrows(module, ast.parse(line))) == 1
+    assert wrong_arrows("cvfp.cli.main", ast.parse("from cvfp.lab.plan import Plan")) == []
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if is_light(dotted(path))], ids=dotted)
+def test_light_layers_import_nothing_heavy_when_they_are_imported(path: Path):
+    names = [name for name, _ in imports_of(at_import_time(tree_of(path)))]
+    assert [name for name in names if name.split(".")[0] in HEAVY] == []
+
+
+@pytest.mark.parametrize("layer", ["", *LEVELS])
+def test_packages_import_none_of_their_modules(layer: str):
+    """Importing a package costs nothing; the names of `cvfp` itself are found when they are asked for."""
+    names = [name for name, _ in imports_of(at_import_time(tree_of(ROOT / "cvfp" / layer / "__init__.py")))]
+    assert [name for name in names if name.startswith("cvfp")] == []
+
+
+def test_analysis_and_command_line_run_without_torch():
+    light = [dotted(path) for path in MODULES if is_light(dotted(path))]
+    assert {"cvfp.cli.main", "cvfp.records.config", "cvfp.scaling.power_law"} <= set(light)
+    code = f"""
+import importlib, sys
+for name in {["cvfp", *light]!r}:
+    importlib.import_module(name)
+print(sorted({HEAVY!r} & sys.modules.keys()))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout.strip(), done.stderr) == ("[]", "")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=dotted)
+def test_files_and_functions_are_small(path: Path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) < 300
+    functions = [n for n in ast.walk(tree_of(path)) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+    assert [f.name for f in functions if f.end_lineno - f.lineno + 1 > 60] == []
