@@ -12,8 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
+from matplotlib.lines import Line2D
 
 from cvfp.records.files import atomic_path
+from cvfp.records.results import PointRecord
 from cvfp.report.axes import log_ticks, padded
 from cvfp.report.lines import Line
 from cvfp.report.numbers import short_count
@@ -31,16 +33,22 @@ INK = "#222222"
 
 @dataclass(frozen=True)
 class Style:
-    """How one line is drawn: every line of a figure has a combination of its own."""
+    """How one line is drawn: every line of a figure has a combination of its own.
+
+    `rank` orders the markers of equal points: the first line's lies on top and is the smallest.
+    """
 
     color: str
     marker: str
     dashes: Any
+    rank: int
 
 
 def style_of(index: int) -> Style:
     """The style of the index-th line; combinations repeat only after 385 lines."""
-    return Style(PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)], DASHES[index % len(DASHES)])
+    return Style(
+        PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)], DASHES[index % len(DASHES)], index
+    )
 
 
 def write_scaling_figure(path: Path, lines: Sequence[Line]) -> bool:
@@ -82,7 +90,7 @@ def short_label(label: str) -> str:
     return f"{label[:half]}…{label[-half:]}"
 
 
-def _draw_line(axes: Axes, line: Line, style: Style):
+def _draw_line(axes: Axes, line: Line, style: Style) -> Line2D:
     fitted = [point for point in line.scored if point in line.fitted]
     _draw_points(axes, fitted, style, style.color)
     _draw_points(axes, line.excluded, style, "white")
@@ -95,7 +103,7 @@ def _draw_line(axes: Axes, line: Line, style: Style):
     return handle
 
 
-def _draw_points(axes: Axes, points, style: Style, face: str) -> None:
+def _draw_points(axes: Axes, points: Sequence[PointRecord], style: Style, face: str) -> None:
     axes.plot(
         [point.train_tokens for point in points],
         [point.val_ppl for point in points],
@@ -103,8 +111,10 @@ def _draw_points(axes: Axes, points, style: Style, face: str) -> None:
         marker=style.marker,
         color=style.color,
         markerfacecolor=face,
-        markersize=6.5,
-        zorder=3,
+        markeredgecolor="white" if face == style.color else style.color,
+        markeredgewidth=0.7 if face == style.color else 1.3,
+        markersize=6.5 + 1.3 * min(style.rank, 3),
+        zorder=4 - style.rank / 100,
     )
 
 
