@@ -17,9 +17,6 @@ from cvfp.metrics.context_health import (
 from cvfp.models.cvfp import CVFPModel
 from cvfp.training.diagnosis import diagnose
 
-# torch's own forward-mode derivative scripts a function on first use.
-pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
-
 
 def drawn(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
