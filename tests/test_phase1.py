@@ -54,7 +54,8 @@ def block_by_hand(block: ContextBlock, c: Tensor, f: Tensor) -> Tensor:
 
 def start_by_hand(model: CVFPModel, num_tokens: int, seed: int = SEED) -> Tensor:
     generator = torch.Generator().manual_seed(derived_seed(seed, 0))
-    return (0.01 * torch.randn(num_tokens, model.context_dim, generator=generator)).to(model.embedding)
+    shape = (num_tokens, model.context_dim)
+    return 0.01 * torch.randn(shape, generator=generator, dtype=model.embedding.dtype)
 
 
 def inputs_by_hand(old: Tensor, rows: list[int], noise: float, step: int, seed: int = SEED) -> Tensor:
