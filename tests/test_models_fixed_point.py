@@ -122,7 +122,7 @@ def test_result_does_not_depend_on_the_chunk_length(chunk_length: int):
 
 @pytest.mark.parametrize("segment", [1, 37, 250, 499, 500, 10_000])
 def test_result_does_not_depend_on_the_segment_length(segment: int):
-    model, tokens = block_model(1, 3, True), draw_tokens(LENGTH)
+    model, tokens = block_model(2, 3, True), draw_tokens(LENGTH)
     parts = list(model.context_segments(tokens, segment))
     assert torch.equal(torch.cat([positions for positions, _ in parts]), torch.arange(LENGTH))
     contexts = torch.cat([contexts for _, contexts in parts])
