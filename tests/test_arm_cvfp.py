@@ -124,6 +124,13 @@ def test_same_seed_same_bits_and_another_seed_other_nats():
     assert abs(fit("cvfp", seed=1).nll(test) - nats).max() > 1e-3
 
 
+def test_the_seed_draws_the_table_and_the_untrained_block():
+    first, other = (fit("random-context", seed, epochs=1) for seed in (0, 1))
+    for name in ("context_table", "context_block.layers.0.linear.weight"):
+        tables = [found.model.state_dict()[name] for found in (first, other)]
+        assert (tables[0] - tables[1]).abs().max() > 0.01
+
+
 def test_a_frozen_table_stays_and_only_the_head_of_a_trained_one_moves():
     trained, frozen = fitted("cvfp").model, fit("cvfp", embedding__trained=False, epochs=1).model
     assert torch.equal(frozen.embedding, frozen.context_table)
