@@ -105,14 +105,14 @@ def test_flops_count_both_phases():
 def test_effective_rank_is_a_share_of_the_width(arm: str):
     *_, test, _ = texts()
     found = fitted(arm)
-    assert 1 / 32 < found.effective_rank(test, seed=0) <= 1
+    assert 1 / 32 < found.score_with_rank(test, seed=0)[1] <= 1
     assert 1 / 32 < found.facts.train_er <= 1
 
 
 def test_without_context_there_is_no_rank_and_no_health():
     *_, test, _ = texts()
     found = fitted("no-context")
-    assert found.effective_rank(test, seed=0) is None
+    assert found.score_with_rank(test, seed=0)[1] is None
     assert found.facts.train_er is None
     assert found.facts.notes == {}
 

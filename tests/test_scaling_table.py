@@ -7,8 +7,8 @@ import pytest
 
 from cvfp.records.errors import InputError
 from cvfp.records.published import load_published
-from cvfp.scaling.table import fit_table
 from cvfp.report.fit_cells import HEADER, WINDOW_HEADER, text_rows, window_rows
+from cvfp.scaling.table import fit_table
 
 EXPERIMENTS = load_published()["experiments"]
 ROWS = [("a", 100, 50), ("a", 400, 25), ("b", 100, 80), ("a", 1600, 12.5), ("b", 400, 20)]

@@ -65,9 +65,12 @@ class Fitted(ABC):
         """Nats per predicted token."""
         return self.score(tokens).nll
 
-    def effective_rank(self, tokens: Tokens, seed: int) -> float | None:
-        """Effective rank of the contexts of these tokens as a share of their width; None without contexts."""
-        return None
+    def score_with_rank(self, tokens: Tokens, seed: int) -> tuple[Scores, float | None]:
+        """`score`, and the effective rank of the contexts as a share of their width (None without contexts).
+
+        Contexts of at most 10,000 positions are taken, drawn with `seed`.
+        """
+        return self.score(tokens), None
 
     def save(self, directory: Path) -> None:  # noqa: B027 (an arm without a checkpoint keeps its record alone)
         """Write a checkpoint, if the arm has one."""

@@ -19,7 +19,7 @@ from cvfp.models.cvfp import CVFPModel
 from cvfp.records.config import RunConfig
 from cvfp.training.devices import derived_seed, seeded
 from cvfp.training.diagnosis import diagnose
-from cvfp.training.evaluation import Scores, score
+from cvfp.training.evaluation import Scores, score, watch
 from cvfp.training.phase1 import Phase1Result, learn_contexts, one_step_contexts
 from cvfp.training.phase2 import Phase2Result, learn_tokens, trained_parameters
 
@@ -57,7 +57,8 @@ class CvfpArm(Arm):
         dev_tokens = torch.from_numpy(np.asarray(dev, np.int64)).to(budget.device)
         first = self._phase1(model, tokens, budget, seed)
         contexts = self._training_contexts(model, tokens, first)
-        train_er = _share(contexts[:, -1], seed) if self.use_context else None
+        rows = torch.from_numpy(sample_rows(len(contexts), seed)).to(contexts.device)
+        train_er = _share_of_rank(contexts[rows, -1]) if self.use_context else None
         second = learn_tokens(
             model,
             tokens,
@@ -132,10 +133,13 @@ class FittedCvfp(Fitted):
     def score(self, tokens: Tokens) -> Scores:
         return score(self.model, self._on_device(tokens))
 
-    def effective_rank(self, tokens: Tokens, seed: int) -> float | None:
+    def score_with_rank(self, tokens: Tokens, seed: int) -> tuple[Scores, float | None]:
         if self.model.context_block is None:
-            return None
-        return _share(self.model.contexts(self._on_device(tokens))[:, -1], seed)
+            return self.score(tokens), None
+        stream, seen = self._on_device(tokens), []
+        rows = torch.from_numpy(sample_rows(len(tokens), seed)).to(stream.device)
+        scores = score(self.model, stream, watch(self.model.context_segments(stream), rows, seen))
+        return scores, _share_of_rank(torch.cat(seen))
 
     def save(self, directory: Path) -> None:
         save_checkpoint(self.model, directory)
@@ -144,7 +148,6 @@ class FittedCvfp(Fitted):
         return torch.from_numpy(np.asarray(tokens, np.int64)).to(self.model.device)
 
 
-def _share(contexts: Tensor, seed: int) -> float:
-    """Effective rank of (T, d_c) contexts, from at most 10,000 of them, as a share of d_c."""
-    rows = torch.from_numpy(sample_rows(len(contexts), seed)).to(contexts.device)
-    return effective_rank(contexts[rows].cpu().numpy()) / contexts.shape[1]
+def _share_of_rank(rows: Tensor) -> float:
+    """Effective rank of (T, d_c) contexts as a share of d_c."""
+    return effective_rank(rows.cpu().numpy()) / rows.shape[1]

@@ -27,8 +27,8 @@ def fit(
 
     Example: cvfp fit results.csv --x tokens --y val_ppl --by config_name --window 4 --extrapolate 1e6 1e7
     """
-    from cvfp.scaling.table import fit_table
     from cvfp.report.fit_cells import HEADER, WINDOW_HEADER, text_rows, window_rows
+    from cvfp.scaling.table import fit_table
 
     def note(text: str) -> None:
         print(text, file=sys.stderr)

@@ -36,8 +36,7 @@ def run_point(point: PlannedPoint, dataset: Dataset, budget: Budget) -> PointRes
     started = time.perf_counter()
     train = dataset.train(config.data.num_samples, config.seed)
     fitted = make_arm(config, dataset.vocab_size).fit(train.tokens, dataset.dev.tokens, budget, config.seed)
-    scores = fitted.score(dataset.test.tokens)
-    val_er = fitted.effective_rank(dataset.test.tokens, config.seed)
+    scores, val_er = fitted.score_with_rank(dataset.test.tokens, config.seed)
     seconds = time.perf_counter() - started
     facts = fitted.facts
     row = identity(point) | _figures(facts, train, dataset.test, scores)

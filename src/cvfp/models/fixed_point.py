@@ -8,6 +8,7 @@ reference. Not converging within a bound is a status, not an exception: the call
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -105,9 +106,9 @@ def solve_blocks(
     """Block Jacobi: chunks rolled out in lockstep, each from the end of its neighbour in the pass before.
 
     A pass stops as soon as every chunk has met the trajectory it found in the pass before: from there on
-    nothing can change. When a chunk never meets it, the memory is longer than a chunk: neighbours merge
-    (chunks double) until one chunk, rolled out from the true start, would be left. So it always ends, and is
-    exact then; `max_passes` is the only reason for status "bound".
+    nothing can change. When a chunk never meets it, the memory is longer than a chunk: neighbours merge (2,
+    4, 8, ... of them, as many as the rate of forgetting asks for). At the latest one chunk is left, rolled
+    out from the true start: so it always ends, and is exact. `max_passes` is the only reason for "bound".
     """
     solver = _BlockSolver(step, inputs, start, tolerance or Tolerance.of(inputs.dtype), chunk_length)
     while not solver.converged and (max_passes is None or len(solver.residuals) < max_passes):
@@ -129,6 +130,7 @@ class _BlockSolver:
         self.starts[0] = start
         self.residuals: list[float] = []
         self.trace: list[tuple[int, float]] = []
+        self.contraction: float | None = None
         self.converged = False
 
     def _padded(self, rows: Tensor) -> Tensor:
@@ -137,35 +139,53 @@ class _BlockSolver:
 
     def run_pass(self) -> None:
         """Roll every chunk out once, update the starts, and decide whether neighbours agree."""
-        merged = len(self.residuals) >= 2
-        check_from = self._double() if merged else 0
+        check_from = self._merge() if len(self.residuals) >= 2 else 0
         met = self._lockstep(compare=bool(self.residuals), check_from=check_from)
         ends = self.states.unflatten(0, (self.num_chunks, self.length))[:, -1, -1]
         starts = torch.cat([self.start[None], ends[:-1]])
+        if len(self.residuals) == 1:
+            self.contraction = _contraction(self.trace)
         self.residuals.append(0.0 if met else self.tolerance.excess(starts, self.starts))
         self.starts = starts
         self.converged = met or self.num_chunks == 1 or self.residuals[-1] <= 1
 
-    def _double(self) -> int:
-        """Merge neighbours; return the old border: before it a merged chunk cannot show that it agrees."""
-        old_length, self.length = self.length, 2 * self.length
-        self.starts = self.starts[::2]
+    def _merge(self) -> int:
+        """Merge neighbours; return the last old border inside the new chunks.
+
+        Before it a merged chunk cannot show that it agrees: its later parts were rolled out from old starts.
+        """
+        factor = self._merge_factor()
+        last_border = (factor - 1) * self.length
+        self.length *= factor
+        self.starts = self.starts[::factor]
         self.num_chunks = len(self.starts)
         self.inputs, self.states = self._padded(self.inputs), self._padded(self.states)
-        return old_length
+        return last_border
+
+    def _merge_factor(self) -> int:
+        """Smallest power of two, at least 2, whose chunks forget their start at the rate that was seen."""
+        needed, rate = 0.0, _contraction(self.trace)
+        if rate is not None:
+            position, excess = self.trace[-1]
+            needed = math.inf if rate >= 1 else position - math.log(excess) / math.log(rate)
+        factor = 2
+        while factor < self.num_chunks and factor * self.length < needed:
+            factor *= 2
+        return factor
 
     def _lockstep(self, compare: bool, check_from: int) -> bool:
         """Roll all chunks out from their starts; True when all met their previous trajectories on the way."""
         shape = (self.num_chunks, self.length)
         inputs, states = self.inputs.unflatten(0, shape), self.states.unflatten(0, shape)
-        state = self.starts
+        state, self.trace = self.starts, []
+        last_chunk = self.num_positions - (self.num_chunks - 1) * self.length  # the rest of it is padding
         for position in range(self.length):
             outputs = self.step(state, inputs[:, position])
             state = outputs[:, -1]
             if compare and position >= check_from and position % CHECK_EVERY == CHECK_EVERY - 1:
-                excess = self.tolerance.excess(state, states[:, position, -1])
-                if len(self.residuals) == 1:
-                    self.trace.append((position + 1, excess))
+                whole = self.num_chunks if position < last_chunk else self.num_chunks - 1
+                excess = self.tolerance.excess(state[:whole], states[:whole, position, -1])
+                self.trace.append((position + 1, excess))
                 if excess <= 1:
                     return True
             states[:, position] = outputs
@@ -179,7 +199,7 @@ class _BlockSolver:
             chunks=self.first_chunks,
             chunk_length=self.length,
             residuals=tuple(self.residuals),
-            contraction=_contraction(self.trace),
+            contraction=self.contraction,
         )
 
 

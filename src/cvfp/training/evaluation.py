@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,14 @@ class Scores:
 
     nll: Float[np.ndarray, " T"]
     correct: Bool[np.ndarray, " T"]
+
+
+def watch(segments: Segments, rows: Tensor, seen: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Pass segments on; collect the last layer's contexts at `rows` (ascending positions) into `seen`."""
+    for positions, contexts in segments:
+        inside = rows[(rows >= positions[0]) & (rows <= positions[-1])]
+        seen.append(contexts[inside - positions[0], -1])
+        yield positions, contexts
 
 
 @torch.no_grad()
