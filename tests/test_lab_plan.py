@@ -72,7 +72,7 @@ def test_one_factor_changes_one_setting_per_line():
 
 def test_every_sweep_has_the_default_arms():
     for spec in PRESETS.values():
-        assert spec.arms == DEFAULT_ARMS
+        assert spec.arms[: len(DEFAULT_ARMS)] == DEFAULT_ARMS
 
 
 def test_an_arm_that_cannot_tell_variants_apart_runs_once():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cvfp.lab.spec import Settings, SweepSpec, product, read_spec
+from cvfp.records.config import DEFAULT_ARMS
 from cvfp.records.errors import InputError
 from cvfp.records.plan import Analysis
 
@@ -29,24 +30,28 @@ WIDTHS = product(context_dim=(768, 1200, 1537))
 
 
 def _quickstart() -> SweepSpec:
-    """Sized for two cores: a small vocabulary and width, so that four sizes over a factor of eight fit."""
+    """Sized for two cores: a small vocabulary and width, so that four sizes over a factor of eight fit.
+
+    Chosen by trial: widths of 192 instead of 128 lower the PPL by 1% and take 1.4 times as long; a learning
+    rate of 3e-3 instead of 2e-3 raises it.
+    """
     settings: Settings = {
         "data.tokenizer": "bpe:2048",
-        "data.dev_documents": 20,
+        "data.dev_documents": 12,
         "data.test_documents": 60,
         "model.num_input_tokens": 2,
-        "model.context_dim": 192,
-        "model.embed_dim": 192,
+        "model.context_dim": 128,
+        "model.embed_dim": 128,
         "phase1.slice_length": 5000,
         "phase2.batch_size": 512,
         "phase2.lr": 2e-3,
         "phase2.epochs": 12,
-        "phase2.eval_every": 25,
-        "phase2.patience": 5,
+        "phase2.eval_every": 30,
     }
     return SweepSpec(
         name="quickstart",
-        description="The whole story on two cores in under two minutes: small vocabulary, small widths.",
+        description="The whole story on two cores in under two minutes: small vocabulary, small widths",
+        arms=(*DEFAULT_ARMS, "unigram"),
         samples=(8, 16, 32, 64),
         settings=settings,
     )
@@ -106,7 +111,7 @@ PRESETS: dict[str, SweepSpec] = {
             name="recommended",
             description="What this project found best so far, for those who just want a good model",
             samples=(50, 100, 200, 400, 800),
-            settings=V3 | {"model.num_input_tokens": 2, "phase2.epochs": 60},
+            settings=V3 | {"model.num_input_tokens": 2, "phase2.lr": 1e-3, "phase2.epochs": 60},
         ),
         _quickstart(),
     )
