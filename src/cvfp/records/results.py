@@ -89,7 +89,7 @@ class WindowRecord(Schema):
     """The power law of one window of consecutive sizes."""
 
     sample_range: tuple[int, int]
-    token_range: tuple[float, float]
+    token_range: tuple[int, int]
     alpha: float
     A: float
     r_squared: float

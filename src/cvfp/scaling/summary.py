@@ -150,5 +150,7 @@ def _progression(line: list[PointRecord], analysis: Analysis, window_size: int) 
 
 def _window_record(window: Window) -> WindowRecord:
     return WindowRecord(
-        sample_range=window.size_range, token_range=window.token_range, **_law_fields(window.law)
+        sample_range=window.size_range,
+        token_range=(int(window.token_range[0]), int(window.token_range[1])),
+        **_law_fields(window.law),
     )
