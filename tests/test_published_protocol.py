@@ -14,7 +14,27 @@ from cvfp.data.dataset import open_dataset
 from cvfp.data.gpt2_tokenizer import gpt2_tokenizer
 from cvfp.lab.sweep_directory import read_plan
 
-WORDS = np.array("the cat dog sat ran on under mat log and then it was good bad day night".split())
+WORDS = np.array(
+    [
+        "the",
+        "cat",
+        "dog",
+        "sat",
+        "ran",
+        "on",
+        "under",
+        "mat",
+        "log",
+        "and",
+        "then",
+        "it",
+        "was",
+        "good",
+        "bad",
+        "day",
+        "night",
+    ]
+)
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +58,8 @@ def test_the_published_protocol_runs_on_a_local_copy(tmp_path, ultrachat):
     out = tmp_path / "sweep"
     sizes = ["model.context_dim=8", "model.embed_dim=8", "phase1.max_iterations=6", "phase2.batch_size=100"]
     arguments = ["run", "v2", "--published", "--corpus", f"ultrachat:{folder}", "--embedding", str(table)]
-    arguments += ["--samples", "5", "10", "--arms", "cvfp", "--device", "cpu", "--out", str(out), "--set", *sizes]
-    assert main(arguments) == 0
+    arguments += ["--samples", "5", "10", "--arms", "cvfp", "--device", "cpu", "--out", str(out)]
+    assert main([*arguments, "--set", *sizes]) == 0
     plan = read_plan(out)
     assert plan.protocol == "published"
     dataset = open_dataset(plan.points[0].config.data, lambda text: None)
