@@ -205,7 +205,7 @@ def test_arm_reports_what_it_did():
     assert fitted.facts.train_ppl < fitted.facts.dev_ppl < V
     assert fitted.facts.total_params == fitted.facts.trained_params > 0
     assert fitted.score(dev).correct.shape == (99,)
-    assert fitted.effective_rank(dev, seed=0) is None
+    assert fitted.score_with_rank(dev, seed=0)[1] is None
 
 
 def test_num_params_counts_heads_and_backoffs():
