@@ -17,7 +17,7 @@ from torch.testing import assert_close
 from cvfp.models.cvfp import CVFPModel
 from cvfp.models.layers import ContextBlock
 from cvfp.records.config import Phase1Config
-from cvfp.training.devices import derived_seed
+from cvfp.records.seeds import derived_seed
 from cvfp.training.events import Event
 from cvfp.training.phase1 import Phase1Result, learn_contexts, one_step_contexts, slice_bounds
 
@@ -53,7 +53,7 @@ def block_by_hand(block: ContextBlock, c: Tensor, f: Tensor) -> Tensor:
 
 
 def start_by_hand(model: CVFPModel, num_tokens: int, seed: int = SEED) -> Tensor:
-    generator = torch.Generator().manual_seed(derived_seed(seed, 0))
+    generator = torch.Generator().manual_seed(derived_seed(seed, "contexts"))
     shape = (num_tokens, model.context_dim)
     return 0.01 * torch.randn(shape, generator=generator, dtype=model.embedding.dtype)
 
@@ -65,7 +65,7 @@ def inputs_by_hand(old: Tensor, rows: list[int], noise: float, step: int, seed: 
     if noise:
         first = 0
         for index, count in enumerate(rows):
-            generator = torch.Generator().manual_seed(derived_seed(seed, 1, step, index))
+            generator = torch.Generator().manual_seed(derived_seed(seed, "noise", step, index))
             inputs[first : first + count] += noise * torch.randn(count, old.shape[1], generator=generator)
             first += count
     return inputs

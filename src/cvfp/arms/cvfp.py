@@ -17,7 +17,8 @@ from cvfp.metrics.effective_rank import effective_rank, sample_rows
 from cvfp.models.checkpoint import save_checkpoint
 from cvfp.models.cvfp import CVFPModel
 from cvfp.records.config import RunConfig
-from cvfp.training.devices import derived_seed, seeded
+from cvfp.records.seeds import derived_seed
+from cvfp.training.devices import seeded
 from cvfp.training.diagnosis import diagnose
 from cvfp.training.evaluation import Scores, score, watch
 from cvfp.training.phase1 import Phase1Result, learn_contexts, one_step_contexts
@@ -57,7 +58,7 @@ class CvfpArm(Arm):
         dev_tokens = torch.from_numpy(np.asarray(dev, np.int64)).to(budget.device)
         first = self._phase1(model, tokens, budget, seed)
         contexts = self._training_contexts(model, tokens, first)
-        rows = torch.from_numpy(sample_rows(len(contexts), seed)).to(contexts.device)
+        rows = torch.from_numpy(sample_rows(len(contexts), derived_seed(seed, "rank"))).to(contexts.device)
         train_er = _share_of_rank(contexts[rows, -1]) if self.use_context else None
         second = learn_tokens(
             model,
@@ -75,7 +76,7 @@ class CvfpArm(Arm):
     def _build(self, train: Tokens, seed: int) -> CVFPModel:
         config = self.config
         bias = log_unigram(train, self.vocab_size) if config.embedding.output_bias else None
-        with seeded(derived_seed(seed, 4), torch.device("cpu")):
+        with seeded(derived_seed(seed, "weights"), torch.device("cpu")):
             return CVFPModel(config.model, torch.from_numpy(self._table(seed)), bias, self.use_context)
 
     def _phase1(self, model: CVFPModel, tokens: Tensor, budget: Budget, seed: int) -> Phase1Result | None:
@@ -137,7 +138,7 @@ class FittedCvfp(Fitted):
         if self.model.context_block is None:
             return self.score(tokens), None
         stream, seen = self._on_device(tokens), []
-        rows = torch.from_numpy(sample_rows(len(tokens), seed)).to(stream.device)
+        rows = torch.from_numpy(sample_rows(len(tokens), derived_seed(seed, "rank"))).to(stream.device)
         scores = score(self.model, stream, watch(self.model.context_segments(stream), rows, seen))
         return scores, _share_of_rank(torch.cat(seen))
 

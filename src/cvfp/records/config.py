@@ -25,9 +25,9 @@ EMBEDDING_SETTINGS = {
 
 
 def embedding_settings(source: Any) -> dict[str, Any]:
-    """The row of `EMBEDDING_SETTINGS` for a source; any other name is a path to a local table."""
-    known = isinstance(source, str) and source in EMBEDDING_SETTINGS
-    return EMBEDDING_SETTINGS[source if known else "file"]
+    """The row of `EMBEDDING_SETTINGS` for a source (`gpt2:PATH` is gpt2); other names are paths to tables."""
+    kind = source.split(":")[0] if isinstance(source, str) else "file"
+    return EMBEDDING_SETTINGS[kind if kind in EMBEDDING_SETTINGS else "file"]
 
 
 class DataConfig(Schema):
@@ -84,7 +84,7 @@ class EmbeddingConfig(Schema):
     """The token table, tied with the output head. Unset settings follow the source (`EMBEDDING_SETTINGS`)."""
 
     source: str = "random"
-    """`random`, `gpt2`, or a path to a .safetensors / .npy table of shape (V, d_e)."""
+    """`random`, `gpt2` (hub), `gpt2:PATH` (a local copy), or a path to a .safetensors or .npy table."""
     trained: bool = True
     """Whether phase 2 trains the table; the context block always reads the initial one."""
     output_bias: bool = True

@@ -60,10 +60,3 @@ def tensor_float32(device: torch.device) -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
-
-
-def derived_seed(*parts: int) -> int:
-    """One 63-bit seed from several numbers, so that generators of different purposes never coincide."""
-    import numpy as np
-
-    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)

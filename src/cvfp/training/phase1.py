@@ -16,7 +16,7 @@ from torch import Tensor
 from cvfp.models.cvfp import CVFPModel
 from cvfp.models.layers import ContextBlock
 from cvfp.records.config import Phase1Config
-from cvfp.training.devices import derived_seed
+from cvfp.records.seeds import derived_seed
 from cvfp.training.events import Event, Listener, silent
 from cvfp.training.loop import Objective, optimise, require_finite
 
@@ -110,7 +110,7 @@ class _FixedPointObjective(Objective):
         self.model, self.block, self.tokens = model, block, tokens
         self.config, self.seed, self.listen = config, seed, listen
         self.bounds = slice_bounds(len(tokens), config.slice_length)
-        generator = torch.Generator(tokens.device).manual_seed(derived_seed(seed, 0))
+        generator = torch.Generator(tokens.device).manual_seed(derived_seed(seed, "contexts"))
         shape = (len(tokens), block.context_dim)
         start = torch.randn(shape, generator=generator, device=tokens.device, dtype=model.context_table.dtype)
         self.contexts = START_STD * start
@@ -147,7 +147,7 @@ class _FixedPointObjective(Objective):
         if self.config.context_noise == 0:
             return 0.0
         device = self.contexts.device
-        generator = torch.Generator(device).manual_seed(derived_seed(self.seed, 1, step, index))
+        generator = torch.Generator(device).manual_seed(derived_seed(self.seed, "noise", step, index))
         shape = (rows, self.block.context_dim)
         return self.config.context_noise * torch.randn(shape, generator=generator, device=device)
 

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from cvfp.models.cvfp import CVFPModel
 from cvfp.records.config import Phase2Config
-from cvfp.training.devices import derived_seed, seeded
+from cvfp.records.seeds import derived_seed
+from cvfp.training.devices import seeded
 from cvfp.training.evaluation import score
 from cvfp.training.events import Event, Listener, silent
 from cvfp.training.loop import Objective, optimise, require_finite
@@ -72,7 +73,7 @@ def learn_tokens(
         parameter.requires_grad_(True)
     objective = _NextTokenObjective(model, tokens, contexts, dev, config, parameters, seed, listen)
     model.train()
-    with seeded(derived_seed(seed, 3), model.device):
+    with seeded(derived_seed(seed, "dropout"), model.device):
         steps, reason = optimise(
             objective,
             parameters,
@@ -105,7 +106,7 @@ class _NextTokenObjective(Objective):
         self.epoch_steps = math.ceil(self.examples / config.batch_size)
         self.max_steps = config.epochs * self.epoch_steps
         self.eval_every = min(config.eval_every or self.epoch_steps, self.max_steps)
-        self.generator = torch.Generator().manual_seed(derived_seed(seed, 2))
+        self.generator = torch.Generator().manual_seed(derived_seed(seed, "batches"))
         self.losses = torch.zeros(self.max_steps, device=tokens.device)
         self.dev_segments = list(model.context_segments(dev))
         self.patience = Patience(config.patience)
