@@ -8,8 +8,9 @@ import sys
 
 import pytest
 from lab_helpers import TINY, write_corpus
+from report_helpers import write_sweep
 
-from cvfp.cli.main import main
+from cvfp.cli.main import COMMANDS, main
 
 
 def call(capsys, *arguments):
@@ -39,9 +40,10 @@ def corpus(tmp_path_factory):
     return write_corpus(tmp_path_factory.mktemp("corpus"))
 
 
-@pytest.mark.parametrize(
-    "command", ["quickstart", "run", "fit", "train", "eval", "data stats", "data tokenize"]
-)
+ALL = [name for name in COMMANDS if name != "data"] + ["data stats", "data tokenize"]
+
+
+@pytest.mark.parametrize("command", ALL)
 def test_every_command_has_help_with_an_example(capsys, command):
     code, out, _ = call(capsys, *command.split(), "--help")
     assert code == 0 and "Example: cvfp" in " ".join(out.split())
@@ -83,14 +85,16 @@ def test_train_eval_diagnose_one_model(capsys, tmp_path, corpus):
     train = ["train", "--out", model, "--corpus", corpus, "--samples", 8, "--device", "cpu", "--json"]
     code, out, err = call(capsys, *train, *tiny_settings())
     assert code == 0, err
-    assert json.loads(out)["point"]["arm"] == "cvfp"
+    made = json.loads((model / "training_record.json").read_text())
+    assert json.loads(out) == made["record"] and made["config"]["model"]["context_dim"] == 8
     text.write_text(" ".join(json.loads(line)["text"] for line in corpus.read_text().splitlines()[:3]))
     code, out, _ = call(capsys, "eval", model, text, "--device", "cpu", "--json")
     figures = json.loads(out)
     assert code == 0 and 1 < figures["ppl"] < 300 and 0 <= figures["accuracy"] <= 1
-    code, out, _ = call(capsys, "diagnose", model, text, "--device", "cpu", "--json")
+    code, out, err = call(capsys, "diagnose", model, text, "--json")
     health = json.loads(out)
-    assert code == (1 if health["failures"] else 0)
+    assert code in (0, 1), err
+    assert (code == 1) == bool(health["failures"])
     assert health["solve_status"] == "converged" and 0 < health["identity_cosine"] < 1
 
 
@@ -204,6 +208,17 @@ def test_an_embedding_of_the_wrong_shape_is_refused(capsys, tmp_path, corpus):
     assert_one_line(err, "table.npy", "(300, 5)", "(300, 8)")
 
 
+def test_in_the_quickstart_every_arm_beats_the_unigram_line(capsys, tmp_path):
+    code, _, err = call(
+        capsys, "run", "quickstart", "--samples", 8, "--device", "cpu", "--out", tmp_path / "q"
+    )
+    assert code == 0, err
+    rows = json.loads((tmp_path / "q" / "detailed_results.json").read_text())
+    ppl = {row["arm"]: row["val_ppl"] for row in rows}
+    assert set(ppl) == {"cvfp", "kneser-ney", "no-context", "random-context", "unigram"}
+    assert all(value < 0.8 * ppl["unigram"] for arm, value in ppl.items() if arm != "unigram"), ppl
+
+
 def test_cuda_where_there_is_none_is_refused(capsys, tmp_path, corpus):
     import torch
 
@@ -268,7 +283,9 @@ def without_torch(*arguments):
 def test_analysis_and_help_run_without_torch(tmp_path):
     table = tmp_path / "table.csv"
     table.write_text("tokens,val_ppl\n1000,300\n2000,250\n4000,200\n8000,170\n")
-    for arguments in (["--help"], ["fit", table], ["published"], ["presets"], ["fit", "--help"]):
+    write_sweep(tmp_path / "sweep")
+    commands = (["--help"], ["fit", table], ["published"], ["presets"], ["report", tmp_path / "sweep"])
+    for arguments in commands:
         done = without_torch(*arguments)
         assert done.returncode == 0, done.stderr
 

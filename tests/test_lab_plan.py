@@ -6,7 +6,8 @@ import pytest
 
 from cvfp.lab.plan import make_plan
 from cvfp.lab.presets import PRESETS, find_spec
-from cvfp.records.config import DEFAULT_ARMS, RunConfig
+from cvfp.records.arms import DEFAULT_ARMS
+from cvfp.records.config import RunConfig
 from cvfp.records.errors import InputError
 
 
@@ -195,3 +196,21 @@ def test_a_sweep_file_changes_what_it_names_of_its_preset(tmp_path):
     assert {c.model.num_input_tokens for c in made} == {2}
     assert {c.data.num_samples for c in made} == {50, 100}
     assert spec.name == "wide" and spec.analysis.window_size == 4
+
+
+def test_lines_that_differ_in_fields_of_one_name_have_different_names():
+    variants = ({}, {"phase1.lr": 0.001}, {"phase2.lr": 0.001})
+    names = lines(PRESETS["v3"].override(variants=variants, arms=("cvfp",)), "cvfp")
+    assert names == ["1L_768d_2tok", "1L_768d_2tok phase1.lr=0.001", "1L_768d_2tok phase2.lr=0.001"]
+
+
+def test_a_protocol_is_what_the_settings_say():
+    assert make_plan(PRESETS["v2"].as_published()).protocol == "published"
+    altered = PRESETS["v2"].as_published().with_settings({"phase2.patience": 5})
+    assert make_plan(altered).protocol == "standard"
+
+
+def test_another_analysis_is_the_same_plan():
+    spec = PRESETS["v3"]
+    assert make_plan(spec).plan_hash == make_plan(spec.including_capped()).plan_hash
+    assert make_plan(spec).plan_hash != make_plan(spec.override(samples=(50, 100))).plan_hash

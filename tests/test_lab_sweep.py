@@ -7,10 +7,11 @@ import json
 import numpy as np
 import pytest
 import torch
-from lab_helpers import tiny_plan, write_corpus
+from lab_helpers import tiny_plan, tiny_spec, write_corpus
 
 from cvfp.lab import runner
 from cvfp.lab.monitor import Monitor
+from cvfp.lab.plan import make_plan
 from cvfp.lab.runner import run_sweep
 from cvfp.lab.status import sweep_status
 from cvfp.records.errors import CvfpError, InputError
@@ -185,3 +186,41 @@ def test_two_processes_do_not_run_one_sweep_at_once(tmp_path, corpus):
     run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
     with FileLock(tmp_path / "sweep" / ".lock"), pytest.raises(CvfpError, match="another process"):
         run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
+
+
+def test_another_analysis_of_finished_points_runs_nothing_again(tmp_path, corpus, monkeypatch):
+    spec = tiny_spec(corpus, arms=("cvfp",)).with_settings({"phase2.epochs": 1, "phase2.eval_every": None})
+    run_sweep(make_plan(spec), tmp_path / "sweep", CPU, Monitor())
+    assert json.loads((tmp_path / "sweep" / "summary.json").read_text())[0]["alpha"] is None
+    monkeypatch.setattr(runner, "run_point", None)
+    run_sweep(make_plan(spec.including_capped()), tmp_path / "sweep", CPU, Monitor())
+    assert json.loads((tmp_path / "sweep" / "summary.json").read_text())[0]["alpha"] is not None
+
+
+@pytest.mark.parametrize("lr", [30.0, 1e6])
+def test_a_loss_without_a_perplexity_is_a_failed_point(tmp_path, corpus, lr):
+    spec = tiny_spec(corpus, arms=("cvfp", "unigram")).with_settings({"phase2.lr": lr})
+    outcome = run_sweep(make_plan(spec), tmp_path / "sweep", CPU, Monitor())
+    assert outcome.done + len(outcome.failed) == 6 and outcome.done >= 3
+    for record in outcome.failed:
+        assert "diverged" in record.error
+
+
+def test_metadata_names_every_machine_and_data_set_once(tmp_path, corpus):
+    plan = tiny_plan(corpus, arms=("unigram",))
+    run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
+    (tmp_path / "sweep" / "runs" / plan.points[0].config.run_hash / "record.json").unlink()
+    run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
+    held = json.loads((tmp_path / "sweep" / "metadata.json").read_text())
+    assert len(held["environments"]) == len(held["datasets"]) == len(held["data"]) == 1
+
+
+def test_changed_data_leaves_the_metadata_alone(tmp_path):
+    plan = tiny_plan(write_corpus(tmp_path, seed=1), samples=(4, 8), arms=("unigram",))
+    run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
+    before = (tmp_path / "sweep" / "metadata.json").read_text()
+    write_corpus(tmp_path, seed=2)
+    (tmp_path / "sweep" / "runs" / plan.points[0].config.run_hash / "record.json").unlink()
+    with pytest.raises(InputError, match="the data has changed"):
+        run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
+    assert (tmp_path / "sweep" / "metadata.json").read_text() == before

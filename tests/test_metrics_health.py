@@ -120,7 +120,7 @@ def test_a_constant_block_is_named():
     model = make_model()
     nn.init.zeros_(model.context_block.layers[0].norm.weight)
     nn.init.ones_(model.context_block.layers[0].norm.bias)
-    found = diagnose(model, draw_tokens(600))
+    found = diagnose(model, draw_tokens(2048))
     assert found.mean_deviation < 1e-6
     assert any("degenerate" in failure for failure in found.failures)
 
@@ -132,7 +132,7 @@ def test_an_expanding_block_is_named():
     with torch.no_grad():
         weight[:, :32] = 3 * drawn(32, 32)
         weight[:, 32:] *= 0.1
-    found = diagnose(model, draw_tokens(600))
+    found = diagnose(model, draw_tokens(2048))
     assert found.lipschitz > 1
     assert found.memory_length is None
     assert any("expanding" in failure for failure in found.failures)

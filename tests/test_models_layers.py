@@ -13,7 +13,7 @@ from model_helpers import draw_tokens, make_model
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from cvfp.metrics.cost import model_cost, token_widths
+from cvfp.metrics.cost import model_cost
 from cvfp.models.cvfp import CVFPModel
 from cvfp.models.layers import ContextBlock, TokenBlock, token_features
 from cvfp.models.recurrence import roll_out
@@ -118,9 +118,9 @@ def test_context_block_has_the_published_parameter_count(context_dim: int, count
 
 def test_token_widths_shrink_linearly():
     config = ModelConfig(num_layers=3, num_input_tokens=3)
-    assert token_widths(config) == [2304, 1792, 1280, 768]
+    assert config.token_widths == [2304, 1792, 1280, 768]
     with torch.device("meta"):
-        block = TokenBlock(token_widths(config), 768)
+        block = TokenBlock(config.token_widths, 768)
     assert [layer.norm.normalized_shape[0] for layer in block.layers] == [1792, 1280, 768]
     assert [layer.linear.in_features for layer in block.layers] == [768 + 2304, 768 + 1792, 768 + 1280]
 
@@ -128,7 +128,7 @@ def test_token_widths_shrink_linearly():
 @settings(max_examples=100, deadline=None)
 @given(num_layers=st.integers(1, 6), n=st.integers(1, 5), embed_dim=st.integers(1, 40))
 def test_token_widths_run_from_n_d_e_to_d_e_without_rising(num_layers: int, n: int, embed_dim: int):
-    widths = token_widths(ModelConfig(num_layers=num_layers, num_input_tokens=n, embed_dim=embed_dim))
+    widths = ModelConfig(num_layers=num_layers, num_input_tokens=n, embed_dim=embed_dim).token_widths
     assert (widths[0], widths[-1], len(widths)) == (n * embed_dim, embed_dim, num_layers + 1)
     expected = [
         n * embed_dim - math.floor((n - 1) * embed_dim * i / num_layers) for i in range(num_layers + 1)

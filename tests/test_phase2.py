@@ -150,6 +150,13 @@ def test_a_capped_run_says_cap_and_keeps_its_best_weights(scripted):
     assert torch.equal(model.token_block.layers[0].linear.weight, seen[1])
 
 
+def test_an_evaluation_comes_at_least_once_per_epoch(scripted):
+    scripted([5.0, 4.0])
+    events: list[Event] = []
+    learn(make_model(), settings_of(epochs=2, eval_every=50), listen=events.append)
+    assert [event.step for event in events if event.values] == [4, 8]
+
+
 def test_evaluations_every_few_steps_and_always_at_the_end(scripted):
     scripted([5.0, 4.0, 3.0, 2.0])
     events: list[Event] = []
@@ -158,12 +165,14 @@ def test_evaluations_every_few_steps_and_always_at_the_end(scripted):
     assert (result.best_epoch, result.stop_reason) == (2.0, "cap")
 
 
-@pytest.mark.parametrize(("eval_every", "window"), [(3, (0, 3)), (6, (2, 6)), (8, (4, 8))])
+@pytest.mark.parametrize(
+    ("script", "window"), [([4.0, 5.0, 6.0], (0, 3)), ([5.0, 4.0, 6.0], (2, 6)), ([6.0, 5.0, 4.0], (4, 8))]
+)
 def test_training_loss_is_the_mean_of_the_last_pass(
-    eval_every: int, window: tuple[int, int], scripted, monkeypatch
+    script: list[float], window: tuple[int, int], scripted, monkeypatch
 ):
     """Nats per token of the last 4 steps, the short batch by its size; fewer before one pass."""
-    scripted([4.0, 5.0, 6.0])
+    scripted(script)
     losses, plain = [], torch.nn.functional.cross_entropy
 
     def watched(logits: Tensor, targets: Tensor) -> Tensor:
@@ -172,7 +181,7 @@ def test_training_loss_is_the_mean_of_the_last_pass(
         return loss
 
     monkeypatch.setattr(phase2.F, "cross_entropy", watched)
-    result = learn(make_model(), settings_of(epochs=2, eval_every=eval_every))
+    result = learn(make_model(), settings_of(epochs=2, eval_every=3))
     assert [count for _, count in losses] == [30, 30, 30, 10] * 2
     chosen = losses[window[0] : window[1]]
     expected = sum(loss * count for loss, count in chosen) / sum(count for _, count in chosen)

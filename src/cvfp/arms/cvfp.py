@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from cvfp.metrics.cost import model_cost, phase1_flops, phase2_flops
 from cvfp.metrics.effective_rank import effective_rank, sample_rows
 from cvfp.models.checkpoint import save_checkpoint
 from cvfp.models.cvfp import CVFPModel
+from cvfp.records.arms import ARM_KINDS
 from cvfp.records.config import RunConfig
 from cvfp.records.seeds import derived_seed
 from cvfp.training.devices import seeded
@@ -40,8 +42,8 @@ class CvfpArm(Arm):
 
     def __init__(self, config: RunConfig, vocab_size: int) -> None:
         self.config, self.vocab_size = config, vocab_size
-        self.use_context = config.arm != "no-context"
-        self.learn_context = config.arm == "cvfp"
+        self.use_context = ARM_KINDS[config.arm].has_context
+        self.learn_context = "phase1" in ARM_KINDS[config.arm].sections
 
     def check(self) -> None:
         if self.config.embedding.source != "random":
@@ -106,6 +108,9 @@ class CvfpArm(Arm):
             trained += cost.context_block_params
             flops += phase1_flops(cost, num_tokens, first.iterations - 1)
         prior = prior_of(config.embedding)
+        notes: dict[str, Any] = {"health": health} if health else {}
+        if first is not None:
+            notes["phase1"] = {"convergence_rate": first.convergence_rate}
         return Facts(
             stop_reason=second.stop_reason,
             total_params=cost.total_params,
@@ -121,7 +126,7 @@ class CvfpArm(Arm):
             dev_ppl=math.exp(second.dev_loss),
             flops=flops,
             prior=(prior,) if prior else (),
-            notes={"health": health} if health else {},
+            notes=notes,
         )
 
 

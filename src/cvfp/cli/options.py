@@ -28,7 +28,7 @@ def whole_numbers(values: Sequence[str], option: str) -> tuple[int, ...]:
     """The listed whole numbers. Raises `InputError` that names the option."""
     parts = split_list(values)
     for part in parts:
-        if not part.isdigit():
+        if not part.isdecimal():
             raise InputError(f"{option}: {part!r} is not a whole number")
     return tuple(int(part) for part in parts)
 

@@ -116,7 +116,7 @@ def _show_plan(plan: Plan, device: Device, json: bool) -> int:
     if json:
         print_json(estimate.as_dict())
         return 0
-    header = ("arm", "line", "samples", "seed", "tokens", "parameters", "FLOPs at most", "seconds at most")
+    header = ("arm", "line", "samples", "seed", "tokens", "parameters", "FLOPs at most", "seconds, about")
     print_table(f"{plan.name}: {plan.description}", header, estimate.rows())
     print(estimate.verdict())
     return 0

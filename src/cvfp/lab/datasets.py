@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
+from typing import Any
 
 from cvfp.data.dataset import Dataset, open_dataset
 from cvfp.records.config import DataConfig, RunConfig
@@ -24,5 +25,14 @@ class Datasets:
         return self.opened[key]
 
     def fingerprints(self) -> dict[str, str]:
-        """What each opened data set holds, by what was asked for."""
-        return {digest(key.model_dump()): dataset.fingerprint for key, dataset in self.opened.items()}
+        """What each opened data set holds, by a name for what was asked for."""
+        return {self._name(key): dataset.fingerprint for key, dataset in self.opened.items()}
+
+    def stats(self, except_for: Container[str]) -> list[dict[str, Any]]:
+        """Figures of each opened data set whose name is not in `except_for`."""
+        opened = self.opened.items()
+        return [dataset.stats() for key, dataset in opened if self._name(key) not in except_for]
+
+    @staticmethod
+    def _name(key: DataConfig) -> str:
+        return f"{key.corpus} {key.tokenizer} {digest(key.model_dump())}"

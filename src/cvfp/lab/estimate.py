@@ -10,7 +10,8 @@ import torch
 
 from cvfp.data.dataset import Dataset
 from cvfp.lab.datasets import Datasets
-from cvfp.metrics.cost import NEURAL_ARMS, expected_flops, model_cost
+from cvfp.metrics.cost import expected_flops, model_cost
+from cvfp.records.arms import ARM_KINDS
 from cvfp.records.config import RunConfig
 from cvfp.records.plan import Plan
 
@@ -22,7 +23,7 @@ EFFICIENCY = 0.5
 
 @dataclass(frozen=True)
 class PointEstimate:
-    """Upper bounds: both phases run to their caps, most stop earlier."""
+    """Training to the caps (most runs stop earlier) with all evaluations; seconds are a rough guess."""
 
     arm: str
     config_name: str
@@ -49,7 +50,7 @@ class PlanEstimate:
     def verdict(self) -> str:
         """One line: how long at most, and a word of warning where that is long."""
         speed = f"{self.device} ({self.flops_per_second / 1e9:,.0f} GFLOP/s)"
-        line = f"{len(self.points)} points, at most {self.hours:.2g} hours on {speed}"
+        line = f"{len(self.points)} points, about {self.hours:.2g} hours at most on {speed}"
         if self.hours < LONG_HOURS or self.device != "cpu":
             return line
         return f"{line}: hours on this CPU; use a GPU, fewer samples, or smaller widths (cvfp quickstart)"
@@ -86,10 +87,13 @@ def estimate_plan(plan: Plan, device: torch.device) -> PlanEstimate:
 def _estimate(config: RunConfig, name: str, dataset: Dataset, rate: float) -> PointEstimate:
     tokens = len(dataset.train(config.data.num_samples, config.seed).tokens)
     flops = expected_flops(config, dataset.vocab_size, tokens)
-    params = None
-    if config.arm in NEURAL_ARMS:
-        bias, use_context = config.embedding.output_bias, config.arm != "no-context"
-        params = model_cost(config.model, dataset.vocab_size, bias, use_context).total_params
+    kind, params = ARM_KINDS[config.arm], None
+    if kind.neural:
+        bias = config.embedding.output_bias
+        cost = model_cost(config.model, dataset.vocab_size, bias, kind.has_context)
+        params = cost.total_params
+        scored = _evaluations(config, tokens) * len(dataset.dev) + len(dataset.test)
+        flops += 2.0 * scored * (cost.token_madds + cost.head_madds)
     return PointEstimate(
         config.arm,
         name,
@@ -100,6 +104,13 @@ def _estimate(config: RunConfig, name: str, dataset: Dataset, rate: float) -> Po
         flops,
         flops / (rate * EFFICIENCY),
     )
+
+
+def _evaluations(config: RunConfig, tokens: int) -> int:
+    """Evaluations on dev if training runs to its cap."""
+    epoch_steps = -(-tokens // config.phase2.batch_size)
+    every = epoch_steps if config.phase2.eval_every is None else min(config.phase2.eval_every, epoch_steps)
+    return config.phase2.epochs * epoch_steps // every
 
 
 def matrix_rate(device: torch.device, size: int = 1024, seconds: float = 0.3) -> float:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Any
 
 from cvfp.lab.spec import SweepSpec
-from cvfp.metrics.cost import NEURAL_ARMS
+from cvfp.records.arms import ARM_KINDS
 from cvfp.records.config import RunConfig, dotted
 from cvfp.records.errors import InputError
 from cvfp.records.plan import Plan, PlannedPoint
 
 DEFAULT_SEED = 42
+LINE_VARIES = ("data.num_samples", "seed")
+"""What differs between the points of one line."""
 
 
 def make_plan(spec: SweepSpec) -> Plan:
@@ -32,7 +34,7 @@ def make_plan(spec: SweepSpec) -> Plan:
     return Plan(
         name=spec.name,
         description=spec.description,
-        protocol=spec.protocol,
+        protocol="published" if spec.is_published else "standard",
         points=points,
         analysis=spec.analysis,
     )
@@ -56,8 +58,9 @@ def _line(spec: SweepSpec, arm: str, variant: dict[str, Any]) -> list[RunConfig]
 
 def base_name(config: RunConfig) -> str:
     """`{L}L_{d_c}d_{n}tok`; an arm without contexts has 0d; n-grams go by their order."""
-    if config.arm in NEURAL_ARMS:
-        context_dim = 0 if config.arm == "no-context" else config.model.context_dim
+    kind = ARM_KINDS[config.arm]
+    if kind.neural:
+        context_dim = config.model.context_dim if kind.has_context else 0
         return f"{config.model.num_layers}L_{context_dim}d_{config.model.num_input_tokens}tok"
     return f"{config.ngram.order}gram" if config.arm == "kneser-ney" else "1gram"
 
@@ -69,10 +72,19 @@ def line_names(configs: list[RunConfig]) -> dict[str, str]:
         sharing[config.arm, base_name(config)].setdefault(config.config_hash, config)
     names = {}
     for (_, name), lines in sharing.items():
-        first = dotted(next(iter(lines.values())).relevant())
+        first = next(iter(lines.values()))
         for config_hash, config in lines.items():
-            fields = dotted(config.relevant()).items()
-            differs = [f"{key.split('.')[-1]}={value}" for key, value in fields if first.get(key) != value]
-            suffix = [part for part in differs if not part.startswith(("num_samples=", "seed="))]
-            names[config_hash] = " ".join([name, *suffix])
+            names[config_hash] = " ".join([name, *_differences(first, config)])
     return names
+
+
+def _differences(first: RunConfig, other: RunConfig) -> list[str]:
+    """`key=value` of each field in which `other` differs; the whole key where its end is not unique."""
+    before, now = dotted(first.relevant()), dotted(other.relevant())
+    ends = Counter(key.split(".")[-1] for key in now)
+    parts = []
+    for key, value in now.items():
+        if key not in LINE_VARIES and before.get(key) != value:
+            end = key.split(".")[-1]
+            parts.append(f"{end if ends[end] == 1 else key}={value}")
+    return parts

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from cvfp.arms.base import Budget, Facts, Fitted
 from cvfp.arms.registry import make_arm
 from cvfp.data.dataset import Dataset, Stream
-from cvfp.metrics.cost import NEURAL_ARMS
 from cvfp.metrics.perplexity import bits_per_byte, perplexity
+from cvfp.records.arms import ARM_KINDS
 from cvfp.records.config import RunConfig
 from cvfp.records.plan import PlannedPoint
 from cvfp.records.results import PointRecord, RunRecord
@@ -69,11 +69,12 @@ def identity(point: PlannedPoint) -> dict:
 
 
 def _shape(config: RunConfig) -> dict:
-    if config.arm not in NEURAL_ARMS:
+    kind = ARM_KINDS[config.arm]
+    if not kind.neural:
         return {}
     return {
         "num_layers": config.model.num_layers,
-        "context_dim": 0 if config.arm == "no-context" else config.model.context_dim,
+        "context_dim": config.model.context_dim if kind.has_context else 0,
         "num_input_tokens": config.model.num_input_tokens,
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cvfp.lab.spec import Settings, SweepSpec, product, read_spec
-from cvfp.records.config import DEFAULT_ARMS
+from cvfp.records.arms import DEFAULT_ARMS
 from cvfp.records.errors import InputError
 from cvfp.records.plan import Analysis
 

@@ -97,21 +97,27 @@ class _Sweep:
         return SweepOutcome(len(records) - len(failures), failures)
 
     def _note_machine(self, started: float) -> float:
-        """Write versions and machine; return the wall seconds of earlier starts.
+        """Write versions, machine and data; return the wall seconds of earlier starts.
 
         Raises `InputError` when the data is not what the points that are already there were computed from.
         """
-        held = self.directory.update_metadata({"environment": self.environment})
-        before, now = held.get("datasets", {}), self.datasets.fingerprints()
-        if any(before.get(key, value) != value for key, value in now.items()):
+        held, now = self.directory.metadata(), self.datasets.fingerprints()
+        before = held.get("datasets", {})
+        changed = [name for name, value in now.items() if before.get(name, value) != value]
+        if changed:
             raise InputError(
-                f"--out {self.directory.path}: the data has changed since its first points were run; "
-                "restore it, or give another directory"
+                f"--out {self.directory.path}: the data has changed since its first points were run "
+                f"({changed[0]}); restore it, or give another directory"
             )
+        machines = held.get("environments", [])
         stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(started))
-        stats = [dataset.stats() for dataset in self.datasets.opened.values()]
         self.directory.update_metadata(
-            {"started": held.get("started", stamp), "datasets": before | now, "data": stats}
+            {
+                "started": held.get("started", stamp),
+                "environments": machines if self.environment in machines else [*machines, self.environment],
+                "datasets": before | now,
+                "data": [*held.get("data", []), *self.datasets.stats(except_for=before)],
+            }
         )
         return held.get("wall_seconds", 0.0)
 

@@ -14,6 +14,7 @@ from cvfp.data.corpora import open_corpus
 from cvfp.data.dataset import open_dataset
 from cvfp.data.text_files import utf8_text
 from cvfp.data.tokenizers import Tokenizer, saved_tokenizer
+from cvfp.lab.machine import environment
 from cvfp.lab.monitor import Monitor
 from cvfp.lab.point import run_point
 from cvfp.lab.presets import find_spec
@@ -59,8 +60,7 @@ def train(
     out, monitor = Path(out), monitor or Monitor()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"--out {out}: exists already; give a new directory")
-    chosen = find_spec(preset).settings | (settings or {}) | {"arm": "cvfp", "data.num_samples": samples}
-    point = PlannedPoint(config_name=out.name, config=RunConfig.from_settings(chosen, "train"))
+    point = PlannedPoint(config_name=out.name, config=_one_config(preset, samples, settings or {}))
     budget = Budget(point.config.phase2.epochs, pick_device(device), monitor.event)
     dataset = open_dataset(point.config.data, monitor.note)
     monitor.sweep_started(1, 1)
@@ -68,9 +68,20 @@ def train(
     result = run_point(point, dataset, budget)
     result.fitted.save(out)
     dataset.tokenizer.save(out)
-    write_json(out / RECORD, result.record.model_dump(mode="json"))
+    made = {"config": point.config.relevant(), "environment": environment(budget.device)}
+    write_json(out / RECORD, made | {"record": result.record.model_dump(mode="json")})
     monitor.point_finished(point, result.record)
     return result.record
+
+
+def _one_config(preset: str, samples: int, settings: dict[str, Any]) -> RunConfig:
+    """The config of the one line that a preset has under these settings."""
+    spec = find_spec(preset).with_settings(settings)
+    if len(spec.variants) > 1:
+        varies = ", ".join(sorted({key for variant in spec.variants for key in variant}))
+        raise InputError(f"preset {preset!r} has {len(spec.variants)} lines; choose one by setting {varies}")
+    chosen = spec.settings | spec.variants[0] | {"arm": "cvfp", "data.num_samples": samples}
+    return RunConfig.from_settings(chosen, "train")
 
 
 def open_model(checkpoint: Path, device: torch.device) -> tuple[CVFPModel, Tokenizer]:
@@ -107,7 +118,7 @@ def diagnose_checkpoint(
         else utf8_text(file)
     )
     tokens = _encode(tokenizer, text, str(file))
-    return asdict(diagnose(model, torch.from_numpy(tokens).to(device)))
+    return asdict(diagnose(model, torch.from_numpy(tokens).to(model.device)))
 
 
 def _encode(tokenizer: Tokenizer, text: str, where: str) -> np.ndarray:

@@ -6,11 +6,12 @@ import itertools
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
-from cvfp.records.config import ARMS, DEFAULT_ARMS, dotted
+from cvfp.records.arms import ARMS, DEFAULT_ARMS
+from cvfp.records.config import dotted
 from cvfp.records.errors import InputError
 from cvfp.records.files import read_text
 from cvfp.records.plan import Analysis
@@ -47,7 +48,6 @@ class SweepSpec(Schema):
     settings: Settings = {}
     variants: Annotated[tuple[Settings, ...], Field(min_length=1)] = ({},)
     """What tells the lines apart: one table of settings per line."""
-    protocol: Literal["standard", "published"] = "standard"
     analysis: Analysis = Analysis()
 
     @field_validator("arms")
@@ -70,8 +70,17 @@ class SweepSpec(Schema):
 
     def as_published(self) -> SweepSpec:
         """A copy under the published protocol; capped points are part of its fits, as published."""
-        copy = self.override(protocol="published", settings=self.settings | PUBLISHED_PROTOCOL)
-        return copy.including_capped()
+        return self.override(settings=self.settings | PUBLISHED_PROTOCOL).including_capped()
+
+    @property
+    def is_published(self) -> bool:
+        """Whether the settings are the published protocol, on whatever corpus and embedding."""
+        chosen = ("data.corpus", "embedding.source")
+        return all(
+            self.settings.get(key, "unset") == value
+            for key, value in PUBLISHED_PROTOCOL.items()
+            if key not in chosen
+        )
 
     def including_capped(self) -> SweepSpec:
         """A copy whose fits use points that ended at their cap."""
@@ -101,14 +110,10 @@ def read_spec(path: Path, presets: Mapping[str, SweepSpec]) -> SweepSpec:
     settings = _table(table.get("settings", {}), "settings", path)
     table["settings"] = base.get("settings", {}) | settings
     if "variants" in table:
-        table["variants"] = tuple(_table(v, "variants", path) for v in _list(table["variants"], path))
+        table["variants"] = [_table(each, "variants", path) for each in _list(table["variants"], path)]
     elif "variants" in base:
-        table["variants"] = tuple({**variant, **settings} for variant in base["variants"])
-    for key in ("arms", "samples"):
-        if isinstance(table.get(key), list):
-            table[key] = tuple(table[key])
-    table.setdefault("name", Path(path).stem)
-    return SweepSpec.parse(base | _tuples(table), str(path))
+        table["variants"] = [variant | settings for variant in base["variants"]]
+    return SweepSpec.parse_json({"name": Path(path).stem} | base | table, str(path))
 
 
 def _base(preset: Any, presets: Mapping[str, SweepSpec], path: Path) -> dict[str, Any]:
@@ -116,7 +121,7 @@ def _base(preset: Any, presets: Mapping[str, SweepSpec], path: Path) -> dict[str
         return {}
     if preset not in presets:
         raise InputError(f"{path}: unknown preset {preset!r}; there are {', '.join(presets)}")
-    return presets[preset].model_dump()
+    return presets[preset].model_dump(exclude={"name"})
 
 
 def _table(value: Any, key: str, path: Path) -> Settings:
@@ -129,11 +134,3 @@ def _list(value: Any, path: Path) -> list[Any]:
     if not isinstance(value, list):
         raise InputError(f"{path}: variants must be an array of tables ([[variants]]), got {value!r}")
     return value
-
-
-def _tuples(table: dict[str, Any]) -> dict[str, Any]:
-    """TOML has lists only; the analysis wants a tuple."""
-    analysis = table.get("analysis")
-    if isinstance(analysis, dict) and isinstance(analysis.get("extrapolate"), list):
-        table["analysis"] = analysis | {"extrapolate": tuple(analysis["extrapolate"])}
-    return table

@@ -40,8 +40,8 @@ class SweepDirectory:
             raise InputError(f"--out {path}: is not empty and holds no sweep; give a new directory")
 
     def create(self) -> None:
-        """Make the directory and write the plan, unless it is there already."""
-        if not self.files.plan.exists():
+        """Make the directory and write the plan; one that is there with another analysis gets the new one."""
+        if not self.files.plan.exists() or read_plan(self.path) != self.plan:
             write_json(self.files.plan, self.plan.model_dump(mode="json"))
 
     def run_directory(self, run_hash: str) -> RunDirectory:
@@ -67,13 +67,13 @@ class SweepDirectory:
             windows = progressions(points, analysis)
             write_json(self.files.progressions, [line.model_dump(mode="json") for line in windows])
 
-    def update_metadata(self, changes: dict[str, Any]) -> dict[str, Any]:
-        """Merge into `metadata.json`; returns what it then holds."""
-        path = self.files.metadata
-        held = read_json(path) if path.exists() else {}
-        merged = held | changes
-        write_json(path, merged)
-        return merged
+    def metadata(self) -> dict[str, Any]:
+        """What `metadata.json` holds so far."""
+        return read_json(self.files.metadata) if self.files.metadata.exists() else {}
+
+    def update_metadata(self, changes: dict[str, Any]) -> None:
+        """Merge into `metadata.json`."""
+        write_json(self.files.metadata, self.metadata() | changes)
 
 
 def read_plan(path: Path) -> Plan:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
+from cvfp.records.arms import ARM_KINDS
 from cvfp.records.config import ModelConfig, RunConfig
-
-NEURAL_ARMS = ("cvfp", "random-context", "no-context")
 
 
 @dataclass(frozen=True)
@@ -26,13 +25,6 @@ class ModelCost:
         return self.context_block_params + self.token_block_params + self.head_params
 
 
-def token_widths(model: ModelConfig) -> list[int]:
-    """dim_l = n*d_e - floor((n-1)*d_e*l/L) for l = 0..L: from n*d_e down to d_e."""
-    full = model.num_input_tokens * model.embed_dim
-    excess = full - model.embed_dim
-    return [full - excess * layer // model.num_layers for layer in range(model.num_layers + 1)]
-
-
 def context_block_params(model: ModelConfig) -> int:
     """L * ((d_c + n*d_e)*d_c + d_c + 2*d_c)."""
     d_c, d_f = model.context_dim, model.num_input_tokens * model.embed_dim
@@ -44,7 +36,7 @@ def model_cost(model: ModelConfig, vocab_size: int, output_bias: bool, use_conte
     d_c = model.context_dim if use_context else 0
     d_f = model.num_input_tokens * model.embed_dim
     token_params = token_madds = 0
-    for width_in, width_out in pairwise(token_widths(model)):
+    for width_in, width_out in pairwise(model.token_widths):
         projection = width_in * width_out if width_in != width_out else 0
         weights = (d_c + width_in) * width_out + projection
         biases = width_out * (2 if projection else 1) + 2 * width_out
@@ -61,7 +53,10 @@ def model_cost(model: ModelConfig, vocab_size: int, output_bias: bool, use_conte
 
 
 def phase1_flops(cost: ModelCost, tokens: int, steps: int) -> float:
-    """3 * 2 FLOPs per weight, token and sweep: forward, gradient of inputs, gradient of weights."""
+    """3 * 2 FLOPs per weight, token and sweep: forward, gradient of inputs, gradient of weights.
+
+    An upper bound: the first layer's inputs are detached, so their gradient is not computed.
+    """
     return 6.0 * cost.context_madds * tokens * steps
 
 
@@ -72,9 +67,11 @@ def phase2_flops(cost: ModelCost, tokens_seen: int, embedding_trained: bool) -> 
 
 
 def expected_flops(config: RunConfig, vocab_size: int, tokens: int) -> float:
-    """Upper bound of a run's training FLOPs: both phases run to their caps. 0 for arms without gradients."""
-    if config.arm not in NEURAL_ARMS:
+    """Training FLOPs if both phases run to their caps (most stop earlier). 0 for arms without gradients."""
+    kind = ARM_KINDS[config.arm]
+    if not kind.neural:
         return 0.0
-    cost = model_cost(config.model, vocab_size, config.embedding.output_bias, config.arm != "no-context")
-    first = phase1_flops(cost, tokens, config.phase1.max_iterations - 1) if config.arm == "cvfp" else 0.0
+    cost = model_cost(config.model, vocab_size, config.embedding.output_bias, kind.has_context)
+    sweeps = config.phase1.max_iterations - 1 if "phase1" in kind.sections else 0
+    first = phase1_flops(cost, tokens, sweeps)
     return first + phase2_flops(cost, tokens * config.phase2.epochs, config.embedding.trained)

@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from cvfp.metrics.cost import token_widths
 from cvfp.models.fixed_point import FixedPoint, Tolerance, solve_blocks
 from cvfp.models.layers import ContextBlock, TokenBlock, token_features
 from cvfp.records.config import ModelConfig
@@ -48,7 +47,7 @@ class CVFPModel(nn.Module):
         self.context_block = (
             ContextBlock(config.num_layers, config.context_dim, feature_dim) if use_context else None
         )
-        self.token_block = TokenBlock(token_widths(config), self.context_dim)
+        self.token_block = TokenBlock(config.token_widths, self.context_dim)
 
     @property
     def vocab_size(self) -> int:
@@ -71,7 +70,7 @@ class CVFPModel(nn.Module):
         positions: Int[Tensor, " B"],
         dropout: float = 0.0,
     ) -> Float[Tensor, "B d_e"]:
-        """u_t at the given positions. `dropout` zeroes elements of the features and of u_t (in training)."""
+        """u_t at the given positions. `dropout` zeroes elements of the features and of u_t."""
         f = token_features(self.embedding, tokens, positions, self.config.num_input_tokens)
         u = self.token_block(contexts, nn.functional.dropout(f, dropout))
         return nn.functional.dropout(u, dropout)

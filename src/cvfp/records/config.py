@@ -6,11 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from cvfp.records.arms import ARM_KINDS
 from cvfp.records.errors import InputError
 from cvfp.records.schema import Schema, digest
-
-ARMS = ("cvfp", "random-context", "no-context", "unigram", "kneser-ney")
-DEFAULT_ARMS = ("cvfp", "kneser-ney", "no-context", "random-context")
 
 Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -79,11 +77,18 @@ class ModelConfig(Schema):
     embed_dim: Positive = 768
     """Width d_e of the token embedding."""
 
+    @property
+    def token_widths(self) -> list[int]:
+        """dim_l = n*d_e - floor((n-1)*d_e*l/L) for l = 0..L: from n*d_e down to d_e."""
+        full = self.num_input_tokens * self.embed_dim
+        excess = full - self.embed_dim
+        return [full - excess * layer // self.num_layers for layer in range(self.num_layers + 1)]
+
 
 class EmbeddingConfig(Schema):
     """The token table, tied with the output head. Unset settings follow the source (`EMBEDDING_SETTINGS`)."""
 
-    source: str = "random"
+    source: Annotated[str, Field(min_length=1)] = "random"
     """`random`, `gpt2` (hub), `gpt2:PATH` (a local copy), or a path to a .safetensors or .npy table."""
     trained: bool = True
     """Whether phase 2 trains the table; the context block always reads the initial one."""
@@ -136,7 +141,7 @@ class Phase2Config(Schema):
     """Probability of zeroing an element of the token features and of the last token layer's output."""
     weight_decay: NonNegative = 0.0
     eval_every: Positive | None = 50
-    """Steps between evaluations on dev; None: once per epoch."""
+    """Steps between evaluations on dev, which come at least once per epoch; None: once per epoch."""
     patience: Positive = 5
     """Stop after this many evaluations in a row without a better dev loss."""
     lr_decay: Annotated[float, Field(gt=0, le=1)] = 0.5
@@ -183,8 +188,8 @@ class RunConfig(Schema):
     @field_validator("arm")
     @classmethod
     def _known_arm(cls, value: str) -> str:
-        if value not in ARMS:
-            raise ValueError(f"unknown arm {value!r}; there are {', '.join(ARMS)}")
+        if value not in ARM_KINDS:
+            raise ValueError(f"unknown arm {value!r}; there are {', '.join(ARM_KINDS)}")
         return value
 
     @classmethod
@@ -198,9 +203,16 @@ class RunConfig(Schema):
 
     def relevant(self) -> dict[str, Any]:
         """The fields that can change this arm's result, as nested plain data."""
-        fields = self.model_dump()
-        sections = {"arm": self.arm, "data": fields["data"], "seed": self.seed}
-        return sections | _ARM_SECTIONS[self.arm](fields)
+        fields, kind = self.model_dump(), ARM_KINDS[self.arm]
+        chosen = {"arm": self.arm, "data": fields["data"], "seed": self.seed}
+        chosen |= {section: fields[section] for section in kind.sections}
+        if kind.neural and not kind.has_context:
+            chosen["model"]["context_dim"] = 0
+        if kind.neural and "phase1" not in kind.sections:
+            del chosen["phase2"]["context_source"]
+        if kind.neural and self.embedding.source != "random":
+            del chosen["embedding"]["std"]
+        return chosen
 
     @property
     def run_hash(self) -> str:
@@ -213,26 +225,6 @@ class RunConfig(Schema):
         line = {key: value for key, value in self.relevant().items() if key != "seed"}
         line["data"] = {key: value for key, value in line["data"].items() if key != "num_samples"}
         return digest(line)
-
-
-def _neural(*sections: str, context: bool = True):
-    def select(fields: dict[str, Any]) -> dict[str, Any]:
-        chosen = {name: dict(fields[name]) for name in ("model", "embedding", "phase2", *sections)}
-        if not context:
-            chosen["model"]["context_dim"] = 0
-            del chosen["phase2"]["context_source"]
-        return chosen
-
-    return select
-
-
-_ARM_SECTIONS = {
-    "cvfp": _neural("phase1"),
-    "random-context": _neural(),
-    "no-context": _neural(context=False),
-    "kneser-ney": lambda fields: {"ngram": fields["ngram"]},
-    "unigram": lambda fields: {},
-}
 
 
 def nest(settings: dict[str, Any], where: str) -> dict[str, Any]:

@@ -39,6 +39,5 @@ class Plan(Schema):
 
     @property
     def plan_hash(self) -> str:
-        """Identity of the plan: its points (by result-relevant fields) and its analysis."""
-        points = [[point.config_name, point.config.run_hash] for point in self.points]
-        return digest([self.name, self.protocol, points, self.analysis.model_dump(mode="json")])
+        """Identity of the plan: its points, by result-relevant fields. Their analysis may change later."""
+        return digest([[point.config_name, point.config.run_hash] for point in self.points])

@@ -30,9 +30,9 @@ class Schema(BaseModel):
 
     @classmethod
     def parse_json(cls, value: Any, where: str):
-        """As `parse`, for a value that came out of a JSON file (lists stand for tuples)."""
+        """As `parse`, for a value out of a JSON or TOML file (lists stand for tuples, dates for text)."""
         try:
-            return cls.model_validate_json(json.dumps(value))
+            return cls.model_validate_json(json.dumps(value, default=str))
         except ValidationError as error:
             raise InputError(f"{where}: {explain(error)}") from error
 

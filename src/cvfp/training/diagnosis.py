@@ -74,7 +74,7 @@ def diagnose(model: CVFPModel, tokens: Int[Tensor, " N"], seed: int = 0) -> Diag
         "solve_status": solved.status,
         "solve_contraction": solved.contraction,
     }
-    return Diagnosis(**values, failures=_failures(values))
+    return Diagnosis(**values, failures=_failures(values, len(tokens)))
 
 
 def _random_inputs(model: CVFPModel, seed: int) -> tuple[Tensor, Tensor]:
@@ -101,7 +101,7 @@ def _memory(step: health.Step, contexts: Tensor, parts: Tensor) -> int | None:
     return health.memory_length(step, contexts[places], parts[following])
 
 
-def _failures(values: dict[str, Any]) -> tuple[str, ...]:
+def _failures(values: dict[str, Any], num_tokens: int) -> tuple[str, ...]:
     found = []
     if values["identity_cosine"] > health.IDENTITY_COSINE:
         found.append("identity mapping: the block returns nearly its input")
@@ -109,6 +109,6 @@ def _failures(values: dict[str, Any]) -> tuple[str, ...]:
         found.append("degenerate contexts: they hardly differ between positions")
     if values["trial_trend"] in ("diverging", "unstable"):
         found.append(f"{values['trial_trend']} under repeated roll-outs")
-    if values["lipschitz"] > 1 and values["memory_length"] is None:
+    if values["memory_length"] is None and num_tokens >= 2 * MEMORY_BOUND:
         found.append("expanding: a wrong start is not forgotten")
     return tuple(found)

@@ -42,8 +42,6 @@ def score(model: CVFPModel, tokens: Int[Tensor, " N"], segments: Segments | None
     if len(tokens) < 2:
         return Scores(np.zeros(0, np.float32), np.zeros(0, bool))
     segments = model.context_segments(tokens) if segments is None else segments
-    was_training = model.training
-    model.eval()
     nll, correct = [], []
     for positions, contexts in segments:
         for rows in range(0, len(positions), LOGIT_ROWS):
@@ -53,5 +51,4 @@ def score(model: CVFPModel, tokens: Int[Tensor, " N"], segments: Segments | None
             targets = tokens[chosen + 1]
             nll.append(F.cross_entropy(logits, targets, reduction="none"))
             correct.append(logits.argmax(dim=1) == targets)
-    model.train(was_training)
     return Scores(torch.cat(nll).cpu().numpy(), torch.cat(correct).cpu().numpy())

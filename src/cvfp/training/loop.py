@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
+from cvfp.metrics.perplexity import MAX_NATS
 from cvfp.records.errors import CvfpError
 from cvfp.records.results import CAP
 from cvfp.training.devices import tensor_float32
@@ -65,7 +66,9 @@ def optimise(
 
 
 def require_finite(value: float, what: str, step: int) -> float:
-    """The value, or `CvfpError` when training has diverged."""
-    if value != value or value in (float("inf"), float("-inf")):
-        raise CvfpError(f"{what} is {value} at step {step}: training diverged; try a smaller learning rate")
+    """The loss (nats), or `CvfpError` when it is not finite or has no perplexity in floating point."""
+    if not abs(value) < MAX_NATS:
+        raise CvfpError(
+            f"{what} is {value:.4g} at step {step}: training diverged; try a smaller learning rate"
+        )
     return value

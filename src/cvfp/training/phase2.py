@@ -72,7 +72,6 @@ def learn_tokens(
     for parameter in parameters:
         parameter.requires_grad_(True)
     objective = _NextTokenObjective(model, tokens, contexts, dev, config, parameters, seed, listen)
-    model.train()
     with seeded(derived_seed(seed, "dropout"), model.device):
         steps, reason = optimise(
             objective,
@@ -82,7 +81,6 @@ def learn_tokens(
             weight_decay=config.weight_decay,
             max_steps=objective.max_steps,
         )
-    model.eval()
     return objective.restore_best(steps, reason)
 
 
@@ -105,7 +103,9 @@ class _NextTokenObjective(Objective):
         self.examples = len(tokens) - 1
         self.epoch_steps = math.ceil(self.examples / config.batch_size)
         self.max_steps = config.epochs * self.epoch_steps
-        self.eval_every = min(config.eval_every or self.epoch_steps, self.max_steps)
+        self.eval_every = self.epoch_steps
+        if config.eval_every is not None:
+            self.eval_every = min(config.eval_every, self.epoch_steps)
         self.generator = torch.Generator().manual_seed(derived_seed(seed, "batches"))
         self.losses = torch.zeros(self.max_steps, device=tokens.device)
         self.dev_segments = list(model.context_segments(dev))
@@ -141,13 +141,14 @@ class _NextTokenObjective(Objective):
                 self.listen(Event("phase 2", step, self.max_steps, {}))
             return None
         dev_loss = float(score(self.model, self.dev, self.dev_segments).nll.mean(dtype="float64"))
+        train_loss = require_finite(self._train_loss(step), "the training loss", step)
         require_finite(dev_loss, "the dev loss", step)
         if self.patience.improved(dev_loss):
             self._keep(step)
         else:
             for group in optimizer.param_groups:
                 group["lr"] *= self.config.lr_decay
-        values = {"dev_ppl": math.exp(dev_loss), "train_ppl": math.exp(self._train_loss(step))}
+        values = {"dev_ppl": math.exp(dev_loss), "train_ppl": math.exp(train_loss)}
         values["lr"] = optimizer.param_groups[0]["lr"]
         self.listen(Event("phase 2", step, self.max_steps, values))
         return DEV_MINIMUM if self.patience.exhausted else None
