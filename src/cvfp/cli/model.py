@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from cvfp.cli.options import Device, Json, Set, print_json, settings_of
+from cvfp.cli.options import Device, Json, Set, given, print_json, settings_of
 from cvfp.cli.tables import print_table, value_text
 
 
@@ -30,8 +30,7 @@ def train(
     from cvfp.cli.progress import Bars
     from cvfp.lab import single
 
-    shorthands = {"data.corpus": corpus, "embedding.source": embedding}
-    settings = {key: value for key, value in shorthands.items() if value is not None} | settings_of(set_)
+    settings = given(**{"data.corpus": corpus, "embedding.source": embedding}) | settings_of(set_)
     with Bars() as bars:
         record = single.train(out, samples, preset, settings, device, bars)
     if json:

@@ -33,6 +33,11 @@ def whole_numbers(values: Sequence[str], option: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
+def given(**options: Any) -> dict[str, Any]:
+    """The options that were given: those that are not None (a 0 was given)."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
 def settings_of(assignments: Sequence[str]) -> dict[str, Any]:
     """`("model.context_dim=256",)` as `{"model.context_dim": 256}`. Values are TOML; bare words are text.
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from cvfp.cli.options import Device, Json, Set, print_json, settings_of, split_list, whole_numbers
+from cvfp.cli.options import Device, Json, Set, given, print_json, settings_of, split_list, whole_numbers
 from cvfp.cli.tables import print_table
 from cvfp.records.plan import Plan
 
@@ -72,19 +72,15 @@ def run(
     from cvfp.lab.presets import find_spec
 
     spec = find_spec(sweep)
-    if published:
-        spec = spec.as_published()
-    if include_capped:
-        spec = spec.including_capped()
-    fields = {
-        "arms": None if arms is None else split_list(arms),
-        "samples": None if samples is None else whole_numbers(samples, "--samples"),
-        "seeds": seeds,
-    }
-    spec = spec.override(**{name: value for name, value in fields.items() if value is not None})
-    shorthands = {"data.corpus": corpus, "embedding.source": embedding}
-    given = {key: value for key, value in shorthands.items() if value is not None}
-    plan = make_plan(spec.with_settings(given | settings_of(set_)))
+    spec = spec.as_published() if published else spec
+    spec = spec.including_capped() if include_capped else spec
+    fields = given(
+        arms=None if arms is None else split_list(arms),
+        samples=None if samples is None else whole_numbers(samples, "--samples"),
+        seeds=seeds,
+    )
+    settings = given(**{"data.corpus": corpus, "embedding.source": embedding}) | settings_of(set_)
+    plan = make_plan(spec.override(**fields).with_settings(settings))
     if dry_run:
         return _show_plan(plan, device, json)
     return _run_plan(plan, out or Path("cvfp-runs") / plan.name, device, checkpoints, json)
