@@ -125,7 +125,7 @@ def test_a_file_that_is_not_parquet_is_refused(tmp_path):
         (b" \n \n", "no text"),
         (b"abc\0def", "NUL byte at 3"),
         ("é".encode("latin-1"), "byte 0"),
-        ("hello".encode("utf-16"), "not UTF-8"),
+        ("hello".encode("utf-16"), "UTF-16"),
         (b"12345\xff", "byte 5"),
     ],
 )

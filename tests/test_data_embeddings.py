@@ -1,9 +1,11 @@
+import hashlib
+
 import numpy as np
 import pytest
 from data_helpers import refusal
 from safetensors.numpy import save_file
 
-from cvfp.data.embeddings import load_table, prior_of
+from cvfp.data.embeddings import load_table, prior_of, table_fingerprint
 from cvfp.records.config import EmbeddingConfig
 
 SHAPE = (7, 5)
@@ -90,14 +92,39 @@ def test_a_missing_or_unknown_table_names_what_there_is(tmp_path):
 def test_gpt2_comes_from_the_hub_file(tmp_path, monkeypatch):
     import huggingface_hub
 
-    def download(repository, name):
+    def download(repository, name, revision):
         assert (repository, name) == ("openai-community/gpt2", "model.safetensors")
+        assert len(revision) == 40 and set(revision) <= set("0123456789abcdef")
         save_file({"wte.weight": table(), "wpe.weight": table()}, str(tmp_path / name))
         return str(tmp_path / name)
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     assert np.array_equal(load("gpt2"), table())
     assert "(7, 5)" in refusal(load, "gpt2", (50257, 768))
+
+
+@pytest.mark.parametrize("name", ["wte.weight", "transformer.wte.weight"])
+def test_a_local_copy_of_gpt2_gives_its_token_table(tmp_path, name):
+    path = tmp_path / "model.safetensors"
+    save_file({name: table(), "wpe.weight": table(1)}, str(path))
+    assert np.array_equal(load(f"gpt2:{path}"), table())
+    assert np.array_equal(load(f"gpt2:{tmp_path}"), table())
+    assert "none.npy" in refusal(load, f"gpt2:{tmp_path / 'none.npy'}")
+
+
+def test_the_fingerprint_of_a_table_is_that_of_its_file(tmp_path):
+    def fingerprint(source) -> str | None:
+        return table_fingerprint(EmbeddingConfig(source=str(source)))
+
+    path = tmp_path / "model.safetensors"
+    save_file({"wte.weight": table()}, str(path))
+    first = fingerprint(path)
+    assert first == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert first == fingerprint(tmp_path) == fingerprint(f"gpt2:{path}")
+    save_file({"wte.weight": table(1)}, str(path))
+    assert fingerprint(path) != first
+    assert fingerprint("random") is None
+    assert "random, gpt2" in refusal(fingerprint, tmp_path / "none.npy")
 
 
 def test_an_unreachable_hub_is_an_error_that_names_the_offline_choices(tmp_path, monkeypatch):
@@ -112,4 +139,7 @@ def test_an_unreachable_hub_is_an_error_that_names_the_offline_choices(tmp_path,
 def test_prior_data_of_a_table_is_said():
     assert prior_of(EmbeddingConfig()) is None
     assert "WebText" in prior_of(EmbeddingConfig(source="gpt2"))
+    assert prior_of(EmbeddingConfig(source="gpt2:copy/model.safetensors")) == prior_of(
+        EmbeddingConfig(source="gpt2")
+    )
     assert "mine.npy" in prior_of(EmbeddingConfig(source="some/mine.npy"))

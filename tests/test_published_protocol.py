@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from safetensors.numpy import save_file
 
 from cvfp.cli.main import main
 from cvfp.data.dataset import open_dataset
@@ -53,16 +54,20 @@ def ultrachat(tmp_path_factory):
 
 def test_the_published_protocol_runs_on_a_local_copy(tmp_path, ultrachat):
     folder, rows = ultrachat
-    table = tmp_path / "wte.npy"
-    np.save(table, np.random.default_rng(1).standard_normal((50257, 8)).astype(np.float32))
+    copy = tmp_path / "gpt2"
+    copy.mkdir()
+    wte = np.random.default_rng(1).standard_normal((50257, 8)).astype(np.float32)
+    save_file({"wte.weight": wte, "wpe.weight": wte[:4]}, str(copy / "model.safetensors"))
     out = tmp_path / "sweep"
-    sizes = ["model.context_dim=8", "model.embed_dim=8", "phase1.max_iterations=6", "phase2.batch_size=100"]
-    arguments = ["run", "v2", "--published", "--corpus", f"ultrachat:{folder}", "--embedding", str(table)]
+    sizes = ["model.context_dim=8", "model.embed_dim=8", "phase1.max_iterations=6"]
+    arguments = ["run", "v2", "--published", "--corpus", f"ultrachat:{folder}", "--embedding", f"gpt2:{copy}"]
     arguments += ["--samples", "5", "10", "--arms", "cvfp", "--device", "cpu", "--out", str(out)]
     assert main([*arguments, "--set", *sizes]) == 0
     plan = read_plan(out)
     assert plan.protocol == "published"
-    dataset = open_dataset(plan.points[0].config.data, lambda text: None)
+    config = plan.points[0].config
+    assert not config.embedding.output_bias and not config.embedding.trained and config.phase2.lr == 1e-3
+    dataset = open_dataset(config.data, lambda text: None)
     text = "\n\n".join("\n".join(message["content"] for message in row) for row in rows[1000:1020])
     (expected,) = gpt2_tokenizer().encode_batch([text])
     assert dataset.test.tokens.tolist() == dataset.dev.tokens.tolist() == list(expected)

@@ -16,11 +16,11 @@ from cvfp.data.corpora import Corpus, open_corpus
 from cvfp.data.splits import Split, split_documents, training_documents
 from cvfp.data.stats import corpus_stats, speaker_stats
 from cvfp.data.streams import Stream, first_tokens, make_stream
-from cvfp.data.text_files import utf8_text
 from cvfp.data.token_store import TokenStore, open_token_store
 from cvfp.data.tokenizers import Tokenizer, bpe_size, load_tokenizer, saved_tokenizer
 from cvfp.records.config import DataConfig
 from cvfp.records.errors import InputError
+from cvfp.records.files import read_text
 from cvfp.records.schema import digest
 
 JOINT = "\n\n"
@@ -206,6 +206,6 @@ def count_tokens(path: Path, tokenizer: str) -> TextSize:
     """
     if bpe_size(tokenizer) is not None:
         raise InputError(f"{tokenizer} is trained on a corpus; name gpt2 or a tokenizer.json to count tokens")
-    text = utf8_text(path)
+    text = read_text(path)
     (ids,) = load_tokenizer(tokenizer, list).encode_batch([text])
     return TextSize(len(ids), len(text.encode()))

@@ -7,50 +7,78 @@ from pathlib import Path
 import numpy as np
 
 from cvfp.data.extras import require
+from cvfp.data.hashing import file_sha256
 from cvfp.data.hub import reach_hub
 from cvfp.records.config import EmbeddingConfig
 from cvfp.records.errors import InputError
+from cvfp.records.seeds import derived_seed
 
 GPT2 = "openai-community/gpt2"
+GPT2_COMMIT = "607a30d783dfa663caf39e06633721c8d4cfcd7e"
+"""The revision of the hub's repository, so that the table cannot change under a finished sweep."""
 GPT2_NAMES = ("wte.weight", "transformer.wte.weight")
-OFFLINE = "offline there are a random table (embedding.source random) or a local .safetensors or .npy file"
+LOCAL_GPT2 = "gpt2:"
+OFFLINE = (
+    "offline there are a random table (embedding.source random), a local copy (gpt2:PATH), or another "
+    ".safetensors or .npy file"
+)
 
 
 def load_table(config: EmbeddingConfig, vocab_size: int, embed_dim: int, seed: int) -> np.ndarray:
     """The initial token table, (vocab_size, embed_dim) float32.
 
-    `random` draws N(0, std^2) with `seed`; `gpt2` is `wte.weight` of openai-community/gpt2, (50257, 768); any
-    other source is a path: a .npy or .safetensors file, or a folder with `model.safetensors`.
+    `random` draws N(0, std^2) with a generator of its own derived from `seed`; `gpt2` is `wte.weight` of
+    openai-community/gpt2, (50257, 768); `gpt2:PATH` is a local copy of it; any other source is a path. A path
+    is a .npy or .safetensors file, or a folder with `model.safetensors`.
 
     Raises:
         InputError: the table cannot be had, is not of this shape, or holds anything but finite floats.
     """
     if config.source == "random":
-        draws = np.random.default_rng(seed).standard_normal((vocab_size, embed_dim), dtype=np.float32)
-        return draws * np.float32(config.std)
-    path = _download() if config.source == "gpt2" else _local(Path(config.source))
+        generator = np.random.default_rng(derived_seed(seed, "table"))
+        return generator.standard_normal((vocab_size, embed_dim), dtype=np.float32) * np.float32(config.std)
+    path = _table_file(config.source)
     table = _npy(path) if path.suffix == ".npy" else _safetensors(path)
     return _checked(table, (vocab_size, embed_dim), f"embedding {config.source!r}")
+
+
+def table_fingerprint(config: EmbeddingConfig) -> str | None:
+    """SHA-256 of the file that holds the table; None for a random table, which the seed determines.
+
+    Raises:
+        InputError: the file cannot be had or read.
+    """
+    return None if config.source == "random" else file_sha256(_table_file(config.source))
 
 
 def prior_of(config: EmbeddingConfig) -> str | None:
     """What data the table has seen, in a sentence; None for a random table."""
     if config.source == "random":
         return None
-    if config.source == "gpt2":
+    if _is_gpt2(config.source):
         return "the embedding table is GPT-2's, trained on WebText (8 million web pages)"
     return f"the embedding table is {Path(config.source).name}, trained outside this project, on unknown data"
 
 
+def _is_gpt2(source: str) -> bool:
+    return source == "gpt2" or source.startswith(LOCAL_GPT2)
+
+
+def _table_file(source: str) -> Path:
+    return _download() if source == "gpt2" else _local(Path(source.removeprefix(LOCAL_GPT2)))
+
+
 def _download() -> Path:
     with reach_hub(f"embedding 'gpt2' ({GPT2})", OFFLINE):
-        return Path(require("huggingface_hub").hf_hub_download(GPT2, "model.safetensors"))
+        return Path(
+            require("huggingface_hub").hf_hub_download(GPT2, "model.safetensors", revision=GPT2_COMMIT)
+        )
 
 
 def _local(path: Path) -> Path:
     file = path / "model.safetensors" if path.is_dir() else path
     if not file.is_file():
-        known = "there are random, gpt2, or a path to a .safetensors or .npy table"
+        known = "there are random, gpt2, gpt2:PATH, or a path to a .safetensors or .npy table"
         raise InputError(f"embedding {str(path)!r}: no such file {file}; {known}")
     if file.suffix not in (".npy", ".safetensors"):
         raise InputError(f"embedding {str(path)!r}: a .safetensors or .npy file is needed")

@@ -13,8 +13,8 @@ import numpy as np
 
 from cvfp.data.extras import package_file, require
 from cvfp.data.hashing import check_sha256
+from cvfp.data.tokenizer_name import write_name
 from cvfp.records.errors import InputError
-from cvfp.records.files import write_json
 
 if TYPE_CHECKING:
     import tiktoken
@@ -57,7 +57,7 @@ class Gpt2Tokenizer:
 
     def save(self, directory: Path) -> None:
         """Write a file that names this tokenizer: the installed package holds the rest."""
-        write_json(directory / "tokenizer_name.json", {"name": self.name, "sha256": self.fingerprint})
+        write_name(directory, self.name, self.fingerprint)
 
 
 @cache

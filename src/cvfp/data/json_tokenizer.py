@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cvfp.data.extras import require
+from cvfp.data.tokenizer_name import write_name
 from cvfp.records.errors import InputError
-from cvfp.records.files import read_text, write_json, write_text
+from cvfp.records.files import read_text, write_text
 
 if TYPE_CHECKING:
     import tokenizers
@@ -71,7 +72,7 @@ class JsonTokenizer:
     def save(self, directory: Path) -> None:
         """Write `tokenizer.json` and the tokenizer's name."""
         write_text(directory / "tokenizer.json", self._definition)
-        write_json(directory / "tokenizer_name.json", {"name": self.name, "sha256": self.fingerprint})
+        write_name(directory, self.name, self.fingerprint)
 
 
 def read_tokenizer(path: Path, name: str) -> JsonTokenizer:

@@ -10,6 +10,7 @@ import numpy as np
 from cvfp.data.speaker_split import hold_out_speakers
 from cvfp.records.config import DataConfig
 from cvfp.records.errors import InputError
+from cvfp.records.seeds import derived_seed
 
 PUBLISHED = range(1000, 1020)
 """The published protocol validates on these conversations of UltraChat."""
@@ -74,7 +75,9 @@ def split_sizes(config: DataConfig, num_documents: int) -> tuple[int, int]:
 
 def training_order(pool: np.ndarray, order: str, seed: int) -> np.ndarray:
     """The pool in the order whose prefixes are the training sets: of the file, or shuffled by `seed`."""
-    return pool.copy() if order == "file" else np.random.default_rng(seed).permutation(pool)
+    if order == "file":
+        return pool.copy()
+    return np.random.default_rng(derived_seed(seed, "documents")).permutation(pool)
 
 
 def training_documents(pool: np.ndarray, order: str, seed: int, num_samples: int) -> np.ndarray:

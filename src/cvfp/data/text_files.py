@@ -8,6 +8,7 @@ from pathlib import Path
 from cvfp.data.documents import Document, Source
 from cvfp.data.hashing import file_sha256
 from cvfp.records.errors import InputError
+from cvfp.records.files import read_text
 from cvfp.records.schema import digest
 
 
@@ -25,24 +26,9 @@ def open_text_files(name: str, files: list[Path], separator: str | None) -> Sour
 
 def _read(files: list[Path], separator: str | None) -> Iterator[Document]:
     for file in files:
-        text = utf8_text(file)
+        text = read_text(file)
         pieces = [text] if separator is None else text.split(separator)
         yield from map(Document, pieces)
 
 
-def utf8_text(path: Path) -> str:
-    """A file's text, exactly as it is but for a byte order mark.
-
-    Raises:
-        InputError: missing, binary (a NUL byte) or not UTF-8; the message gives the byte.
-    """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
-    if b"\0" in data:
-        raise InputError(f"{path}: not UTF-8 text: NUL byte at {data.index(0)} (a binary file, or UTF-16)")
-    try:
-        return data.decode().removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text: byte {error.start}; convert it to UTF-8") from error
+utf8_text = read_text

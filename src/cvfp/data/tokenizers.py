@@ -10,8 +10,8 @@ import numpy as np
 
 from cvfp.data.gpt2_tokenizer import gpt2_tokenizer
 from cvfp.data.json_tokenizer import read_tokenizer, train_bpe
+from cvfp.data.tokenizer_name import read_name
 from cvfp.records.errors import InputError
-from cvfp.records.files import read_json
 
 
 @runtime_checkable
@@ -71,9 +71,8 @@ def saved_tokenizer(directory: Path) -> Tokenizer:
     Raises:
         InputError: a file is missing or broken, or is not what was saved.
     """
-    saved = read_json(directory / "tokenizer_name.json")
-    name = saved["name"]
+    name, fingerprint = read_name(directory)
     tokenizer = gpt2_tokenizer() if name == "gpt2" else read_tokenizer(directory / "tokenizer.json", name)
-    if tokenizer.fingerprint != saved["sha256"]:
+    if tokenizer.fingerprint != fingerprint:
         raise InputError(f"{directory}: its tokenizer is not the one that was saved there")
     return tokenizer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -52,40 +52,54 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_text(path: Path) -> str:
-    """The file's text, decoded as UTF-8.
+    """The file's text, decoded as UTF-8: exactly as it is but for a byte order mark.
 
     Raises:
-        InputError: the file is missing, is a directory, cannot be read, or is not UTF-8 text.
+        InputError: the file is missing, is a directory, cannot be read, is binary (holds a NUL byte), or is
+            not UTF-8; the message gives the byte.
     """
-    path = Path(path)
-    return _readable(path, lambda: path.read_text(encoding="utf-8"))
+    data = _bytes(Path(path))
+    if b"\0" in data:
+        raise InputError(
+            f"{path}: is a binary file or UTF-16 (NUL byte at {data.index(0)}); UTF-8 text is needed"
+        )
+    try:
+        return data.decode().removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text (byte {error.start}); convert it to UTF-8") from error
 
 
 def read_json(path: Path) -> Any:
     """The file's JSON value.
 
     Raises:
-        InputError: as `read_text`, or the text is not JSON (the message gives line and column).
+        InputError: as `read_text` and `parse_json`.
     """
-    text = read_text(path)
+    return parse_json(read_text(path), str(path))
+
+
+def parse_json(text: str, where: str) -> Any:
+    """The JSON value of a text that stands in `where`.
+
+    Raises:
+        InputError: the text is not JSON (the message gives line and column), or is nested too deeply.
+    """
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise InputError(
-            f"{path}: not JSON at line {error.lineno}, column {error.colno}: {error.msg}"
+            f"{where}: not JSON at line {error.lineno}, column {error.colno}: {error.msg}"
         ) from error
     except RecursionError as error:
-        raise InputError(f"{path}: JSON nested too deeply to be one of our files") from error
+        raise InputError(f"{where}: JSON nested too deeply to be one of our files") from error
 
 
-def _readable(path: Path, read: Callable[[], str]) -> str:
+def _bytes(path: Path) -> bytes:
     try:
-        return read()
+        return path.read_bytes()
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
     except IsADirectoryError as error:
         raise InputError(f"{path}: is a directory, a file is needed") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text (byte {error.start}); convert it to UTF-8") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error

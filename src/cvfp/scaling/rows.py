@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cvfp.records.errors import InputError
-from cvfp.records.files import read_json, read_text
+from cvfp.records.files import parse_json, read_text
 
 
 @dataclass(frozen=True)
@@ -70,31 +70,25 @@ def read_table(path: Path) -> Table:
             what its suffix says. Messages name the line.
     """
     path = Path(path)
-    readers: dict[str, Callable[[Path], list[Row]]] = {
+    readers: dict[str, Callable[[Path, str], list[Row]]] = {
         ".csv": _read_csv,
         ".json": _read_json,
         ".jsonl": _read_jsonl,
     }
     if path.suffix.lower() not in readers:
         raise InputError(f"{path}: cannot read {path.suffix or 'no suffix'!r}; allowed: {', '.join(readers)}")
-    _check_text(path)
-    rows = readers[path.suffix.lower()](path)
+    text = read_text(path)
+    if not text.strip():
+        raise InputError(f"{path}: is empty")
+    rows = readers[path.suffix.lower()](path, text)
     if not rows:
         raise InputError(f"{path}: has no rows")
     columns = dict.fromkeys(column for row in rows for column in row.values)
     return Table(path, tuple(columns), tuple(rows))
 
 
-def _check_text(path: Path) -> None:
-    text = read_text(path)
-    if "\0" in text:
-        raise InputError(f"{path}: is a binary file, a text file is needed")
-    if not text.strip():
-        raise InputError(f"{path}: is empty")
-
-
-def _read_csv(path: Path) -> list[Row]:
-    reader = csv.reader(io.StringIO(read_text(path).removeprefix("\ufeff"), newline=""), strict=True)
+def _read_csv(path: Path, text: str) -> list[Row]:
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     lines: list[tuple[int, list[str]]] = []
     try:
         for fields in reader:
@@ -119,8 +113,8 @@ def _csv_row(where: str, header: list[str], fields: list[str]) -> Row:
     return Row(where, dict(zip(header, (field.strip() for field in fields), strict=True)))
 
 
-def _read_json(path: Path) -> list[Row]:
-    items = _the_list(path, read_json(path))
+def _read_json(path: Path, text: str) -> list[Row]:
+    items = _the_list(path, parse_json(text, str(path)))
     return [_json_row(f"{path}, item {number}", item) for number, item in enumerate(items, 1)]
 
 
@@ -138,11 +132,10 @@ def _the_list(path: Path, value: Any) -> list[Any]:
     return next(iter(lists.values()))
 
 
-def _read_jsonl(path: Path) -> list[Row]:
-    lines = read_text(path).removeprefix("\ufeff").split("\n")
+def _read_jsonl(path: Path, text: str) -> list[Row]:
     return [
         _json_row(f"{path}, line {number}", _json_line(f"{path}, line {number}", line))
-        for number, line in enumerate(lines, 1)
+        for number, line in enumerate(text.split("\n"), 1)
         if line.strip()
     ]
 
