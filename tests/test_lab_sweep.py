@@ -224,3 +224,16 @@ def test_changed_data_leaves_the_metadata_alone(tmp_path):
     with pytest.raises(InputError, match="the data has changed"):
         run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
     assert (tmp_path / "sweep" / "metadata.json").read_text() == before
+
+
+def test_a_changed_table_is_not_mixed_with_old_points(tmp_path, corpus):
+    table = tmp_path / "table.npy"
+    settings = {"embedding.source": str(table)}
+    plan = make_plan(tiny_spec(corpus, arms=("no-context",), samples=(4, 8)).with_settings(settings))
+    for seed in (1, 2):
+        np.save(table, np.random.default_rng(seed).standard_normal((300, 8)).astype(np.float32))
+        if seed == 1:
+            run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
+            (tmp_path / "sweep" / "runs" / plan.points[0].config.run_hash / "record.json").unlink()
+    with pytest.raises(InputError, match=r"the data has changed .*table\.npy"):
+        run_sweep(plan, tmp_path / "sweep", CPU, Monitor())

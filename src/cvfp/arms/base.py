@@ -79,9 +79,6 @@ class Fitted(ABC):
 class Arm(ABC):
     """A contender with its settings."""
 
-    def check(self) -> None:  # noqa: B027 (most arms have nothing to check)
-        """Raise `InputError` for files that cannot serve this arm, before anything is trained."""
-
     @abstractmethod
     def fit(self, train: Tokens, dev: Tokens, budget: Budget, seed: int) -> Fitted:
         """Learn from `train`; `dev` is for stopping and choosing alone."""

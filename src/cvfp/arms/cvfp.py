@@ -45,13 +45,6 @@ class CvfpArm(Arm):
         self.use_context = ARM_KINDS[config.arm].has_context
         self.learn_context = "phase1" in ARM_KINDS[config.arm].sections
 
-    def check(self) -> None:
-        if self.config.embedding.source != "random":
-            self._table(self.config.seed)
-
-    def _table(self, seed: int) -> np.ndarray:
-        return load_table(self.config.embedding, self.vocab_size, self.config.model.embed_dim, seed)
-
     def fit(self, train: Tokens, dev: Tokens, budget: Budget, seed: int) -> FittedCvfp:
         """Train both phases. Raises `CvfpError` when training diverges, `InputError` for a bad table."""
         config = self.config
@@ -77,9 +70,10 @@ class CvfpArm(Arm):
 
     def _build(self, train: Tokens, seed: int) -> CVFPModel:
         config = self.config
+        table = load_table(config.embedding, self.vocab_size, config.model.embed_dim, seed)
         bias = log_unigram(train, self.vocab_size) if config.embedding.output_bias else None
         with seeded(derived_seed(seed, "weights"), torch.device("cpu")):
-            return CVFPModel(config.model, torch.from_numpy(self._table(seed)), bias, self.use_context)
+            return CVFPModel(config.model, torch.from_numpy(table), bias, self.use_context)
 
     def _phase1(self, model: CVFPModel, tokens: Tensor, budget: Budget, seed: int) -> Phase1Result | None:
         if not self.learn_context:

@@ -1,4 +1,4 @@
-"""The data sets of a sweep, opened once each."""
+"""The data sets and embedding tables of a sweep, opened once each."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Callable, Container
 from typing import Any
 
 from cvfp.data.dataset import Dataset, open_dataset
+from cvfp.data.embeddings import load_table, table_fingerprint
+from cvfp.records.arms import ARM_KINDS
 from cvfp.records.config import DataConfig, RunConfig
 from cvfp.records.schema import digest
 
@@ -16,6 +18,7 @@ class Datasets:
     def __init__(self, note: Callable[[str], None]) -> None:
         self.note = note
         self.opened: dict[DataConfig, Dataset] = {}
+        self.tables: dict[str, str] = {}
 
     def of(self, config: RunConfig) -> Dataset:
         """The data set that a point trains on. Raises `InputError` as `open_dataset`."""
@@ -24,9 +27,18 @@ class Datasets:
             self.opened[key] = open_dataset(config.data, self.note)
         return self.opened[key]
 
+    def check_table(self, config: RunConfig) -> None:
+        """Look at the embedding table of a point that reads one from a file. Raises `InputError`."""
+        source = config.embedding.source
+        if "embedding" not in ARM_KINDS[config.arm].sections or source in ("random", *self.tables):
+            return
+        load_table(config.embedding, self.of(config).vocab_size, config.model.embed_dim, config.seed)
+        self.tables[source] = str(table_fingerprint(config.embedding))
+
     def fingerprints(self) -> dict[str, str]:
-        """What each opened data set holds, by a name for what was asked for."""
-        return {self._name(key): dataset.fingerprint for key, dataset in self.opened.items()}
+        """What each opened data set and table holds, by a name for what was asked for."""
+        held = {self._name(key): dataset.fingerprint for key, dataset in self.opened.items()}
+        return held | {f"table {source}": fingerprint for source, fingerprint in self.tables.items()}
 
     def stats(self, except_for: Container[str]) -> list[dict[str, Any]]:
         """Figures of each opened data set whose name is not in `except_for`."""

@@ -10,7 +10,6 @@ import torch
 from filelock import FileLock, Timeout
 
 from cvfp.arms.base import Budget
-from cvfp.arms.registry import make_arm
 from cvfp.data.dataset import Dataset
 from cvfp.lab.datasets import Datasets
 from cvfp.lab.machine import environment
@@ -60,9 +59,8 @@ def _open_data(directory: SweepDirectory, monitor: Monitor) -> Datasets:
     """Open all data, draw every largest size, look at every table: what is bad is found before the start."""
     datasets = Datasets(monitor.note)
     for config in {point.config.config_hash: point.config for point in _pending(directory)}.values():
-        dataset = datasets.of(config)
-        dataset.train(config.data.num_samples, config.seed)
-        make_arm(config, dataset.vocab_size).check()
+        datasets.of(config).train(config.data.num_samples, config.seed)
+        datasets.check_table(config)
     return datasets
 
 
