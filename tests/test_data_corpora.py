@@ -172,6 +172,14 @@ def test_cut_pieces_restore_the_text_and_none_is_longer_than_asked():
     assert max(lengths) <= 17 and min(lengths[:-1]) > 8
 
 
+def test_pieces_keep_the_number_of_what_they_are_cut_from(tmp_path):
+    for name, text in (("a.txt", "--one--two"), ("b.txt", " "), ("c.txt", "three words in a row--four")):
+        (tmp_path / name).write_text(text)
+    corpus = corpus_of(tmp_path, document_separator="--", document_tokens=3)
+    assert "".join(corpus.documents()) == "onetwothree words in a rowfour"
+    assert corpus.sources.tolist() == [0, 0, 1, 1, 1]
+
+
 def test_a_document_that_is_short_enough_stays_whole(tmp_path):
     (tmp_path / "a.txt").write_text("only a few words")
     assert documents(tmp_path / "a.txt", document_tokens=100) == ["only a few words"]

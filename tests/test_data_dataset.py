@@ -103,6 +103,34 @@ def test_test_tokens_cuts_the_test_stream_alone(small):
     assert str(size) in refusal(lambda: dataset_of(small, test_tokens=size + 1).test)
 
 
+def test_what_is_cut_from_one_document_stays_on_one_side(tmp_path):
+    texts = [" ".join([f"d{i}"] * 30) for i in range(20)]
+    path = write_jsonl(tmp_path / "a.jsonl", [{"text": text} for text in [texts[0], "", *texts[1:]]])
+    dataset = dataset_of(path, document_tokens=10)
+    documents = dataset.corpus.documents()
+    assert len(documents) > 60 and dataset.stats()["sources"] == 20
+    parts = [
+        {texts[dataset.corpus.sources[i]] for i in part}
+        for part in (dataset.split.pool, dataset.split.dev, dataset.split.test)
+    ]
+    assert [len(part) for part in parts] == [16, 1, 3]
+    assert set.union(*parts) == set(texts)
+    held = "".join(documents[i] for i in dataset.split.test)
+    assert held == "".join(text for text in texts if text in parts[2])
+
+
+def test_documents_separated_in_one_file_are_held_out_at_its_end_with_a_note(tmp_path):
+    for files, noted in (("a.txt",), True), (("a.txt", "b.txt", "c.txt"), False):
+        for name in files:
+            (tmp_path / name).write_text(f"{name} " + "---\n".join(sentences(50)))
+        notes = []
+        config = DataConfig(corpus=str(tmp_path), document_separator="---\n")
+        dataset = open_dataset(config, notes.append)
+        assert any("hold out whole ones" in line for line in notes) == noted
+        assert (dataset.split.test.tolist() == list(range(44, 50))) == noted
+        assert len(dataset.split.test) == (6 if noted else 50)
+
+
 def test_the_published_test_is_one_text_joined_by_blank_lines(ultrachat):
     dataset = dataset_of(ultrachat, split="published", order="file")
     joined = "\n\n".join(dataset.corpus.documents()[1000:1020])

@@ -6,10 +6,15 @@ from hypothesis import strategies as st
 
 from cvfp.data.splits import split_documents, training_documents, training_order
 from cvfp.records.config import DataConfig
+from cvfp.records.seeds import derived_seed
 
 
 def split(num_documents, speakers=None, **options):
-    return split_documents(DataConfig(**options), num_documents, speakers)
+    return split_documents(DataConfig(**options), np.arange(num_documents), speakers)
+
+
+def split_pieces(sources, speakers=None, **options):
+    return split_documents(DataConfig(**options), np.asarray(sources), speakers)
 
 
 def social_speakers(count: int, seed: int) -> list[frozenset[str]]:
@@ -105,12 +110,56 @@ def test_unknown_speakers_cannot_be_held_out():
     assert "speaks" in refusal(split, 50, None, split="speakers")
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.integers(1, 9), min_size=3, max_size=200),
+    st.integers(0, 5),
+    st.sampled_from(["documents", "tail"]),
+)
+def test_no_source_has_pieces_in_two_parts(pieces, split_seed, mode):
+    sources = np.repeat(np.arange(len(pieces)), pieces)
+    parts = split_pieces(sources, split=mode, split_seed=split_seed)
+    pool, dev, test = (set(sources[part].tolist()) for part in (parts.pool, parts.dev, parts.test))
+    assert pool and dev and test
+    assert not pool & dev and not pool & test and not dev & test
+    assert parts.dropped(len(sources)) == 0
+    whole = split(len(pieces), split=mode, split_seed=split_seed)
+    assert (pool, dev, test) == tuple(set(part.tolist()) for part in (whole.pool, whole.dev, whole.test))
+
+
+def test_speakers_are_held_out_with_all_pieces_of_their_documents():
+    speakers, sources = social_speakers(300, 2), np.repeat(np.arange(300), 3)
+    parts = split_pieces(sources, [speakers[source] for source in sources], split="speakers")
+    assert len(parts.test) == 3 * 36 and len(parts.dev) == 3 * 12
+    assert not set(sources[parts.test].tolist()) & set(sources[parts.dev].tolist())
+    held = set().union(*(speakers[sources[i]] for i in [*parts.dev, *parts.test]))
+    assert not held & set().union(*(speakers[sources[i]] for i in parts.pool))
+
+
+@pytest.mark.parametrize("sources", [[0] * 50, [0] * 20 + [1] * 30])
+def test_the_end_is_held_out_where_one_or_two_sources_are_cut(sources):
+    for split_seed in (0, 1):
+        parts = split_pieces(sources, split_seed=split_seed)
+        assert parts.pool.tolist() == list(range(42))
+        assert parts.dev.tolist() == [42, 43] and parts.test.tolist() == list(range(44, 50))
+
+
+def test_published_conversations_stay_whole():
+    assert "document_tokens" in refusal(split, 2000, split="published", document_tokens=100)
+
+
 def test_training_sets_are_nested_within_a_seed_and_differ_between_seeds():
     pool = np.arange(10, 200)
     sets = [training_documents(pool, "shuffled", 3, size) for size in (5, 50, 190)]
     assert sets[0].tolist() == sets[1][:5].tolist() and sets[1].tolist() == sets[2][:50].tolist()
     assert sorted(sets[2].tolist()) == pool.tolist()
     assert training_order(pool, "shuffled", 4)[:5].tolist() != sets[0].tolist()
+
+
+def test_the_order_of_documents_has_a_seed_of_its_own():
+    expected = np.random.default_rng(derived_seed(3, "documents")).permutation(50)
+    assert training_order(np.arange(50), "shuffled", 3).tolist() == expected.tolist()
+    assert expected.tolist() != np.random.default_rng(3).permutation(50).tolist()
 
 
 def test_file_order_is_the_same_for_every_seed():

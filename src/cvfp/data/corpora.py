@@ -54,6 +54,11 @@ class Corpus:
         """Who speaks in each document; None where the corpus does not say."""
         return self.store.speakers
 
+    @property
+    def sources(self) -> np.ndarray:
+        """(N,) number of the file, record or conversation that every document is cut from."""
+        return self.store.sources
+
 
 def open_corpus(config: DataConfig, note: Note = silent) -> Corpus:
     """The corpus that `config` names.

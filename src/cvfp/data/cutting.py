@@ -19,7 +19,8 @@ def cut_documents(documents: Iterable[Document], max_tokens: int | None) -> Iter
     """Consecutive pieces of at most `max_tokens` GPT-2 tokens each; together they are the text unchanged."""
     for document in documents:
         pieces = [document.text] if max_tokens is None else _pieces(document.text, max_tokens)
-        yield from (Document(piece, document.speakers) for piece in pieces)
+        for number, piece in enumerate(pieces):
+            yield Document(piece, document.speakers, document.continues or number > 0)
 
 
 def _pieces(text: str, max_tokens: int) -> list[str]:

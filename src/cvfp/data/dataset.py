@@ -13,7 +13,7 @@ import numpy as np
 
 from cvfp.data.cache import Note, cached_folder
 from cvfp.data.corpora import Corpus, open_corpus
-from cvfp.data.splits import Split, split_documents, training_documents
+from cvfp.data.splits import MIN_SOURCES, Split, has_whole_sources, split_documents, training_documents
 from cvfp.data.stats import corpus_stats, speaker_stats
 from cvfp.data.streams import Stream, first_tokens, make_stream
 from cvfp.data.token_store import TokenStore, open_token_store
@@ -96,6 +96,7 @@ class Dataset:
             "tokenizer": self.tokenizer.name,
             "vocab_size": self.vocab_size,
             **corpus_stats(lengths, sizes),
+            "sources": int(self.corpus.sources[-1]) + 1,
             "empty_documents": self.corpus.store.dropped,
             "split": self.config.split,
             "splits": {name: corpus_stats(lengths[part], sizes[part]) for name, part in parts.items()},
@@ -157,7 +158,12 @@ def open_dataset(config: DataConfig, note: Note) -> Dataset:
         CvfpError: the cache cannot be used.
     """
     corpus = open_corpus(config, note)
-    split = split_documents(config, len(corpus), corpus.speakers())
+    if not has_whole_sources(config, corpus.sources):
+        note(
+            f"{corpus.name}: fewer than {MIN_SOURCES} files or records, too few to hold out whole ones: dev "
+            f"and test are the last of the pieces they are cut into"
+        )
+    split = split_documents(config, corpus.sources, corpus.speakers())
     dropped = split.dropped(len(corpus))
     if dropped:
         note(f"split {config.split}: {dropped} of {len(corpus)} documents are in no part")

@@ -11,10 +11,12 @@ from cvfp.records.errors import InputError
 
 @dataclass(frozen=True)
 class Document:
-    """One text, and who speaks in it where that is known."""
+    """One text, who speaks in it where that is known, and whether it is cut from the source before it."""
 
     text: str
     speakers: frozenset[str] | None = None
+    continues: bool = False
+    """True for the second and later pieces of one source: a file, a record, a conversation."""
 
 
 @dataclass(frozen=True)

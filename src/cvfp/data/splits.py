@@ -14,6 +14,8 @@ from cvfp.records.seeds import derived_seed
 
 PUBLISHED = range(1000, 1020)
 """The published protocol validates on these conversations of UltraChat."""
+MIN_SOURCES = 3
+"""One each for training, dev and test."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,38 +32,43 @@ class Split:
         return num_documents - len(np.union1d(np.union1d(self.pool, self.dev), self.test))
 
 
-def split_documents(config: DataConfig, num_documents: int, speakers: list[frozenset[str]] | None) -> Split:
-    """Split the documents 0 .. num_documents - 1 as `config.split` says; the same for every seed and size.
+def split_documents(config: DataConfig, sources: np.ndarray, speakers: list[frozenset[str]] | None) -> Split:
+    """Split the documents as `config.split` says; the same for every seed and size.
 
     `documents` draws dev and test with `split_seed`; `speakers` holds out whole speakers, so that nobody in
     dev or test is in training; `tail` takes the last documents as test and those before them as dev;
     `published` takes conversations 1000..1019 as both.
 
+    Documents that are cut are held out whole, with all their pieces: the numbers of dev and test documents
+    count sources. Where there are too few of them (`has_whole_sources`) every piece counts as a document, and
+    `documents` is `tail`, so that at most one source lies on both sides of a border.
+
+    Args:
+        config: names the split and its sizes.
+        sources: (N,) number of the source that every document is cut from, from 0 on, ascending.
+        speakers: who speaks in every document; None where that is not known.
+
     Raises:
         InputError: too few documents, no known speakers, or sizes that the split does not have.
     """
-    if config.split == "published":
-        return _published(config, num_documents)
-    num_dev, num_test = split_sizes(config, num_documents)
-    if num_dev + num_test >= num_documents:
-        raise InputError(
-            f"{num_dev} dev and {num_test} test documents leave none to train on: the corpus has "
-            f"{num_documents} (document_tokens cuts long ones)"
-        )
-    if config.split == "tail":
-        kept, dev, test = np.split(
-            np.arange(num_documents), [num_documents - num_dev - num_test, num_documents - num_test]
-        )
-        return Split(kept, dev, test)
-    generator = np.random.default_rng(config.split_seed)
-    if config.split == "speakers":
-        if speakers is None:
-            raise InputError("data.split speakers: this corpus does not say who speaks; use documents")
-        pool, held = hold_out_speakers(speakers, num_dev + num_test, generator)
-    else:
-        pool, held = np.arange(num_documents), generator.permutation(num_documents)[: num_dev + num_test]
-        pool = np.setdiff1d(pool, held)
-    return Split(pool, np.sort(held[:num_dev]), np.sort(held[num_dev : num_dev + num_test]))
+    if not has_whole_sources(config, sources):
+        return _tail(config, len(sources))
+    firsts = np.unique(sources, return_index=True)[1]
+    by_source = None if speakers is None else [speakers[first] for first in firsts]
+    whole = _split_sources(config, len(firsts), by_source)
+    pool, dev, test = (np.flatnonzero(np.isin(sources, part)) for part in (whole.pool, whole.dev, whole.test))
+    return Split(pool, dev, test)
+
+
+def has_whole_sources(config: DataConfig, sources: np.ndarray) -> bool:
+    """Whether dev and test can be whole sources.
+
+    False when one or two sources are cut into pieces and the split does not itself name what is held out.
+    """
+    num_sources = int(sources[-1]) + 1
+    return (
+        num_sources >= MIN_SOURCES or num_sources == len(sources) or config.split in ("speakers", "published")
+    )
 
 
 def split_sizes(config: DataConfig, num_documents: int) -> tuple[int, int]:
@@ -93,7 +100,47 @@ def training_documents(pool: np.ndarray, order: str, seed: int, num_samples: int
     return training_order(pool, order, seed)[:num_samples]
 
 
+def _split_sources(config: DataConfig, num_documents: int, speakers: list[frozenset[str]] | None) -> Split:
+    """`split_documents` of documents that are not cut."""
+    if config.split == "published":
+        return _published(config, num_documents)
+    if config.split == "tail":
+        return _tail(config, num_documents)
+    num_dev, num_test = _checked_sizes(config, num_documents)
+    generator = np.random.default_rng(config.split_seed)
+    if config.split == "speakers":
+        if speakers is None:
+            raise InputError("data.split speakers: this corpus does not say who speaks; use documents")
+        pool, held = hold_out_speakers(speakers, num_dev + num_test, generator)
+    else:
+        held = generator.permutation(num_documents)[: num_dev + num_test]
+        pool = np.setdiff1d(np.arange(num_documents), held)
+    return Split(pool, np.sort(held[:num_dev]), np.sort(held[num_dev : num_dev + num_test]))
+
+
+def _tail(config: DataConfig, num_documents: int) -> Split:
+    num_dev, num_test = _checked_sizes(config, num_documents)
+    borders = [num_documents - num_dev - num_test, num_documents - num_test]
+    return Split(*np.split(np.arange(num_documents), borders))
+
+
+def _checked_sizes(config: DataConfig, num_documents: int) -> tuple[int, int]:
+    num_dev, num_test = split_sizes(config, num_documents)
+    if num_dev + num_test >= num_documents:
+        raise InputError(
+            f"{num_dev} dev and {num_test} test documents leave none to train on: the corpus has "
+            f"{num_documents} (what is cut from one file or record counts once where there are "
+            f"{MIN_SOURCES} of them)"
+        )
+    return num_dev, num_test
+
+
 def _published(config: DataConfig, num_documents: int) -> Split:
+    for field in ("document_tokens", "document_separator"):
+        if getattr(config, field) is not None:
+            raise InputError(
+                f"data.{field} does not apply: the published split has whole conversations; leave it out"
+            )
     for field in ("dev_documents", "test_documents"):
         if getattr(config, field) is not None:
             raise InputError(

@@ -28,7 +28,7 @@ def _read(files: list[Path], separator: str | None) -> Iterator[Document]:
     for file in files:
         text = read_text(file)
         pieces = [text] if separator is None else text.split(separator)
-        yield from map(Document, pieces)
+        yield from (Document(piece, continues=number > 0) for number, piece in enumerate(pieces))
 
 
 utf8_text = read_text

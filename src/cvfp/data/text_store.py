@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,10 @@ import numpy as np
 from cvfp.data.cache import Note, cached_folder
 from cvfp.data.documents import Document
 from cvfp.records.errors import InputError
-from cvfp.records.files import write_json
+from cvfp.records.files import read_json, write_json
+
+FORMAT = 2
+"""Raised when the same documents would be stored otherwise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +24,9 @@ class TextStore:
     path: Path
     offsets: np.ndarray
     """(N + 1,) first byte of every document, and the end."""
+    sources: np.ndarray
+    """(N,) number of the source that every document is cut from, from 0 on; documents that are not cut have
+    one each."""
     speakers: list[frozenset[str]] | None
     dropped: int
     """Empty documents that were left out."""
@@ -53,12 +58,13 @@ def open_text_store(name: str, key: list, documents: Iterable[Document], note: N
         note(f"{name}: reading the documents")
         _write(name, documents, folder)
 
-    folder = cached_folder("text", key, build, note)
-    facts = json.loads((folder / "documents.json").read_text(encoding="utf-8"))
+    folder = cached_folder("text", [*key, FORMAT], build, note)
+    facts = read_json(folder / "documents.json")
     speakers = facts["speakers"]
     store = TextStore(
         path=folder / "text.bin",
         offsets=np.load(folder / "offsets.npy", allow_pickle=False),
+        sources=np.load(folder / "sources.npy", allow_pickle=False),
         speakers=None if speakers is None else [frozenset(members) for members in speakers],
         dropped=facts["dropped"],
     )
@@ -68,17 +74,21 @@ def open_text_store(name: str, key: list, documents: Iterable[Document], note: N
 
 
 def _write(name: str, documents: Iterable[Document], folder: Path) -> None:
-    offsets, speakers, dropped = [0], [], 0
+    offsets, sources, speakers, source, dropped = [0], [], [], -1, 0
     with (folder / "text.bin").open("wb") as file:
         for number, document in enumerate(documents):
+            source += not document.continues
             if not document.text.strip():
                 dropped += 1
                 continue
             offsets.append(offsets[-1] + file.write(_utf8(document.text, f"{name}: document {number}")))
+            sources.append(source)
             speakers.append(document.speakers)
     if not speakers:
         raise InputError(f"{name}: no text in it ({dropped} empty documents)")
     np.save(folder / "offsets.npy", np.array(offsets, dtype=np.int64))
+    # A source without text has no number.
+    np.save(folder / "sources.npy", np.unique(sources, return_inverse=True)[1].astype(np.int64))
     known = None if None in speakers else [sorted(members) for members in speakers]
     write_json(folder / "documents.json", {"speakers": known, "dropped": dropped})
 
