@@ -142,7 +142,7 @@ def test_tokenize_counts_a_file(capsys, tmp_path):
         (["eval", "nowhere", "text.txt"], ["nowhere", "no checkpoint here"]),
         (["diagnose", "nowhere"], ["nowhere", "no checkpoint here"]),
         (["train", "--out", ".", "--samples", "5"], ["exists already"]),
-        (["data", "tokenize", "nowhere.txt"], ["nowhere.txt", "No such file"]),
+        (["data", "tokenize", "nowhere.txt"], ["nowhere.txt", "no such file"]),
         (["data", "stats", "--tokenizer", "bpe:12"], ["data.tokenizer", "at least 257"]),
     ],
 )
@@ -294,3 +294,41 @@ def test_a_missing_extra_is_named(tmp_path):
     done = without_torch("run", "v3", "--out", tmp_path / "x")
     assert done.returncode == 2
     assert_one_line(done.stderr, "torch", "cvfp[train]")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("preset = ['v1']", ["unknown preset ['v1']"]),
+        ("samples = [4]\nname = '../evil'", ["name", "pattern"]),
+        ("samples = [4]\n[settings]\nseed = 'x'", ["seed", "valid integer"]),
+        (
+            "samples = [4]\n[settings.data]\nsplit_seed = -1",
+            ["data.split_seed", "equal to 0"],
+        ),
+    ],
+)
+def test_a_bad_sweep_file_is_one_line_on_the_command_line(capsys, tmp_path, monkeypatch, text, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.toml").write_text(text)
+    code, _, err = call(capsys, "run", "mine.toml")
+    assert code == 2
+    assert_one_line(err, "mine.toml" if "seed" not in text else "mine", *words)
+
+
+def test_a_checkpoint_with_another_tokenizer_is_refused(capsys, tmp_path, corpus):
+    for name, size in (("a", 300), ("b", 320)):
+        train = ["train", "--out", tmp_path / name, "--corpus", corpus, "--samples", 4, "--device", "cpu"]
+        assert call(capsys, *train, *tiny_settings(), f"data.tokenizer=bpe:{size}")[0] == 0
+    for path in (tmp_path / "b").glob("tokenizer*"):
+        (tmp_path / "a" / path.name).write_bytes(path.read_bytes())
+    code, _, err = call(capsys, "eval", tmp_path / "a", corpus)
+    assert code == 2
+    assert_one_line(err, "320 tokens", "300")
+
+
+def test_brackets_in_names_are_printed_as_they_are(capsys, tmp_path, corpus):
+    run = ["run", "v3", "--corpus", corpus, "--samples", 4, 8, "--arms", "unigram", "--device", "cpu"]
+    assert call(capsys, *run, "--out", tmp_path / "[red]" / "x", *tiny_settings())[0] == 0
+    code, out, _ = call(capsys, "status", tmp_path / "[red]" / "x")
+    assert code == 0 and "[red]" in out.replace("\n", "")

@@ -237,3 +237,29 @@ def test_a_changed_table_is_not_mixed_with_old_points(tmp_path, corpus):
             (tmp_path / "sweep" / "runs" / plan.points[0].config.run_hash / "record.json").unlink()
     with pytest.raises(InputError, match=r"the data has changed .*table\.npy"):
         run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
+
+
+def test_running_out_of_memory_is_a_failed_point(tmp_path, corpus):
+    huge = {"model.context_dim": 2_000_000}
+    plan = make_plan(tiny_spec(corpus, arms=("cvfp", "unigram"), samples=(4, 8)).with_settings(huge))
+    outcome = run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
+    assert outcome.done == 2 and len(outcome.failed) == 2
+    assert "allocate memory" in outcome.failed[0].error
+
+
+def test_an_error_of_the_program_is_not_a_failed_point(tmp_path, corpus, monkeypatch):
+    def broken(point, dataset, budget):
+        raise RuntimeError("size of tensor a must match")
+
+    monkeypatch.setattr(runner, "run_point", broken)
+    with pytest.raises(RuntimeError, match="tensor a"):
+        run_sweep(tiny_plan(corpus, samples=(4, 8)), tmp_path / "sweep", CPU, Monitor())
+
+
+def test_what_the_data_layer_notes_is_kept(tmp_path):
+    corpus = write_corpus(tmp_path)
+    corpus.write_text(corpus.read_text() + '{"text": ""}\n')
+    run_sweep(tiny_plan(corpus, samples=(4, 8), arms=("unigram",)), tmp_path / "sweep", CPU, Monitor())
+    held = json.loads((tmp_path / "sweep" / "metadata.json").read_text())
+    assert any("empty" in note for note in held["notes"])
+    assert "empty" in (tmp_path / "sweep" / "output.txt").read_text()

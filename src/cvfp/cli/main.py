@@ -35,6 +35,9 @@ TRAIN_PACKAGES = ("torch", "jaxtyping", "safetensors", "platformdirs")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. Usage errors leave through `SystemExit(2)`."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal without Greek letters gets question marks
+            stream.reconfigure(errors="replace")
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:

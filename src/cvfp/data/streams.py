@@ -30,14 +30,20 @@ class Stream:
 def make_stream(tokens: np.ndarray, lengths: np.ndarray, num_bytes: int, tokenizer: Tokenizer) -> Stream:
     """A stream of documents with these `lengths` in tokens and `num_bytes` of text."""
     offsets = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
-    return Stream(tokens, offsets, num_bytes, int(tokenizer.token_bytes[tokens[1:]].sum()))
+    return Stream(tokens, offsets, num_bytes, num_bytes - int(tokenizer.token_bytes[tokens[0]]))
 
 
 def first_tokens(stream: Stream, num_tokens: int, tokenizer: Tokenizer) -> Stream:
-    """The stream cut after `num_tokens`. Raises `InputError` when it has fewer."""
+    """The stream cut after `num_tokens`. Raises `InputError` when it has fewer.
+
+    Its bytes are those of its tokens, scaled by the text's bytes per byte of tokens (1 unless the tokenizer
+    loses text).
+    """
     if num_tokens > len(stream):
         raise InputError(f"data.test_tokens {num_tokens}: the test documents hold {len(stream)} tokens")
     tokens = stream.tokens[:num_tokens]
     sizes = tokenizer.token_bytes[tokens]
+    text_share = stream.num_bytes / int(tokenizer.token_bytes[stream.tokens].sum())
+    num_bytes = round(text_share * int(sizes.sum()))
     offsets = stream.offsets[stream.offsets < num_tokens]
-    return Stream(tokens, offsets, int(sizes.sum()), int(sizes[1:].sum()))
+    return Stream(tokens, offsets, num_bytes, num_bytes - int(sizes[0]))

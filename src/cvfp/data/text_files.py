@@ -29,6 +29,3 @@ def _read(files: list[Path], separator: str | None) -> Iterator[Document]:
         text = read_text(file)
         pieces = [text] if separator is None else text.split(separator)
         yield from (Document(piece, continues=number > 0) for number, piece in enumerate(pieces))
-
-
-utf8_text = read_text

@@ -16,9 +16,15 @@ class Datasets:
     """Opened data sets by everything but their size, so that all points of a sweep share them."""
 
     def __init__(self, note: Callable[[str], None]) -> None:
-        self.note = note
+        self.tell = note
+        self.notes: list[str] = []
         self.opened: dict[DataConfig, Dataset] = {}
         self.tables: dict[str, str] = {}
+
+    def note(self, text: str) -> None:
+        """Tell at once, and keep for the log and the records."""
+        self.tell(text)
+        self.notes.append(text)
 
     def of(self, config: RunConfig) -> Dataset:
         """The data set that a point trains on. Raises `InputError` as `open_dataset`."""

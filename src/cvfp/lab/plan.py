@@ -11,7 +11,6 @@ from cvfp.records.config import RunConfig, dotted
 from cvfp.records.errors import InputError
 from cvfp.records.plan import Plan, PlannedPoint
 
-DEFAULT_SEED = 42
 LINE_VARIES = ("data.num_samples", "seed")
 """What differs between the points of one line."""
 
@@ -47,7 +46,7 @@ def _line(spec: SweepSpec, arm: str, variant: dict[str, Any]) -> list[RunConfig]
         raise InputError(
             f"sweep {spec.name!r}: {reserved[0]!r} is what the sweep varies; use arms and samples"
         )
-    first_seed = settings.get("seed", DEFAULT_SEED)
+    first_seed = RunConfig.from_settings(settings, f"sweep {spec.name!r}").seed
     configs = []
     for num_samples in sorted(set(spec.samples)):
         for offset in range(spec.seeds):

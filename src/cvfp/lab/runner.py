@@ -20,6 +20,11 @@ from cvfp.records.errors import CvfpError, InputError
 from cvfp.records.plan import Plan, PlannedPoint
 from cvfp.records.results import RunRecord
 
+LOCK_SECONDS = 2
+"""Longest wait for the sweep's lock: `cvfp status` holds it for a moment."""
+OUT_OF_CPU_MEMORY = "DefaultCPUAllocator"
+"""In the message of the RuntimeError that torch raises when the CPU has no memory left."""
+
 
 @dataclass(frozen=True)
 class SweepOutcome:
@@ -43,10 +48,17 @@ def run_sweep(
     datasets = _open_data(directory, monitor)
     directory.create()
     try:
-        with FileLock(directory.path / LOCK, blocking=False):
+        with FileLock(directory.path / LOCK, timeout=LOCK_SECONDS):
             return _Sweep(directory, datasets, device, monitor, checkpoints).run()
     except Timeout as error:
         raise CvfpError(f"--out {out}: another process is running this sweep") from error
+
+
+def _is_failure(error: Exception) -> bool:
+    """Whether the point could not be computed: it diverged, or memory ran out. All else is a bug."""
+    if isinstance(error, CvfpError | MemoryError | torch.OutOfMemoryError):
+        return True
+    return OUT_OF_CPU_MEMORY in str(error)
 
 
 def _pending(directory: SweepDirectory) -> list[PlannedPoint]:
@@ -79,6 +91,8 @@ class _Sweep:
         self.checkpoints = checkpoints
         self.monitor = Monitors([LogFile(directory.files.output), monitor])
         self.environment = environment(device)
+        for text in datasets.notes:
+            self.monitor.monitors[0].note(text)
 
     def run(self) -> SweepOutcome:
         started = time.time()
@@ -114,6 +128,7 @@ class _Sweep:
                 "started": held.get("started", stamp),
                 "environments": machines if self.environment in machines else [*machines, self.environment],
                 "datasets": before | now,
+                "notes": list(dict.fromkeys([*held.get("notes", []), *self.datasets.notes])),
                 "data": [*held.get("data", []), *self.datasets.stats(except_for=before)],
             }
         )
@@ -135,7 +150,9 @@ class _Sweep:
             result = run_point(point, dataset, budget)
         except InputError:
             raise
-        except (CvfpError, torch.OutOfMemoryError, MemoryError) as error:
+        except (CvfpError, MemoryError, RuntimeError) as error:
+            if not _is_failure(error):
+                raise
             record = failed(point, f"{type(error).__name__}: {error}")
         else:
             self._keep(result, dataset)

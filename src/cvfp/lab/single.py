@@ -12,7 +12,6 @@ import torch
 from cvfp.arms.base import Budget
 from cvfp.data.corpora import open_corpus
 from cvfp.data.dataset import open_dataset
-from cvfp.data.text_files import utf8_text
 from cvfp.data.tokenizers import Tokenizer, saved_tokenizer
 from cvfp.lab.machine import environment
 from cvfp.lab.monitor import Monitor
@@ -23,7 +22,7 @@ from cvfp.models.checkpoint import CONFIG, load_checkpoint
 from cvfp.models.cvfp import CVFPModel
 from cvfp.records.config import DataConfig, RunConfig
 from cvfp.records.errors import InputError
-from cvfp.records.files import write_json
+from cvfp.records.files import read_text, write_json
 from cvfp.records.plan import PlannedPoint
 from cvfp.records.results import RunRecord
 from cvfp.training.devices import pick_device
@@ -78,7 +77,9 @@ def _one_config(preset: str, samples: int, settings: dict[str, Any]) -> RunConfi
     """The config of the one line that a preset has under these settings."""
     spec = find_spec(preset).with_settings(settings)
     if len(spec.variants) > 1:
-        varies = ", ".join(sorted({key for variant in spec.variants for key in variant}))
+        first, *others = spec.variants
+        differ = {key for other in others for key, value in (first | other).items() if first.get(key) != value}
+        varies = ", ".join(sorted(differ))
         raise InputError(f"preset {preset!r} has {len(spec.variants)} lines; choose one by setting {varies}")
     chosen = spec.settings | spec.variants[0] | {"arm": "cvfp", "data.num_samples": samples}
     return RunConfig.from_settings(chosen, "train")
@@ -88,13 +89,18 @@ def open_model(checkpoint: Path, device: torch.device) -> tuple[CVFPModel, Token
     """Model and tokenizer of a checkpoint directory. Raises `InputError`."""
     if not (checkpoint / CONFIG).is_file():
         raise InputError(f"{checkpoint}: no checkpoint here (there is no {CONFIG})")
-    return load_checkpoint(checkpoint, device), saved_tokenizer(checkpoint)
+    model, tokenizer = load_checkpoint(checkpoint, device), saved_tokenizer(checkpoint)
+    if tokenizer.vocab_size != model.vocab_size:
+        raise InputError(
+            f"{checkpoint}: its tokenizer has {tokenizer.vocab_size} tokens, its model {model.vocab_size}"
+        )
+    return model, tokenizer
 
 
 def score_file(checkpoint: Path | str, file: Path | str, device: str = "auto") -> dict[str, Any]:
     """PPL, accuracy and bits per byte of a text file. Raises `InputError` for texts under two tokens."""
     model, tokenizer = open_model(Path(checkpoint), pick_device(device))
-    tokens = _encode(tokenizer, utf8_text(Path(file)), str(file))
+    tokens = _encode(tokenizer, read_text(Path(file)), str(file))
     scores = score(model, torch.from_numpy(tokens).to(model.device))
     target_bytes = int(tokenizer.token_bytes[tokens[1:]].sum())
     return {
@@ -115,7 +121,7 @@ def diagnose_checkpoint(
     text = (
         "\n".join(open_corpus(DataConfig()).documents()[:SAMPLE_DOCUMENTS])
         if file is None
-        else utf8_text(file)
+        else read_text(file)
     )
     tokens = _encode(tokenizer, text, str(file))
     return asdict(diagnose(model, torch.from_numpy(tokens).to(model.device)))

@@ -39,7 +39,8 @@ published validation text, batches of 8,192 in order. The gpt2 row of embedding 
 class SweepSpec(Schema):
     """Arms x variants x sizes x seeds, and the settings they share."""
 
-    name: str
+    name: Annotated[str, Field(pattern=r"^\w[\w .-]*$")]
+    """Names the default directory, so it is no path."""
     description: str = ""
     arms: tuple[str, ...] = DEFAULT_ARMS
     samples: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
@@ -119,7 +120,7 @@ def read_spec(path: Path, presets: Mapping[str, SweepSpec]) -> SweepSpec:
 def _base(preset: Any, presets: Mapping[str, SweepSpec], path: Path) -> dict[str, Any]:
     if preset is None:
         return {}
-    if preset not in presets:
+    if not isinstance(preset, str) or preset not in presets:
         raise InputError(f"{path}: unknown preset {preset!r}; there are {', '.join(presets)}")
     return presets[preset].model_dump(exclude={"name"})
 

@@ -27,8 +27,9 @@ class SweepDirectory:
     def check(self) -> None:
         """Nothing is written. Raises `InputError` when the path holds another plan, or files of no sweep."""
         path = self.path
-        if path.exists() and not path.is_dir():
-            raise InputError(f"--out {path}: is a file; give a directory")
+        for each in (path, *path.parents):
+            if each.exists() and not each.is_dir():
+                raise InputError(f"--out {path}: {each} is a file; give a directory")
         if self.files.plan.exists():
             held = read_plan(path)
             if held.plan_hash != self.plan.plan_hash:

@@ -45,11 +45,11 @@ class DataConfig(Schema):
     split: Literal["documents", "speakers", "tail", "published"] = "documents"
     """How dev and test documents are chosen: drawn at random, whole speakers held out, the last ones of the
     corpus, or conversations 1000..1019 for both (the published protocol)."""
-    split_seed: int = 0
+    split_seed: Annotated[int, Field(ge=0)] = 0
     dev_documents: Positive | None = None
-    """None: 4% of the documents, at most 100."""
+    """Whole documents, before any cutting; None: 4% of them, at most 100."""
     test_documents: Positive | None = None
-    """None: 12% of the documents, at most 300."""
+    """Whole documents, before any cutting; None: 12% of them, at most 300."""
     test_tokens: Annotated[int, Field(ge=2)] | None = None
     """Score only this many first tokens of the test documents; None: all."""
     order: Literal["shuffled", "file"] = "shuffled"
