@@ -77,9 +77,8 @@ def _one_config(preset: str, samples: int, settings: dict[str, Any]) -> RunConfi
     """The config of the one line that a preset has under these settings."""
     spec = find_spec(preset).with_settings(settings)
     if len(spec.variants) > 1:
-        first, *others = spec.variants
-        differ = {key for other in others for key, value in (first | other).items() if first.get(key) != value}
-        varies = ", ".join(sorted(differ))
+        keys = set().union(*spec.variants)
+        varies = ", ".join(sorted(key for key in keys if len({str(v.get(key)) for v in spec.variants}) > 1))
         raise InputError(f"preset {preset!r} has {len(spec.variants)} lines; choose one by setting {varies}")
     chosen = spec.settings | spec.variants[0] | {"arm": "cvfp", "data.num_samples": samples}
     return RunConfig.from_settings(chosen, "train")
