@@ -13,7 +13,7 @@ import numpy as np
 from cvfp.records.config import RunConfig
 from cvfp.records.files import write_json
 from cvfp.records.plan import Analysis, Plan, PlannedPoint
-from cvfp.records.results import PointRecord, RunRecord
+from cvfp.records.results import Health, Phase1Facts, PointRecord, RunFacts, RunRecord
 from cvfp.records.sweep import SweepFiles
 from cvfp.scaling.summary import progressions, summarise
 
@@ -137,16 +137,17 @@ def write_sweep(
     return directory
 
 
+ENVIRONMENT: dict[str, Any] = {
+    "cvfp": "0.1.0",
+    "commit": "abcdef123456",
+    "python": "3.11.7",
+    "packages": {"torch": "2.9.0"},
+    "device": "cpu",
+    "cores": 2,
+    "platform": "Linux",
+}
 METADATA: dict[str, Any] = {
-    "environment": {
-        "cvfp": "0.1.0",
-        "commit": "abcdef123456",
-        "python": "3.11.7",
-        "packages": {"torch": "2.9.0"},
-        "device": "cpu",
-        "cores": 2,
-        "platform": "Linux",
-    },
+    "environments": [ENVIRONMENT],
     "started": "2026-11-24 10:00:00",
     "wall_seconds": 218.4,
     "data": [
@@ -163,23 +164,34 @@ METADATA: dict[str, Any] = {
 }
 
 
+HEALTH = Health(
+    identity_cosine=0.412,
+    mean_norm=27.7,
+    mean_deviation=20.1,
+    trial_trend="converged",
+    trial_mse=(0.1, 0.0, 0.0, 0.0),
+    lipschitz=0.83,
+    memory_length=37,
+    solve_passes=2,
+    solve_chunks=32,
+    solve_status="converged",
+    solve_contraction=0.839,
+    failures=(),
+)
+
+
 def _run(spec: LineSpec, config: RunConfig, noise: float) -> RunRecord:
     point = one_point(spec, config, noise)
     contexts = spec.arm in ("cvfp", "random-context")
-    health = {
-        "identity_cosine": 0.412,
-        "mean_norm": 27.7,
-        "mean_deviation": 20.1,
-        "trial_trend": "converged",
-        "lipschitz": 0.83,
-        "memory_length": 37,
-        "failures": [],
-    }
+    facts = RunFacts(
+        health=HEALTH if contexts else None,
+        phase1=Phase1Facts(convergence_rate=0.994) if spec.arm == "cvfp" else None,
+    )
     return RunRecord(
         run_hash=config.run_hash,
         point=point,
         phase1_converged=True if spec.arm == "cvfp" else None,
-        facts={"prior": []} | ({"health": health} if contexts else {}),
+        facts=facts,
     )
 
 

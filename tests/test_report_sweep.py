@@ -11,7 +11,7 @@ from cvfp.records.sweep import SweepFiles, load_sweep
 
 def test_a_finished_sweep_loads_whole(tmp_path):
     sweep = load_sweep(write_sweep(tmp_path, analysis=Analysis(window_size=3)))
-    assert (len(sweep.points), len(sweep.summary), len(sweep.progressions), len(sweep.runs)) == (16, 4, 4, 16)
+    assert (len(sweep.points), len(sweep.runs)) == (16, 16)
     assert sweep.missing() == ()
     assert sweep.run_of(sweep.points[0]).point == sweep.points[0]
 
@@ -39,7 +39,7 @@ def test_no_directory_is_one_clear_line(tmp_path):
         load_sweep(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("name", ["plan.json", "metadata.json", "detailed_results.json", "summary.json"])
+@pytest.mark.parametrize("name", ["plan.json", "metadata.json", "detailed_results.json"])
 def test_a_missing_file_is_named(tmp_path, name):
     (write_sweep(tmp_path) / name).unlink()
     with pytest.raises(InputError, match=f"{name}: no such file"):
@@ -61,8 +61,14 @@ def test_a_row_of_another_schema_is_named(tmp_path):
 
 
 def test_a_file_of_the_wrong_kind_is_named(tmp_path):
-    assert "a JSON list is needed, found dict" in damaged(tmp_path, "summary.json", lambda _: {})
-    assert "a JSON object is needed, found list" in damaged(tmp_path, "metadata.json", lambda _: [])
+    assert "a JSON list is needed, found dict" in damaged(tmp_path, "detailed_results.json", lambda _: {})
+
+
+def test_metadata_of_another_kind_is_named(tmp_path):
+    message = damaged(tmp_path, "metadata.json", lambda held: held | {"environment": {}})
+    assert "metadata.json: unknown key 'environment'" in message
+    message = damaged(tmp_path, "metadata.json", lambda held: held | {"wall_seconds": -1})
+    assert "metadata.json: wall_seconds: " in message
 
 
 def test_rows_of_another_sweep_are_refused(tmp_path):

@@ -1,11 +1,11 @@
 """What a report says, from invented records whose truth is known."""
 
 import re
+from dataclasses import replace
 
 import pytest
-from report_helpers import DEFAULT_LINES, LineSpec, nine_lines, write_sweep
+from report_helpers import DEFAULT_LINES, ENVIRONMENT, METADATA, LineSpec, nine_lines, write_sweep
 
-from cvfp.records.errors import InputError
 from cvfp.records.files import read_json, write_json
 from cvfp.records.plan import Analysis
 from cvfp.records.results import PointRecord, RunRecord
@@ -63,26 +63,25 @@ def test_a_report_can_be_written_without_any_metadata(tmp_path):
     assert "hardware" not in setting
 
 
-def test_metadata_may_be_flat(tmp_path):
-    setting = section(report(tmp_path, metadata={"device": "cuda: L4", "torch": "2.9.0"}), "Setting")
-    assert "| hardware | cuda: L4 |" in setting
-    assert "| software | torch 2.9.0 |" in setting
+def test_machines_that_took_turns_are_all_named(tmp_path):
+    other = ENVIRONMENT | {"device": "NVIDIA L4", "cores": 12}
+    setting = section(report(tmp_path, metadata=METADATA | {"environments": [ENVIRONMENT, other]}), "Setting")
+    assert "| hardware | cpu, cores 2; NVIDIA L4, cores 12 |" in setting
+    assert "| software | cvfp 0.1.0, commit abcdef123456, python 3.11.7, torch 2.9.0 |" in setting
 
 
-def test_losing_to_an_ngram_is_said_plainly_with_the_numbers(tmp_path):
+def test_one_seed_gives_the_numbers_plainly_and_no_verdict(tmp_path):
     change = fixed_ppl({"cvfp": 151.2, "kneser-ney": 123.0})
     text = section(report(tmp_path, lines=TWO, change=change), "Arms side by side at the largest common size")
-    assert (
-        "- cvfp 151.2, kneser-ney 123.0: kneser-ney is lower by 18.7%; "
-        "one seed: no interval on this difference. **Here cvfp loses to an n-gram model.**" in text
-    )
+    assert "- cvfp 151.2, kneser-ney 123.0: kneser-ney is lower by 18.7%; one seed: no verdict.\n" in text
+    assert "loses to" not in text
     assert re.search(r"\| kneser-ney \| 480,000 \| \*\*123\.0\*\* \|", text)
     assert "| cvfp | 480,000 | 151.2 |" in text
 
 
 def test_winning_against_an_ngram_is_said_without_praise(tmp_path):
     text = report(tmp_path, lines=TWO, change=fixed_ppl({"cvfp": 100.0, "kneser-ney": 125.0}))
-    assert "kneser-ney is higher by 25.0%; one seed: no interval on this difference.\n" in text
+    assert "kneser-ney is higher by 25.0%; one seed: no verdict.\n" in text
     assert "loses to" not in text
 
 
@@ -92,7 +91,59 @@ def test_three_seeds_give_a_paired_interval(tmp_path):
     # ln ratios: ln 0.90, ln 0.91, ln 0.89; t(2) = 4.3027
     assert "cvfp 110.0, kneser-ney 99.0: kneser-ney is lower by 10.0%" in text
     assert "paired over 3 seeds: -12.5% to -7.5%. **Here cvfp loses" in text
-    assert "as if they were independent" in section(text, "Summary per line")
+    assert "Seeds vary the draw of training documents and the initialisation" in text
+
+
+def test_several_seeds_give_intervals_across_draws(tmp_path):
+    text = report(tmp_path, seeds=(1, 2, 3))
+    row = read_json(tmp_path / "summary.json")[0]
+    low, high = row["alpha_ci95"]
+    assert row["interval_kind"] == "draws"
+    assert f"| {low:.4f} to {high:.4f} | draws |" in section(text, "Summary per line")
+    assert "one law per seed" in section(text, "Summary per line")
+    assert "for the law of one new draw" in section(text, "Predictions")
+    assert "over sizes, not run-to-run noise" not in text
+
+
+def test_under_file_order_seeds_are_not_said_to_vary_the_documents(tmp_path):
+    lines = tuple(replace(line, settings={"data.order": "file"}) for line in TWO)
+    change = fixed_ppl({"cvfp": {1: 100.0, 2: 101.0}, "kneser-ney": 90.0})
+    text = report(tmp_path, lines=lines, seeds=(1, 2), change=change)
+    assert "Seeds vary the initialisation only" in text
+    assert "the draw of training documents and" not in text
+
+
+def test_seeds_that_change_nothing_give_no_verdict(tmp_path):
+    change = fixed_ppl({"cvfp": 100.0, "kneser-ney": 90.0})
+    text = report(tmp_path, lines=TWO, seeds=(1, 2), change=change)
+    assert "the same for all seeds: no verdict." in text
+    assert "loses to" not in text
+    assert "50 samples, seed 2: the same result as seed 1" in text
+
+
+@pytest.mark.parametrize("split", ["published", "documents"])
+def test_the_flattering_split_is_known_by_the_settings_not_by_a_label(tmp_path, split):
+    lines = tuple(replace(line, settings={"data.split": split}) for line in TWO)
+    text = report(tmp_path, lines=lines)
+    assert ("so its perplexities are flattered" in text) == (split == "published")
+    assert ("training stops on the dev split, which is another" in text) == (split == "documents")
+
+
+def test_a_sweep_with_both_kinds_of_split_says_so(tmp_path):
+    lines = (replace(TWO[0], settings={"data.split": "published"}), TWO[1])
+    assert "but not at the points of the published split" in report(tmp_path, lines=lines)
+
+
+def test_a_window_that_bridges_a_size_says_so(tmp_path):
+    def change(run):
+        is_100 = run.point.arm == "cvfp" and run.point.num_samples == 100
+        return with_point(run, stop_reason="cap") if is_100 else run
+
+    analysis = Analysis(window_size=2)
+    text = section(report(tmp_path, lines=TWO, analysis=analysis, change=change), "Sliding windows")
+    assert "| cvfp | 50 to 200, without 100 |" in text
+    assert "bridges it" in text
+    assert "| kneser-ney | 50 to 100 |" in text
 
 
 def test_a_paired_interval_that_covers_zero_is_not_called_a_difference(tmp_path):
@@ -124,7 +175,10 @@ def test_the_summary_holds_the_recorded_fit(tmp_path):
     text = section(report(tmp_path), "Summary per line")
     row = read_json(tmp_path / "summary.json")[0]
     low, high = row["alpha_ci95"]
-    assert f"| cvfp | 1L_768d_1tok | 768 | 1,181,952 | {row['alpha']:.4f} | {low:.4f} to {high:.4f} |" in text
+    assert (
+        f"| cvfp | 1L_768d_1tok | 768 | 1,181,952 | {row['alpha']:.4f} | {low:.4f} to {high:.4f} | sizes |"
+        in text
+    )
     assert f"| {row['r_squared']:.4f} | 4 of 4 | {row['best_ppl']:.1f} |" in text
 
 
@@ -216,7 +270,12 @@ def test_windows_show_exponents_change_and_trend(tmp_path):
     row = read_json(tmp_path / "alpha_progression.json")[0]
     first, last = row["windows"]
     assert f"| cvfp | 50 to 200 | 60,000 to 240,000 | {first['alpha']:.4f} |" in text
-    change = f"| {row['alpha_change']:+.4f} | {row['alpha_change_percent']:+.1f}% | {row['trend']} |"
+    low, high = row["alpha_change_ci95"]
+    excludes = "no" if low <= 0 <= high else "yes"
+    change = (
+        f"| {row['alpha_change']:+.4f} | {low:+.4f} to {high:+.4f} | {excludes} "
+        f"| {row['alpha_change_percent']:+.1f}% | {row['trend']} |"
+    )
     assert f"| cvfp | {first['alpha']:.4f} | {last['alpha']:.4f} {change}" in text
 
 
@@ -236,16 +295,17 @@ def test_health_and_prior_data_come_from_the_run_records(tmp_path):
     def change(run):
         if run.point.arm != "cvfp":
             return run
-        failures = ["expanding: a wrong start is not forgotten"]
-        health = run.facts["health"] | {"memory_length": None, "failures": failures}
-        return run.model_copy(update={"facts": {"health": health, "prior": ["GPT-2's table"]}})
+        failures = ("expanding: a wrong start is not forgotten",)
+        health = run.facts.health.model_copy(update={"memory_length": None, "failures": failures})
+        facts = run.facts.model_copy(update={"health": health, "prior": ["GPT-2's table"]})
+        return run.model_copy(update={"facts": facts})
 
     text = report(tmp_path, change=change)
     assert (
-        "| cvfp | 50 | 42 | not reached | 0.83 | 0.412 | converged | "
+        "| cvfp | 50 | 42 | 99.4% | not reached | 0.83 | 0.839 | 2 | 0.412 | converged | "
         "expanding: a wrong start is not forgotten |" in text
     )
-    assert "| random-context | 50 | 42 | 37 | 0.83 | 0.412 | converged | none |" in text
+    assert "| random-context | 50 | 42 | – | 37 | 0.83 | 0.839 | 2 | 0.412 | converged | none |" in text
     assert "- cvfp: GPT-2's table" in section(text, "Prior data")
 
 
@@ -281,11 +341,14 @@ def test_a_hostile_line_name_breaks_neither_tables_nor_figure(tmp_path):
     assert "a|b $x_{$ &lt;i&gt;" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
-def test_a_summary_older_than_the_points_is_refused(tmp_path):
-    path = write_sweep(tmp_path) / "summary.json"
-    write_json(path, read_json(path)[1:])
-    with pytest.raises(InputError, match=r"summary\.json: no row for cvfp 1L_768d_1tok"):
-        write_report(tmp_path)
+def test_a_stale_summary_does_not_reach_the_report(tmp_path):
+    path = write_sweep(tmp_path, analysis=Analysis(window_size=3)) / "summary.json"
+    write_report(tmp_path)
+    before = (tmp_path / "report.md").read_text(encoding="utf-8")
+    write_json(path, [row | {"alpha": -9.0} for row in read_json(path)[1:]])
+    write_json(tmp_path / "alpha_progression.json", [])
+    write_report(tmp_path)
+    assert (tmp_path / "report.md").read_text(encoding="utf-8") == before
 
 
 def test_a_report_written_twice_is_the_same(tmp_path):

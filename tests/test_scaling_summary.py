@@ -1,11 +1,15 @@
 """Summaries of a sweep's points: what is fitted, what is left out and why, and which point is best."""
 
+import math
+import statistics
+
 import pytest
 
 from cvfp.records.plan import Analysis
 from cvfp.records.results import PointRecord
+from cvfp.scaling.line_fit import fit_lines
 from cvfp.scaling.power_law import fit_power_law
-from cvfp.scaling.summary import forecasts, progressions, summarise
+from cvfp.scaling.summary import progressions, summarise
 
 TOKENS = {50: 60_000, 100: 120_000, 200: 240_000, 400: 480_000, 800: 960_000}
 
@@ -28,6 +32,11 @@ def point(samples: int, ppl: float | None, **changes) -> PointRecord:
     return PointRecord(**(fields | changes))
 
 
+def forecasts(points, analysis):
+    (fit,) = fit_lines(points, analysis)
+    return fit.forecasts(analysis)
+
+
 def power(samples: int) -> float:
     return 1e5 * TOKENS[samples] ** -0.45
 
@@ -41,6 +50,7 @@ def test_summary_holds_the_law_of_the_line():
     assert (summary.num_layers, summary.context_dim, summary.num_input_tokens) == (1, 768, 2)
     assert (summary.context_block_params, summary.fitted_points) == (1_771_776, 5)
     assert summary.excluded == ()
+    assert summary.interval_kind == "line"
 
 
 def test_capped_and_failed_points_are_left_out_with_a_sentence_each():
@@ -145,3 +155,72 @@ def test_forecasts_stand_at_the_requested_sizes():
 def test_forecasts_of_two_points_have_no_interval():
     (one,) = forecasts([point(50, 300.0), point(100, 200.0)], Analysis(extrapolate=(1e6,)))
     assert (one.low, one.high) == (None, None)
+
+
+def drawn(seed: int, alpha: float, A: float = 1e5, sizes=(50, 100, 200, 400)) -> list[PointRecord]:
+    """A draw whose points lie exactly on a law of its own."""
+    return [point(size, A * TOKENS[size] ** alpha, seed=seed) for size in sizes]
+
+
+def test_several_seeds_have_a_law_each_and_an_interval_across_them():
+    points = drawn(1, -0.40) + drawn(2, -0.46, A=2e5) + drawn(3, -0.43)
+    (summary,) = summarise(points, Analysis())
+    reach = 4.302652730 * 0.03 / 3**0.5  # t(0.975, 2 dof); the standard deviation of the alphas is 0.03
+    assert summary.alpha == pytest.approx(-0.43)
+    assert pytest.approx(1e5 * 2 ** (1 / 3)) == summary.A
+    assert summary.alpha_ci95 == pytest.approx((-0.43 - reach, -0.43 + reach))
+    assert (summary.interval_kind, summary.fitted_points, summary.excluded) == ("draws", 12, ())
+    assert 0 < summary.r_squared < 1
+    logs = [math.log(A) + alpha * math.log(1e7) for alpha, A in ((-0.40, 1e5), (-0.46, 2e5), (-0.43, 1e5))]
+    (one,) = forecasts(points, Analysis(extrapolate=(1e7,)))
+    spread = 4.302652730 * statistics.stdev(logs) * (4 / 3) ** 0.5
+    assert math.log(one.ppl) == pytest.approx(statistics.fmean(logs))
+    assert math.log(one.low) == pytest.approx(statistics.fmean(logs) - spread)
+    assert math.log(one.high) == pytest.approx(statistics.fmean(logs) + spread)
+
+
+def test_results_that_the_seed_cannot_affect_are_one_draw():
+    noisy = {50: 500.0, 100: 380.0, 200: 270.0, 400: 205.0}
+    points = [point(size, ppl, seed=seed) for seed in (42, 43, 44) for size, ppl in noisy.items()]
+    (summary,) = summarise(points, Analysis())
+    (alone,) = summarise(points[:4], Analysis())
+    assert (summary.alpha, summary.alpha_ci95) == (alone.alpha, alone.alpha_ci95)
+    assert (summary.interval_kind, summary.fitted_points) == ("line", 4)
+    assert summary.excluded[0] == "50 samples, seed 43: the same result as seed 42"
+    assert len(summary.excluded) == 8
+
+
+def test_a_seed_with_one_size_is_left_out_beside_two_with_laws():
+    points = drawn(1, -0.40) + drawn(2, -0.44) + drawn(3, -0.42, sizes=(50,))
+    (summary,) = summarise(points, Analysis())
+    assert summary.alpha == pytest.approx(-0.42)
+    assert summary.excluded == ("50 samples, seed 3: the only size of its seed, and a fit needs two",)
+
+
+def test_sizes_of_different_seeds_share_one_law_when_no_two_seeds_have_one():
+    points = drawn(1, -0.45, sizes=(50, 100, 200)) + drawn(2, -0.45, sizes=(400,))
+    (summary,) = summarise(points, Analysis())
+    assert (summary.fitted_points, summary.interval_kind) == (4, "line")
+    assert summary.alpha == pytest.approx(-0.45)
+
+
+def test_a_window_that_bridges_a_size_names_it():
+    points = [point(samples, power(samples)) for samples in TOKENS]
+    points[2] = point(200, power(200), stop_reason="cap")
+    (record,) = progressions(points, Analysis(window_size=3))
+    assert [window.sample_range for window in record.windows] == [(50, 400), (100, 800)]
+    assert [window.missing_sizes for window in record.windows] == [(200,), (200,)]
+    other = [point(samples, power(samples), arm="kneser-ney") for samples in TOKENS if samples != 400]
+    found = progressions(points[:2] + points[3:] + other, Analysis(window_size=4))
+    assert found == []
+    (_, bridging) = progressions(points + other, Analysis(window_size=3))
+    assert [window.missing_sizes for window in bridging.windows] == [(), (400,)]
+
+
+def test_the_change_of_the_exponent_has_an_interval_across_draws():
+    points = drawn(1, -0.40, sizes=TOKENS) + drawn(2, -0.44, sizes=TOKENS)
+    bent = [p.model_copy(update={"val_ppl": p.val_ppl * 1.1}) if p.num_samples == 800 else p for p in points]
+    (record,) = progressions(bent, Analysis(window_size=3))
+    assert record.alpha_change > 0.01 and record.windows[0].interval_kind == "draws"
+    low, high = record.alpha_change_ci95  # both draws bend alike, so their changes do not differ
+    assert (low, high) == pytest.approx((record.alpha_change, record.alpha_change))

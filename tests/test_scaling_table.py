@@ -63,13 +63,14 @@ def test_result_has_exactly_the_keys_of_the_contract(tmp_path):
     result = fit_table(path, window=2, extrapolate=[6400])
     assert set(result) == {"groups"}
     a, b = result["groups"]
-    keys = {"group", "n", "alpha", "A", "r_squared", "alpha_ci95", "windows", "extrapolation"}
+    law = {"alpha", "A", "r_squared", "alpha_ci95", "interval_kind"}
+    keys = {"group", "n", "windows", "extrapolation"} | law
     assert set(a) == set(b) == keys
     assert (a["group"], a["n"], b["group"], b["n"]) == ("a", 3, "b", 2)
     assert (a["alpha"], b["alpha"]) == (pytest.approx(-0.5), pytest.approx(-1))
     assert b["alpha_ci95"] is None
     assert b["extrapolation"] == [{"tokens": 6400, "ppl": pytest.approx(1.25), "low": None, "high": None}]
-    assert set(a["windows"][0]) == {"sample_range", "token_range", "alpha", "A", "r_squared", "alpha_ci95"}
+    assert set(a["windows"][0]) == {"sample_range", "token_range", "missing_sizes"} | law
     assert a["windows"][1]["token_range"] == [400, 1600]
     assert a["windows"][1]["sample_range"] is None
     assert json.loads(json.dumps(result, allow_nan=False)) == result
@@ -130,30 +131,61 @@ def test_forecasts_default_to_four_and_ten_times_the_largest_size(tmp_path):
     assert all(one["low"] < one["ppl"] < one["high"] for one in group["extrapolation"])
 
 
-def test_failed_points_are_left_out_and_capped_ones_are_noted(tmp_path):
+def test_failed_and_capped_points_are_left_out_and_noted(tmp_path):
     header = ["tokens", "val_ppl", "status", "stop_reason"]
-    rows = [(100, 50, "done", "cap"), (200, "", "failed", ""), (400, 25, "done", "patience")]
-    notes = []
-    (group,) = fit_table(write_csv(tmp_path / "t.csv", header, rows), note=notes.append)["groups"]
-    assert group["n"] == 2
-    assert notes == [
-        "1 of 3 rows are failed points and left out",
-        "1 of 2 fitted rows stopped at their cap, not at the minimum of their dev loss",
+    rows = [
+        (100, 50, "done", "patience"),
+        (200, "", "failed", ""),
+        (300, 9, "done", "cap"),
+        (400, 25, "done", "patience"),
     ]
+    path, notes = write_csv(tmp_path / "t.csv", header, rows), []
+    (group,) = fit_table(path, note=notes.append)["groups"]
+    assert (group["n"], group["alpha"]) == (2, pytest.approx(-0.5))
+    assert notes == [
+        "1 of 4 rows are failed points and left out",
+        "1 of 4 rows stopped at their cap and are left out; include_capped (--include-capped) fits them too",
+    ]
+    notes.clear()
+    (group,) = fit_table(path, include_capped=True, note=notes.append)["groups"]
+    assert (group["n"], len(notes)) == (3, 1)
+
+
+def test_seeds_of_a_table_are_draws_unless_grouped_by(tmp_path):
+    header = ["seed", "tokens", "ppl"]
+    rows = [(seed, n, 1e3 * n**alpha) for seed, alpha in ((1, -0.4), (2, -0.5)) for n in (100, 200, 400)]
+    path, notes = write_csv(tmp_path / "t.csv", header, [*rows, (3, 100, 7), (4, 400, rows[2][2])]), []
+    (group,) = fit_table(path, note=notes.append)["groups"]
+    assert (group["interval_kind"], group["alpha"]) == ("draws", pytest.approx(-0.45))
+    assert notes == [
+        "all: 1 rows repeat the result of another seed and are left out",
+        "all: seeds with a single size are left out: 3",
+    ]
+    alone = fit_table(write_csv(tmp_path / "u.csv", header, rows), by="seed")["groups"]
+    assert [one["interval_kind"] for one in alone] == ["line", "line"]
+
+
+def test_a_window_that_bridges_a_size_of_the_file_names_it(tmp_path):
+    header = ["arm", "num_samples", "tokens", "ppl"]
+    rows = [("a", n, 10 * n, 1e3 / n) for n in (1, 2, 4)] + [("b", n, 10 * n, 1e3 / n) for n in (1, 4, 8)]
+    a, b = fit_table(write_csv(tmp_path / "t.csv", header, rows), window=2)["groups"]
+    assert [window["missing_sizes"] for window in a["windows"]] == [[], []]
+    assert [window["missing_sizes"] for window in b["windows"]] == [[2], []]
+    assert window_rows({"groups": [b]})[0][1] == "1 to 4 samples, without 2"
 
 
 def test_printed_rows_show_the_numbers(tmp_path):
     result = fit_table(published_csv(tmp_path, "v3"), window=4, extrapolate=[1e6])
     (row,) = text_rows(result)
     assert len(row) == len(HEADER)
-    assert row[:6] == ("1L_768d_2tok", "5", "-0.4658", "[-0.543, -0.388]", "9.708e+04", "0.9918")
-    assert row[6] == "155.8 at 1e+06 tokens [125.9, 192.7]"
+    assert row[:6] == ("1L_768d_2tok", "5", "-0.4658", "-0.5435 to -0.3881", "97,080", "0.9918")
+    assert row[6] == "155.8 at 1,000,000 tokens (125.9 to 192.7)"
     assert len(window_rows(result)[0]) == len(WINDOW_HEADER)
-    assert window_rows(result)[0][:3] == ("1L_768d_2tok", "50..400 samples", "-0.5043")
+    assert window_rows(result)[0][:3] == ("1L_768d_2tok", "50 to 400 samples", "-0.5043")
     path = write_csv(tmp_path / "two.csv", ["tokens", "ppl"], [(100, 50), (400, 25)])
     (row,) = text_rows(fit_table(path, window=2, extrapolate=[1600]))
-    assert row[3:] == ("-", "500", "1.0000", "12.5 at 1600 tokens")
-    assert window_rows(fit_table(path, window=2))[0][1] == "100..400 tokens"
+    assert row[3:] == ("–", "500", "1.0000", "12.5 at 1,600 tokens")
+    assert window_rows(fit_table(path, window=2))[0][1] == "100 to 400 tokens"
 
 
 BAD_FILES = {
@@ -172,7 +204,7 @@ BAD_FILES = {
     "nan.csv": (b"tokens,ppl\n1,2\n3,nan\n", "nan.csv, line 3: column 'ppl': 'nan' is not a finite number"),
     "zero.csv": (b"tokens,ppl\n0,2\n3,1\n", "zero.csv, line 2: column 'tokens': must be positive, got 0"),
     "single.csv": (b"tokens,ppl\n1,2\n1,3\n", "group 'all': .* at least two distinct sizes, got 1"),
-    "failed.csv": (b"tokens,ppl,status\n1,2,failed\n", "every row is a failed point"),
+    "failed.csv": (b"tokens,ppl,status\n1,2,failed\n", "every row is a failed point, or stopped at its cap"),
     "broken.jsonl": (b'{"tokens": 1, "ppl": 2}\n{"tokens": \n', "broken.jsonl, line 2: not JSON"),
     "number.jsonl": (b'{"tokens": 1, "ppl": 2}\n7\n', "number.jsonl, line 2: an object of columns .* got 7"),
     "gap.jsonl": (b'{"tokens": 1, "ppl": 2}\n{"tokens": 2}\n', "gap.jsonl, line 2: column 'ppl' is empty"),

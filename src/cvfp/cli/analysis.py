@@ -21,25 +21,27 @@ def fit(
     ] = None,
     window: Annotated[int | None, tyro.conf.arg(help="sizes per sliding window")] = None,
     extrapolate: Annotated[tuple[float, ...], tyro.conf.arg(help="token counts to predict at")] = (),
+    include_capped: Annotated[bool, tyro.conf.arg(help="fit points that stopped at their cap, too")] = False,
     json: Json = False,
 ) -> int:
     """Scaling analysis of any CSV, JSON or JSONL file, whoever produced it.
 
     Example: cvfp fit results.csv --x tokens --y val_ppl --by config_name --window 4 --extrapolate 1e6 1e7
     """
-    from cvfp.report.fit_cells import HEADER, WINDOW_HEADER, text_rows, window_rows
+    from cvfp.report.fit_cells import HEADER, WINDOW_HEADER, footnote, text_rows, window_rows
     from cvfp.scaling.table import fit_table
 
     def note(text: str) -> None:
         print(text, file=sys.stderr)
 
-    result = fit_table(file, x, y, by, window, extrapolate, note)
+    result = fit_table(file, x, y, by, window, extrapolate, include_capped, note)
     if json:
         print_json(result)
         return 0
     print_table("PPL = A * tokens^alpha", HEADER, text_rows(result))
     if window is not None:
         print_table("Sliding windows", WINDOW_HEADER, window_rows(result))
+    print(footnote(result))
     return 0
 
 

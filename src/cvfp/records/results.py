@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
+
+from pydantic import ConfigDict
 
 from cvfp.records.schema import Schema
 
 CAP = "cap"
 """`stop_reason` of a run that ended at its cap on epochs: not at the minimum of its dev loss."""
+
+IntervalKind = Literal["line", "draws"]
+"""What an interval of a line measures: `line`, the deviation of its points from a straight line over sizes;
+`draws`, the variation across draws of documents and initialisations."""
 
 
 class PointRecord(Schema):
@@ -48,6 +54,45 @@ class PointRecord(Schema):
     wall_seconds: float | None = None
 
 
+class Health(Schema):
+    """Health of a context block; `failures` names what is wrong in words, empty when healthy.
+
+    `solve_*` are of the block solve that gave the contexts; its contraction, the factor per position at
+    which a wrong start is forgotten, is None where that could not be seen.
+    """
+
+    identity_cosine: float
+    mean_norm: float
+    mean_deviation: float
+    trial_trend: str
+    trial_mse: tuple[float, ...]
+    lipschitz: float
+    memory_length: int | None
+    """None: longer than was looked for."""
+    solve_passes: int
+    solve_chunks: int
+    solve_status: str
+    solve_contraction: float | None
+    failures: tuple[str, ...]
+
+
+class Phase1Facts(Schema):
+    """How phase 1 ended: the share of positions that had converged."""
+
+    convergence_rate: float
+
+
+class RunFacts(Schema):
+    """What a run says beyond its row. An arm may add named numbers and words (JSON values) of its own."""
+
+    model_config = ConfigDict(extra="allow")
+
+    health: Health | None = None
+    phase1: Phase1Facts | None = None
+    prior: list[str] = []
+    """Data other than the training documents that the run profited from, in words."""
+
+
 class RunRecord(Schema):
     """`record.json` of a run directory: the row, and what does not fit a row."""
 
@@ -55,8 +100,7 @@ class RunRecord(Schema):
     point: PointRecord
     phase1_converged: bool | None = None
     """False when phase 1 stopped at its cap: `phase1_iter` is then a lower bound."""
-    facts: dict[str, Any] = {}
-    """Health of the contexts, prior data, solver reports: named numbers and words (JSON values)."""
+    facts: RunFacts = RunFacts()
     error: str | None = None
     """Why a failed point failed."""
 
@@ -75,6 +119,7 @@ class SummaryRecord(Schema):
     A: float | None
     r_squared: float | None
     alpha_ci95: tuple[float, float] | None
+    interval_kind: IntervalKind | None
     best_ppl: float | None
     best_acc: float | None
     best_train_ppl: float | None
@@ -86,7 +131,10 @@ class SummaryRecord(Schema):
 
 
 class WindowRecord(Schema):
-    """The power law of one window of consecutive sizes."""
+    """The power law of one window of consecutive sizes.
+
+    `missing_sizes` are sizes of the sweep between its ends that the line has no fitted point of.
+    """
 
     sample_range: tuple[int, int]
     token_range: tuple[int, int]
@@ -94,12 +142,15 @@ class WindowRecord(Schema):
     A: float
     r_squared: float
     alpha_ci95: tuple[float, float] | None
+    interval_kind: IntervalKind | None
+    missing_sizes: tuple[int, ...]
 
 
 class ProgressionRecord(Schema):
     """How the exponent of one line changes with data: a row of `alpha_progression.json`.
 
-    `alpha_change` is last minus first window; `alpha_change_percent` is relative to |first|; `trend` is
+    `alpha_change` is last minus first window, `alpha_change_ci95` its interval (None where degrees of freedom
+    are short); `alpha_change_percent` is relative to |first|; `trend` is
     degrading above +0.01, improving below -0.01, else stable (the source report's rule).
     """
 
@@ -108,5 +159,6 @@ class ProgressionRecord(Schema):
     window_size: int
     windows: tuple[WindowRecord, ...]
     alpha_change: float
+    alpha_change_ci95: tuple[float, float] | None
     alpha_change_percent: float
     trend: Literal["degrading", "improving", "stable"]

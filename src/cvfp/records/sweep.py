@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from cvfp.records.errors import InputError
 from cvfp.records.files import read_json
+from cvfp.records.metadata import Metadata
 from cvfp.records.plan import Plan, PlannedPoint
-from cvfp.records.results import PointRecord, ProgressionRecord, RunRecord, SummaryRecord
+from cvfp.records.results import PointRecord, RunRecord
 
 PointKey = tuple[str, str, int, int]
 """(arm, config_name, num_samples, seed): what makes a point of a sweep that point and no other."""
@@ -28,7 +28,7 @@ class SweepFiles:
 
     @property
     def metadata(self) -> Path:
-        """Where and with what the sweep ran: an object of named values."""
+        """Where, when and on what data the sweep ran (`Metadata`)."""
         return self.directory / "metadata.json"
 
     @property
@@ -78,13 +78,11 @@ class SweepFiles:
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a sweep was to do, and what it has done so far."""
+    """What a sweep was to do, and what it has done so far. What follows from the points is not read."""
 
     plan: Plan
-    metadata: dict[str, Any]
+    metadata: Metadata
     points: tuple[PointRecord, ...]
-    summary: tuple[SummaryRecord, ...]
-    progressions: tuple[ProgressionRecord, ...]
     runs: dict[PointKey, RunRecord]
 
     def missing(self) -> tuple[PlannedPoint, ...]:
@@ -111,8 +109,8 @@ def load_sweep(directory: Path) -> Sweep:
     """Read the records of a sweep directory. A sweep that has not finished, or in part failed, loads too.
 
     Raises:
-        InputError: there is no such directory; a file other than `alpha_progression.json` is missing; a
-            file is damaged, or not what its name says; there are rows that the plan does not know.
+        InputError: there is no such directory; the plan, the metadata or the points are missing; a file is
+            damaged, or not what its name says; there are rows that the plan does not know.
     """
     directory = Path(directory)
     if not directory.is_dir():
@@ -120,28 +118,19 @@ def load_sweep(directory: Path) -> Sweep:
     files = SweepFiles(directory)
     sweep = Sweep(
         plan=Plan.parse_json(read_json(files.plan), str(files.plan)),
-        metadata=_read_object(files.metadata),
-        points=_read_rows(files.points, PointRecord),
-        summary=_read_rows(files.summary, SummaryRecord),
-        progressions=_read_rows(files.progressions, ProgressionRecord) if files.progressions.exists() else (),
+        metadata=Metadata.parse_json(read_json(files.metadata), str(files.metadata)),
+        points=_read_points(files.points),
         runs=_read_runs(files),
     )
     _check_rows_are_planned(sweep, files)
     return sweep
 
 
-def _read_object(path: Path) -> dict[str, Any]:
-    value = read_json(path)
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: a JSON object is needed, found {type(value).__name__}")
-    return value
-
-
-def _read_rows(path: Path, schema: type) -> tuple:
+def _read_points(path: Path) -> tuple[PointRecord, ...]:
     value = read_json(path)
     if not isinstance(value, list):
         raise InputError(f"{path}: a JSON list is needed, found {type(value).__name__}")
-    return tuple(schema.parse_json(row, f"{path}, row {number}") for number, row in enumerate(value, 1))
+    return tuple(PointRecord.parse_json(row, f"{path}, row {number}") for number, row in enumerate(value, 1))
 
 
 def _read_runs(files: SweepFiles) -> dict[PointKey, RunRecord]:

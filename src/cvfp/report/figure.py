@@ -92,8 +92,8 @@ def short_label(label: str) -> str:
 
 def _draw_line(axes: Axes, line: Line, style: Style) -> Line2D:
     fitted = [point for point in line.scored if point in line.fitted]
-    _draw_points(axes, fitted, style, style.color)
     _draw_points(axes, line.excluded, style, "white")
+    _draw_points(axes, fitted, style, style.color)
     if line.law is not None:
         _draw_fit(axes, line, style)
     # An empty line stands for points and fit together in the legend.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-HEADER = ("group", "n", "alpha", "95% interval", "A", "R²", "forecast PPL [95% interval of one run]")
+from cvfp.report import numbers
+
+HEADER = ("group", "n", "alpha", "95% interval", "A", "R²", "forecast PPL (95% interval)")
 
 WINDOW_HEADER = ("group", "sizes", "alpha", "95% interval", "A", "R²")
 
@@ -23,6 +25,12 @@ def window_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
     ]
 
 
+def footnote(result: dict[str, Any]) -> str:
+    """What the intervals of the printed groups are."""
+    kinds = dict.fromkeys(group["interval_kind"] for group in result["groups"])
+    return " ".join(numbers.INTERVAL_KINDS[kind] for kind in kinds if kind is not None)
+
+
 def _row(group: dict[str, Any]) -> tuple[str, ...]:
     predicted = "; ".join(_forecast(one) for one in group["extrapolation"])
     return (group["group"], str(group["n"]), *_law_cells(group), predicted)
@@ -30,21 +38,21 @@ def _row(group: dict[str, Any]) -> tuple[str, ...]:
 
 def _law_cells(law: dict[str, Any]) -> tuple[str, str, str, str]:
     interval = law["alpha_ci95"]
-    shown = "-" if interval is None else f"[{interval[0]:.3f}, {interval[1]:.3f}]"
-    return f"{law['alpha']:.4f}", shown, f"{law['A']:.4g}", f"{law['r_squared']:.4f}"
+    return (
+        numbers.exponent(law["alpha"]),
+        numbers.exponent_interval(None if interval is None else (interval[0], interval[1])),
+        numbers.coefficient(law["A"]),
+        numbers.r_squared(law["r_squared"]),
+    )
 
 
 def _forecast(one: dict[str, Any]) -> str:
-    shown = f"{one['ppl']:.4g} at {one['tokens']:.4g} tokens"
-    if one["low"] is None:
-        return shown
-    high = "inf" if one["high"] is None else f"{one['high']:.4g}"
-    return f"{shown} [{one['low']:.4g}, {high}]"
+    shown = f"{numbers.ppl(one['ppl'])} at {numbers.count(one['tokens'])} tokens"
+    return shown if one["low"] is None else f"{shown} ({numbers.ppl_interval(one['low'], one['high'])})"
 
 
 def _sizes(window: dict[str, Any]) -> str:
     if window["sample_range"] is None:
-        first, last = window["token_range"]
-        return f"{first:.4g}..{last:.4g} tokens"
-    first, last = window["sample_range"]
-    return f"{first}..{last} samples"
+        return f"{numbers.count_range(window['token_range'])} tokens"
+    shown = f"{numbers.count_range(window['sample_range'])} samples"
+    return f"{shown}, {numbers.without(window['missing_sizes'])}" if window["missing_sizes"] else shown

@@ -7,13 +7,14 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from cvfp.records.arms import ARM_KINDS
 from cvfp.records.results import PointRecord
 from cvfp.report import markdown, numbers
 from cvfp.report.lines import Line, capped
-from cvfp.scaling.power_law import student_quantile
+from cvfp.scaling.power_law import student_interval
 
 REFERENCE = "cvfp"
-NGRAMS = ("unigram", "kneser-ney")
+NGRAMS = tuple(arm for arm, kind in ARM_KINDS.items() if not kind.neural)
 
 HEADER = (
     "line",
@@ -63,19 +64,20 @@ class Headline:
 class Comparison:
     """Another arm against cvfp, on the same tokens: `percent` is its change of PPL relative to cvfp's.
 
-    `interval` is the 95% Student-t interval of `percent`, paired by seed; None with one seed.
+    `interval` is the 95% Student-t interval of `percent`, paired by seed, over `pairs` distinct pairs; None
+    with one of them: then there is no verdict.
     """
 
     reference: Standing
     other: Standing
     percent: float
+    pairs: int
     interval: tuple[float, float] | None
 
     @property
     def ngram_wins(self) -> bool:
-        """An n-gram is lower, and the interval, where there is one, does not cover 0."""
-        certain = self.interval is None or self.interval[1] < 0
-        return self.other.line.arm in NGRAMS and self.percent < 0 and certain
+        """An n-gram is lower, and the interval is wholly below 0."""
+        return self.other.line.arm in NGRAMS and self.interval is not None and self.interval[1] < 0
 
     @property
     def distinguishable(self) -> bool | None:
@@ -139,16 +141,17 @@ def _same_tokens(one: Standing, other: Standing) -> bool:
 
 
 def _compare(reference: Standing, other: Standing) -> Comparison:
-    logs = [math.log(b.val_ppl / a.val_ppl) for a, b in zip(reference.points, other.points, strict=True)]
-    mean = statistics.fmean(logs)
-    return Comparison(reference, other, _percent(mean), _interval(logs, mean))
+    pairs = [(a.val_ppl, b.val_ppl) for a, b in zip(reference.points, other.points, strict=True)]
+    pairs = list(dict.fromkeys(pairs))  # seeds that change neither arm are one observation
+    logs = [math.log(b / a) for a, b in pairs]
+    return Comparison(reference, other, _percent(statistics.fmean(logs)), len(pairs), _interval(logs))
 
 
-def _interval(logs: Sequence[float], mean: float) -> tuple[float, float] | None:
+def _interval(logs: Sequence[float]) -> tuple[float, float] | None:
     if len(logs) < 2:
         return None
-    reach = student_quantile(0.95, len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs))
-    return _percent(mean - reach), _percent(mean + reach)
+    low, high = student_interval(logs)
+    return _percent(low), _percent(high)
 
 
 def _percent(log_ratio: float) -> float:

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cvfp.records.config import RunConfig
-from cvfp.records.errors import InputError
 from cvfp.records.results import CAP, PointRecord, ProgressionRecord, RunRecord, SummaryRecord
 from cvfp.records.sweep import Sweep, key_of, planned_key
 from cvfp.report import numbers
+from cvfp.scaling.draws import Law
 from cvfp.scaling.forecast import Forecast
-from cvfp.scaling.power_law import PowerLaw, fit_power_law
-from cvfp.scaling.summary import fitted_points, forecasts, lines
+from cvfp.scaling.line_fit import LineFit, fit_lines
+from cvfp.scaling.summary import progressions, summarise
 
 Name = tuple[str, str]
 """(arm, config_name): what names a line in the files."""
@@ -21,7 +21,7 @@ Name = tuple[str, str]
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a fit: its points, which of them the fit uses, and what was computed from them.
+    """One line of a fit: its points and law, and what was computed from them.
 
     `label` is the shortest name that no other line of the sweep has.
     """
@@ -29,14 +29,24 @@ class Line:
     label: str
     config: RunConfig
     """Settings of its first point."""
-    points: tuple[PointRecord, ...]
-    fitted: tuple[PointRecord, ...]
-    law: PowerLaw | None
+    fit: LineFit
     summary: SummaryRecord
     progression: ProgressionRecord | None
     forecasts: tuple[Forecast, ...]
     runs: tuple[RunRecord | None, ...]
     """The run behind each point, where it was kept."""
+
+    @property
+    def points(self) -> tuple[PointRecord, ...]:
+        return self.fit.points
+
+    @property
+    def fitted(self) -> tuple[PointRecord, ...]:
+        return self.fit.fitted
+
+    @property
+    def law(self) -> Law | None:
+        return self.fit.law
 
     @property
     def arm(self) -> str:
@@ -64,19 +74,16 @@ class Line:
     @property
     def prior(self) -> tuple[str, ...]:
         """Data other than the training documents that its runs profited from, each once."""
-        named = (prior for run in self.runs if run is not None for prior in run.facts.get("prior", ()))
+        named = (prior for run in self.runs if run is not None for prior in run.facts.prior)
         return tuple(dict.fromkeys(named))
 
 
 def report_lines(sweep: Sweep) -> list[Line]:
-    """The lines that have at least one point, in order of first appearance.
-
-    Raises:
-        InputError: the summary has no row for one of them.
-    """
-    groups = lines(sweep.points)
-    labels = line_labels([(group[0].arm, group[0].config_name) for group in groups])
-    return [_line(sweep, group, label) for group, label in zip(groups, labels, strict=True)]
+    """The lines that have at least one point, in order of first appearance, computed from the points."""
+    analysis = sweep.plan.analysis
+    fits, summaries = fit_lines(sweep.points, analysis), summarise(sweep.points, analysis)
+    labels = line_labels([(row.arm, row.config_name) for row in summaries])
+    return [_line(sweep, *each) for each in zip(fits, summaries, labels, strict=True)]
 
 
 def line_labels(names: Sequence[Name]) -> list[str]:
@@ -104,37 +111,20 @@ def capped(point: PointRecord) -> bool:
     return point.stop_reason == CAP
 
 
-def _line(sweep: Sweep, points: list[PointRecord], label: str) -> Line:
-    analysis = sweep.plan.analysis
-    fitted, _ = fitted_points(points, analysis)
-    first = points[0]
-    name = (first.arm, first.config_name)
+def _line(sweep: Sweep, fit: LineFit, summary: SummaryRecord, label: str) -> Line:
     planned = {planned_key(point): point.config for point in sweep.plan.points}
-    progression = [row for row in sweep.progressions if (row.arm, row.config_name) == name]
     return Line(
         label=label,
-        config=planned[key_of(first)],
-        points=tuple(points),
-        fitted=tuple(fitted),
-        law=_law(fitted),
-        summary=_summary(sweep, first),
-        progression=progression[0] if progression else None,
-        forecasts=tuple(forecasts(points, analysis)),
-        runs=tuple(sweep.run_of(point) for point in points),
+        config=planned[key_of(fit.points[0])],
+        fit=fit,
+        summary=summary,
+        forecasts=tuple(fit.forecasts(sweep.plan.analysis)),
+        runs=tuple(sweep.run_of(point) for point in fit.points),
+        progression=_progression(sweep, fit),
     )
 
 
-def _law(fitted: Sequence[PointRecord]) -> PowerLaw | None:
-    if not fitted:
-        return None
-    return fit_power_law([p.train_tokens for p in fitted], [p.val_ppl for p in fitted])
-
-
-def _summary(sweep: Sweep, point: PointRecord) -> SummaryRecord:
-    for row in sweep.summary:
-        if (row.arm, row.config_hash) == (point.arm, point.config_hash):
-            return row
-    raise InputError(
-        f"summary.json: no row for {point.arm} {point.config_name}, which detailed_results.json has; "
-        "run the sweep again to bring its files up to date"
-    )
+def _progression(sweep: Sweep, fit: LineFit) -> ProgressionRecord | None:
+    name = (fit.points[0].arm, fit.points[0].config_name)
+    found = progressions(sweep.points, sweep.plan.analysis)
+    return next((row for row in found if (row.arm, row.config_name) == name), None)

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 Number = int | float
 ABSENT = "–"
+
+INTERVAL_KINDS = {
+    "line": "Along one draw: deviation from a straight line over sizes, not run-to-run noise.",
+    "draws": "Across draws: Student's t over one law per seed; a forecast's is for the law of one new draw.",
+}
+"""What an interval is, by `interval_kind` of the records."""
 
 
 def ppl(value: Number | None) -> str:
     """A perplexity with one decimal."""
     return ABSENT if value is None else f"{value:,.1f}"
+
+
+def ppl_interval(low: Number | None, high: Number | None) -> str:
+    """An interval of a perplexity; without a lower bound there is none, without an upper one it is open."""
+    return ABSENT if low is None else f"{ppl(low)} to {'∞' if high is None else ppl(high)}"
 
 
 def exponent(value: Number | None) -> str:
@@ -19,6 +32,16 @@ def exponent(value: Number | None) -> str:
 def exponent_interval(bounds: tuple[float, float] | None) -> str:
     """An interval of an exponent."""
     return ABSENT if bounds is None else f"{bounds[0]:.4f} to {bounds[1]:.4f}"
+
+
+def signed_exponent(value: Number) -> str:
+    """A change of an exponent."""
+    return f"{value:+.4f}"
+
+
+def signed_exponent_interval(bounds: tuple[float, float]) -> str:
+    """An interval of a change of an exponent."""
+    return f"{signed_exponent(bounds[0])} to {signed_exponent(bounds[1])}"
 
 
 def coefficient(value: Number | None) -> str:
@@ -56,6 +79,16 @@ def decimals(value: Number | None, places: int = 3) -> str:
 def count(value: Number | None) -> str:
     """A whole number with thousands separators."""
     return ABSENT if value is None else f"{value:,.0f}"
+
+
+def count_range(ends: Sequence[Number]) -> str:
+    """From the first to the last of two whole numbers."""
+    return f"{count(ends[0])} to {count(ends[1])}"
+
+
+def without(sizes: Sequence[Number]) -> str:
+    """Sizes that a window bridges."""
+    return f"without {', '.join(count(size) for size in sizes)}"
 
 
 def seconds(value: Number | None) -> str:

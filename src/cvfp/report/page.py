@@ -9,7 +9,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from markupsafe import Markup
 
-from cvfp.report.templates import environment
+from cvfp.report.environment import environment
 
 
 def render_page(markdown: str, title: str, images: Mapping[str, bytes]) -> str:

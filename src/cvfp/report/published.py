@@ -11,7 +11,7 @@ from cvfp.report import numbers
 from cvfp.report.markdown import plain, table
 from cvfp.report.rounding import Printed, Range, reachable
 from cvfp.scaling.power_law import PowerLaw, fit_power_law
-from cvfp.scaling.windows import progression
+from cvfp.scaling.windows import change_interval, progression, sliding_windows
 
 MARK = " ✗"
 PPL_UNIT, ALPHA_UNIT, R_SQUARED_UNIT, FORECAST_UNIT, PERCENT_UNIT = 0.1, 1e-4, 1e-3, 1, 0.1
@@ -103,17 +103,19 @@ def _windows(experiment: dict[str, Any]) -> str:
         rows.append([f"{low} to {high}", *_law_cells(window, inside, marker)])
     text = table(("samples", *LAW_HEADER), rows)
     sentence = marker.sentence("α, A and R² of the windows", PERPLEXITIES)
-    return f"### Sliding windows\n\n{text}\n\n{sentence} {_change(experiment, members)}"
+    return f"### Sliding windows\n\n{text}\n\n{sentence} {_change(experiment, points, members)}"
 
 
-def _change(experiment: dict[str, Any], members: list[list[dict[str, Any]]]) -> str:
+def _change(
+    experiment: dict[str, Any], points: list[dict[str, Any]], members: list[list[dict[str, Any]]]
+) -> str:
     """The printed change of the exponent beside the recomputed one, in a sentence."""
     printed, marker = experiment["published_alpha_change"], _Marker()
     alphas = [Printed(window["alpha"], ALPHA_UNIT) for window in experiment["windows"]]
     change = progression([_fit(points).alpha for points in members])
     delta = marker.cell(
         Printed(printed["delta"], ALPHA_UNIT),
-        lambda value: f"{value:+.4f}",
+        numbers.signed_exponent,
         reachable(lambda *a: progression(a).alpha_change, alphas),
     )
     percent = marker.cell(
@@ -123,9 +125,19 @@ def _change(experiment: dict[str, Any], members: list[list[dict[str, Any]]]) -> 
     )
     return (
         f"Change of α printed {delta} ({percent}, {plain(printed['trend'])}), recomputed "
-        f"{change.alpha_change:+.4f} ({numbers.signed_percent(change.alpha_change_percent)}, "
-        f"{change.trend}); the windows share points, so it has no simple interval."
+        f"{numbers.signed_exponent(change.alpha_change)} "
+        f"({numbers.signed_percent(change.alpha_change_percent)}, {change.trend}), "
+        f"{_change_interval(points, window_size=len(members[0]))}."
     )
+
+
+def _change_interval(points: list[dict[str, Any]], window_size: int) -> str:
+    tokens, ppl = [point["train_tokens"] for point in points], [point["val_ppl"] for point in points]
+    interval = change_interval(tokens, ppl, tokens, sliding_windows(tokens, ppl, window_size))
+    if interval is None:
+        return "without an interval: too few points"
+    covers = "covers" if interval[0] <= 0 <= interval[1] else "excludes"
+    return f"95% interval {numbers.signed_exponent_interval(interval)}, which {covers} 0"
 
 
 def _extrapolations(experiment: dict[str, Any]) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
 
 from cvfp.records.config import EmbeddingConfig, RunConfig
+from cvfp.records.metadata import DataStats, Environment, Metadata
 from cvfp.records.plan import Plan
 from cvfp.records.sweep import Sweep
 from cvfp.report import numbers
@@ -24,15 +25,33 @@ ORDERS = {"shuffled": "shuffled by the seed", "file": "in file order"}
 
 def setting_table(sweep: Sweep) -> str:
     """What was varied, on which data, with what software and hardware, and how long it took."""
-    rows = [*_data_rows(sweep.plan), *_training_rows(sweep.plan), *_machine_rows(sweep.metadata)]
+    rows = [*_data_rows(sweep.plan), *_training_rows(sweep.plan), *_run_rows(sweep.metadata)]
     rows.append(("time of all points", _points_time(sweep)))
     return table(("what", "value"), [row for row in rows if row[1]], left=2)
 
 
-def split_table(metadata: dict[str, Any]) -> str:
+def stopped_on_test(plan: Plan) -> Literal["all", "some", "none"]:
+    """Which points were stopped on the text that is reported: those with the published split."""
+    published = [point.config.data.split == "published" for point in plan.points]
+    if not any(published):
+        return "none"
+    return "all" if all(published) else "some"
+
+
+def seeds_vary(plan: Plan) -> str:
+    """What differs from seed to seed, in words."""
+    orders = {point.config.data.order for point in plan.points}
+    if orders == {"shuffled"}:
+        return "the draw of training documents and the initialisation"
+    if orders == {"file"}:
+        return "the initialisation only (the training documents are the first in file order for every seed)"
+    return "the initialisation, and the draw of training documents where their order is shuffled"
+
+
+def split_table(metadata: Metadata) -> str:
     """Documents, tokens and bytes of every split; empty where the metadata does not know them."""
     header = ("corpus", "tokenizer", "part", "documents", "tokens", "bytes")
-    rows = [row for stats in _list_of_objects(metadata.get("data")) for row in _split_rows(stats)]
+    rows = [row for stats in metadata.data for row in _split_rows(stats)]
     return table(header, rows, left=3) if rows else ""
 
 
@@ -82,18 +101,24 @@ def _phase2_text(config: RunConfig) -> str:
     )
 
 
-def _machine_rows(metadata: dict[str, Any]) -> list[Row]:
-    known = metadata | _object(metadata.get("environment"))
-    packages = _object(known.get("packages"))
-    versions = {name: known.get(name, packages.get(name)) for name in ("cvfp", "commit", "python", "torch")}
-    wall = known.get("wall_seconds")
+def _run_rows(metadata: Metadata) -> list[Row]:
+    machines, wall = metadata.environments, metadata.wall_seconds
     return [
-        ("hardware", _joined({"": known.get("device"), "cores": known.get("cores")})),
-        ("platform", _joined({"": known.get("platform")})),
-        ("software", _joined(versions)),
-        ("started", _joined({"": known.get("started")})),
-        ("run time", numbers.duration(wall) if isinstance(wall, int | float) else ""),
+        ("hardware", _distinct(_joined({"": m.device, "cores": m.cores}) for m in machines)),
+        ("platform", _distinct(plain(m.platform) for m in machines)),
+        ("software", _distinct(_joined(_versions(m)) for m in machines)),
+        ("started", _joined({"": metadata.started})),
+        ("run time", "" if wall is None else numbers.duration(wall)),
     ]
+
+
+def _versions(machine: Environment) -> dict[str, str | None]:
+    named = {"cvfp": machine.cvfp, "commit": machine.commit, "python": machine.python}
+    return named | {"torch": machine.packages.get("torch")}
+
+
+def _distinct(values: Iterable[str]) -> str:
+    return "; ".join(dict.fromkeys(values))
 
 
 def _points_time(sweep: Sweep) -> str:
@@ -105,8 +130,7 @@ def _each(
     plan: Plan, show: Callable[[RunConfig], object], where: Callable[[RunConfig], bool] = lambda _: True
 ) -> str:
     """The distinct values over the planned points, in order of appearance."""
-    values = dict.fromkeys(plain(show(p.config)) for p in plan.points if where(p.config))
-    return "; ".join(values)
+    return _distinct(plain(show(p.config)) for p in plan.points if where(p.config))
 
 
 def _has(section: str) -> Callable[[RunConfig], bool]:
@@ -118,26 +142,13 @@ def _sizes(plan: Plan) -> str:
     return ", ".join(f"{size:,}" for size in sorted({p.config.data.num_samples for p in plan.points}))
 
 
-def _split_rows(stats: dict[str, Any]) -> list[list[str]]:
-    names = [plain(stats.get(name, numbers.ABSENT)) for name in ("corpus", "tokenizer")]
+def _split_rows(stats: DataStats) -> list[list[str]]:
+    names = [plain(stats.corpus), plain(stats.tokenizer)]
     return [
-        [*names, plain(part), *(_count(_object(counts).get(key)) for key in ("documents", "tokens", "bytes"))]
-        for part, counts in _object(stats.get("splits")).items()
+        [*names, plain(part), *map(numbers.count, (size.documents, size.tokens, size.bytes))]
+        for part, size in stats.splits.items()
     ]
 
 
 def _joined(values: dict[str, Any]) -> str:
     return ", ".join(f"{name} {plain(value)}".strip() for name, value in values.items() if value is not None)
-
-
-def _count(value: Any) -> str:
-    return numbers.count(value) if isinstance(value, int | float) else numbers.ABSENT
-
-
-def _object(value: Any) -> dict[str, Any]:
-    """`value` where it is an object: the metadata of other versions may hold anything."""
-    return value if isinstance(value, dict) else {}
-
-
-def _list_of_objects(value: Any) -> Sequence[dict[str, Any]]:
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

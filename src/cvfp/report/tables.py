@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cvfp.records.results import PointRecord, RunRecord
+from cvfp.records.results import PointRecord, RunRecord, WindowRecord
 from cvfp.report import numbers
 from cvfp.report.lines import Line, capped, phase1_iterations, several_seeds
 from cvfp.report.markdown import plain, table
+
+INTERVAL_OVER = {"line": "sizes", "draws": "draws", None: numbers.ABSENT}
 
 
 def summary_table(lines: Sequence[Line]) -> str:
@@ -19,6 +21,7 @@ def summary_table(lines: Sequence[Line]) -> str:
         "context-block params",
         "α",
         "95% interval of α",
+        "interval over",
         "A",
         "R²",
         "points in fit",
@@ -50,7 +53,7 @@ def window_table(lines: Sequence[Line]) -> str:
 
 def trend_table(lines: Sequence[Line]) -> str:
     """Change of the exponent from the first to the last window, a row per line that has windows."""
-    header = ("line", "first α", "last α", "change", "percent", "trend")
+    header = ("line", "first α", "last α", "change", "95% interval", "excludes 0", "percent", "trend")
     return table(header, [_trend_row(line) for line in lines if line.progression is not None])
 
 
@@ -88,6 +91,7 @@ def _summary_row(line: Line) -> list[str]:
         numbers.count(row.context_block_params),
         numbers.exponent(row.alpha),
         numbers.exponent_interval(row.alpha_ci95),
+        INTERVAL_OVER[row.interval_kind],
         numbers.coefficient(row.A),
         numbers.r_squared(row.r_squared),
         f"{row.fitted_points} of {len(line.points)}",
@@ -116,16 +120,10 @@ def _forecast_rows(line: Line) -> list[list[str]]:
             numbers.count(one.tokens),
             f"{one.tokens / largest:.3g}",
             numbers.ppl(one.ppl),
-            _prediction_interval(one.low, one.high),
+            numbers.ppl_interval(one.low, one.high),
         ]
         for one in line.forecasts
     ]
-
-
-def _prediction_interval(low: float | None, high: float | None) -> str:
-    if low is None:
-        return numbers.ABSENT
-    return f"{numbers.ppl(low)} to {'∞' if high is None else numbers.ppl(high)}"
 
 
 def _window_rows(line: Line) -> list[list[str]]:
@@ -134,8 +132,8 @@ def _window_rows(line: Line) -> list[list[str]]:
     return [
         [
             plain(line.label),
-            f"{window.sample_range[0]:,} to {window.sample_range[1]:,}",
-            f"{window.token_range[0]:,.0f} to {window.token_range[1]:,.0f}",
+            _window_sizes(window),
+            numbers.count_range(window.token_range),
             numbers.exponent(window.alpha),
             numbers.exponent_interval(window.alpha_ci95),
             numbers.coefficient(window.A),
@@ -145,16 +143,28 @@ def _window_rows(line: Line) -> list[list[str]]:
     ]
 
 
+def _window_sizes(window: WindowRecord) -> str:
+    shown = numbers.count_range(window.sample_range)
+    return f"{shown}, {numbers.without(window.missing_sizes)}" if window.missing_sizes else shown
+
+
 def _trend_row(line: Line) -> list[str]:
     found = line.progression
+    interval = found.alpha_change_ci95
     return [
         plain(line.label),
         numbers.exponent(found.windows[0].alpha),
         numbers.exponent(found.windows[-1].alpha),
-        f"{found.alpha_change:+.4f}",
+        numbers.signed_exponent(found.alpha_change),
+        numbers.ABSENT if interval is None else numbers.signed_exponent_interval(interval),
+        numbers.ABSENT if interval is None else _yes_or_no(not interval[0] <= 0 <= interval[1]),
         numbers.signed_percent(found.alpha_change_percent),
         found.trend,
     ]
+
+
+def _yes_or_no(value: bool) -> str:
+    return "yes" if value else "no"
 
 
 def _details_row(point: PointRecord, run: RunRecord | None, seeds: bool) -> list[str]:

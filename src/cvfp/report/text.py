@@ -6,11 +6,12 @@ import re
 from typing import Any
 
 from cvfp.records.sweep import Sweep
-from cvfp.report import health, tables
+from cvfp.report import remarks, tables
+from cvfp.report.environment import environment
 from cvfp.report.headline import Headline, comparisons, headline, headline_table, uncompared
-from cvfp.report.lines import Line, capped, several_seeds
-from cvfp.report.setting import setting_table, split_table
-from cvfp.report.templates import environment
+from cvfp.report.health import health_table
+from cvfp.report.lines import Line, capped
+from cvfp.report.setting import seeds_vary, setting_table, split_table, stopped_on_test
 
 
 def render_report(sweep: Sweep, lines: list[Line], figure: str | None, files: list[str]) -> str:
@@ -35,9 +36,10 @@ def _sweep_content(sweep: Sweep) -> dict[str, Any]:
         "not_run": len(sweep.missing()),
         "setting": setting_table(sweep),
         "splits": split_table(sweep.metadata),
-        "failures": health.failures(sweep),
-        "missing": health.missing(sweep),
-        "several_seeds": several_seeds(sweep.points),
+        "failures": remarks.failures(sweep),
+        "missing": remarks.missing(sweep),
+        "stopped_on_test": stopped_on_test(sweep.plan),
+        "seeds_vary": seeds_vary(sweep.plan),
         "any_capped": any(capped(point) for point in sweep.points),
     }
 
@@ -45,13 +47,17 @@ def _sweep_content(sweep: Sweep) -> dict[str, Any]:
 def _line_content(lines: list[Line]) -> dict[str, Any]:
     return {
         "summary": tables.summary_table(lines),
-        "exclusions": health.exclusions(lines),
+        "interval_kinds": {line.summary.interval_kind for line in lines},
+        "exclusions": remarks.exclusions(lines),
         "forecasts": tables.forecast_table(lines) if any(line.forecasts for line in lines) else "",
         "windows": tables.window_table(lines) if any(line.progression for line in lines) else "",
+        "bridging": any(
+            window.missing_sizes for line in lines if line.progression for window in line.progression.windows
+        ),
         "trends": tables.trend_table(lines),
         "details": [(line, tables.details_table(line)) for line in lines],
-        "health": health.health_table(lines),
-        "priors": health.priors(lines),
+        "health": health_table(lines),
+        "priors": remarks.priors(lines),
         "unscored": [line for line in lines if not line.scored],
     }
 

@@ -21,7 +21,7 @@ def write_report(directory: Path) -> list[Path]:
     point there is no figure. Returns the files written.
 
     Raises:
-        InputError: as `load_sweep`; `summary.json` is older than the points.
+        InputError: as `load_sweep`.
         CvfpError: the directory cannot be written.
     """
     files = SweepFiles(Path(directory))

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from cvfp.records.errors import InputError
-from cvfp.scaling.power_law import Number, PowerLaw
+from cvfp.scaling.draws import Law
+from cvfp.scaling.power_law import Number
 
 DEFAULT_MULTIPLES = (4, 10)
 """Sizes to predict at when none are asked for, as multiples of the largest fitted one."""
@@ -17,10 +18,11 @@ DEFAULT_MULTIPLES = (4, 10)
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a power law says of one size, with the 95% prediction interval of one new run.
+    """What a power law says of one size, with its 95% prediction interval.
 
-    `low` and `high` are None when the fit has no residual degrees of freedom; `high` also when it is beyond
-    the range of a float.
+    The interval is of one new run when the law is of one draw, of the law of a new draw when it is the mean
+    over several. `low` and `high` are None when the fit has no residual degrees of freedom; `high` also when
+    it is beyond the range of a float.
     """
 
     tokens: float
@@ -29,7 +31,7 @@ class Forecast:
     high: float | None
 
 
-def forecast(law: PowerLaw, largest: Number, requested: Sequence[Number]) -> list[Forecast]:
+def forecast(law: Law, largest: Number, requested: Sequence[Number]) -> list[Forecast]:
     """Forecasts at the `requested` token counts; at 4 and 10 times `largest` when that is empty.
 
     Raises:
@@ -39,7 +41,7 @@ def forecast(law: PowerLaw, largest: Number, requested: Sequence[Number]) -> lis
     return [_forecast_at(law, float(tokens)) for tokens in sizes]
 
 
-def _forecast_at(law: PowerLaw, tokens: float) -> Forecast:
+def _forecast_at(law: Law, tokens: float) -> Forecast:
     with np.errstate(over="ignore"):
         ppl = float(law.predict(tokens))
     if not math.isfinite(ppl):

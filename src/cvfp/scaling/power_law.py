@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from scipy.special import stdtrit
@@ -23,6 +24,8 @@ class PowerLaw:
     run-to-run noise: repeating the runs may move alpha by more, and a smooth curve widens it as noise does.
     """
 
+    interval_kind: ClassVar = "line"
+
     alpha: float
     A: float
     r_squared: float
@@ -35,13 +38,17 @@ class PowerLaw:
     residual_variance: float | None
     """Squared residuals of ln PPL over (n - 2); None when n < 3."""
 
+    @property
+    def log_A(self) -> float:
+        return self.mean_log_ppl - self.alpha * self.mean_log_tokens
+
     def predict(self, tokens: Number | Numbers) -> np.ndarray | np.number:
         """A * tokens^alpha, in the shape of `tokens` (a count, or an array of counts).
 
         Raises:
             InputError: a token count that is not positive and finite.
         """
-        return np.exp(self._log_ppl(_log_of_positive(tokens, "tokens")))
+        return np.exp(self.log_ppl(tokens))
 
     def prediction_interval(
         self, tokens: Number | Numbers, level: float = 0.95
@@ -55,18 +62,19 @@ class PowerLaw:
         Raises:
             InputError: a token count that is not positive and finite, a level outside (0, 1).
         """
-        if not 0 < level < 1:
-            raise InputError(f"level: must be between 0 and 1, got {level}")
+        check_level(level)
         log_tokens = _log_of_positive(tokens, "tokens")
         if self.residual_variance is None:
             return None
         leverage = 1 / self.n + (log_tokens - self.mean_log_tokens) ** 2 / self.log_tokens_ss
         reach = student_quantile(level, self.n - 2) * np.sqrt(self.residual_variance * (1 + leverage))
-        centre = self._log_ppl(log_tokens)
+        centre = self.mean_log_ppl + self.alpha * (log_tokens - self.mean_log_tokens)
         with np.errstate(over="ignore"):  # a bound beyond float64 is infinite
             return np.exp(centre - reach), np.exp(centre + reach)
 
-    def _log_ppl(self, log_tokens: np.ndarray | np.number) -> np.ndarray | np.number:
+    def log_ppl(self, tokens: Number | Numbers) -> np.ndarray | np.number:
+        """ln A + alpha * ln tokens, in the shape of `tokens`. Raises as `predict`."""
+        log_tokens = _log_of_positive(tokens, "tokens")
         return self.mean_log_ppl + self.alpha * (log_tokens - self.mean_log_tokens)
 
 
@@ -93,8 +101,8 @@ def fit_power_law(tokens: Numbers, ppl: Numbers) -> PowerLaw:
     variance = rss / (len(x) - 2) if len(x) > 2 else None
     return PowerLaw(
         alpha=alpha,
-        A=_finite_exp(float(y.mean() - alpha * x.mean())),
-        r_squared=1 - rss / float(dy @ dy) if np.ptp(y) > 0 else 1.0,
+        A=finite_exp(float(y.mean() - alpha * x.mean())),
+        r_squared=explained_share(y, rss),
         alpha_ci95=_slope_interval(alpha, variance, ss, len(x) - 2),
         n=len(x),
         mean_log_tokens=float(x.mean()),
@@ -107,6 +115,23 @@ def fit_power_law(tokens: Numbers, ppl: Numbers) -> PowerLaw:
 def student_quantile(level: float, dof: int) -> float:
     """t with P(|T| <= t) = level for Student's T at `dof` degrees of freedom."""
     return float(stdtrit(dof, (1 + level) / 2))
+
+
+def student_interval(values: Sequence[float]) -> tuple[float, float]:
+    """95% interval of the mean of independent normal `values`, of which there are at least two."""
+    array = np.asarray(values, dtype=np.float64)
+    reach = student_quantile(0.95, len(array) - 1) * float(array.std(ddof=1)) / np.sqrt(len(array))
+    return float(array.mean() - reach), float(array.mean() + reach)
+
+
+def explained_share(y: np.ndarray, rss: float) -> float:
+    """R^2 = 1 - RSS / TSS of y (n,); 1 when all are equal."""
+    return 1 - rss / float(np.sum((y - y.mean()) ** 2)) if np.ptp(y) > 0 else 1.0
+
+
+def check_level(level: float) -> None:
+    if not 0 < level < 1:
+        raise InputError(f"level: must be between 0 and 1, got {level}")
 
 
 def _slope_interval(alpha: float, variance: float | None, ss: float, dof: int) -> tuple[float, float] | None:
@@ -133,7 +158,8 @@ def _check_points(x: np.ndarray, y: np.ndarray) -> None:
         raise InputError(f"a power law needs at least two distinct sizes, got {len(np.unique(x))}")
 
 
-def _finite_exp(log_A: float) -> float:
+def finite_exp(log_A: float) -> float:
+    """A. Raises `InputError` when it is beyond the range of a float."""
     if log_A > np.log(np.finfo(np.float64).max):
         raise InputError(f"the sizes are too close together for a power law: ln A would be {log_A:.4g}")
     return float(np.exp(log_A))

@@ -9,14 +9,18 @@ from typing import Any
 
 from cvfp.records.errors import InputError
 from cvfp.records.results import CAP
+from cvfp.scaling.draws import earlier_copies, fit_draws, lone_draws
 from cvfp.scaling.forecast import forecast
-from cvfp.scaling.power_law import Number, PowerLaw, fit_power_law
+from cvfp.scaling.power_law import Number
 from cvfp.scaling.rows import Row, Table, read_table
+from cvfp.scaling.summary import law_fields
 from cvfp.scaling.windows import Window, sliding_windows
 
 X_COLUMNS = ("tokens", "train_tokens")
 Y_COLUMNS = ("val_ppl", "ppl")
-SAMPLES = "num_samples"
+SAMPLES, SEED = "num_samples", "seed"
+
+Note = Callable[[str], None]
 
 
 def fit_table(
@@ -26,9 +30,13 @@ def fit_table(
     by: str | None = None,
     window: int | None = None,
     extrapolate: Sequence[Number] = (),
-    note: Callable[[str], None] | None = None,
+    include_capped: bool = False,
+    note: Note = lambda _: None,
 ) -> dict[str, Any]:
     """The power law of every group of a CSV, JSON or JSONL file.
+
+    A column `seed` that is not grouped by tells draws apart: with at least two that have a law of their own,
+    the law of the group is the mean over them (`draws.fit_draws`).
 
     Args:
         path: the file; see `rows.read_table`.
@@ -39,75 +47,143 @@ def fit_table(
         window: consecutive sizes per sliding window (sizes are values of num_samples where the file has it,
             else of x); None: no windows.
         extrapolate: token counts to predict at; empty: 4 and 10 times the largest of the group.
-        note: called with a sentence on rows that are not what they seem: failed points, which are left
-            out, and points that stopped at their cap, which are not.
+        include_capped: whether rows with the stop_reason "cap" take part: their training ended at its cap,
+            not at the minimum of its dev loss.
+        note: called with a sentence on rows that are left out.
 
     Returns:
-        `{"groups": [{"group", "n", "alpha", "A", "r_squared", "alpha_ci95", "windows", "extrapolation"}]}`
-        in order of first appearance, made of JSON values; None where degrees of freedom are short.
+        `{"groups": [{"group", "n", "alpha", "A", "r_squared", "alpha_ci95", "interval_kind", "windows",
+        "extrapolation"}]}` in order of first appearance, made of JSON values; None where degrees of freedom
+        are short.
 
     Raises:
         InputError: as `read_table`; a missing column; a value that is not a positive number (names line and
             column); a group with fewer than two distinct sizes; a window below 2.
     """
     table = read_table(path)
-    rows = _usable_rows(table, note)
+    grouping = _grouping(table, by)
     columns = _Columns(
         x=_column(table, x, X_COLUMNS),
         y=_column(table, y, Y_COLUMNS),
         samples=SAMPLES if SAMPLES in table.columns else None,
+        seed=SEED if SEED in table.columns and SEED not in grouping else None,
     )
-    groups = _group(rows, _grouping(table, by))
-    return {"groups": [_fit_group(name, rows, columns, window, extrapolate) for name, rows in groups.items()]}
+    groups = _group(_usable_rows(table, include_capped, note), grouping)
+    sizes = _known_sizes(table, columns) if window is not None else frozenset()
+    fits = []
+    for name, rows in groups.items():
+        points = _points(name, rows, columns, note)
+        fits.append(_fit_group(name, points, window, sizes, extrapolate))
+    return {"groups": fits}
 
 
 @dataclass(frozen=True)
 class _Columns:
-    """The columns a fit reads; `samples` is None in a file without numbers of samples."""
+    """The columns a fit reads; `samples` and `seed` are None in a file without them."""
 
     x: str
     y: str
     samples: str | None
+    seed: str | None
+
+
+@dataclass(frozen=True)
+class _Points:
+    """The points of one group, with the rows they come from."""
+
+    rows: Sequence[Row]
+    columns: _Columns
+    tokens: list[float]
+    ppl: list[float]
+    seeds: list[str]
+
+    def kept(self, keep: Sequence[bool]) -> _Points:
+        """Those marked with True."""
+        lists = (
+            [value for value, kept in zip(values, keep, strict=True) if kept]
+            for values in (self.rows, self.tokens, self.ppl, self.seeds)
+        )
+        rows, tokens, ppl, seeds = lists
+        return _Points(rows, self.columns, tokens, ppl, seeds)
+
+
+def _points(name: str, rows: Sequence[Row], columns: _Columns, note: Note) -> _Points:
+    """The points of a group, without copies of other seeds' results and without seeds of a single size."""
+    tokens, ppl = [_positive(row, columns.x) for row in rows], [_positive(row, columns.y) for row in rows]
+    if columns.seed is None:
+        return _Points(rows, columns, tokens, ppl, [""] * len(rows))
+    points = _Points(rows, columns, tokens, ppl, [row.text(columns.seed) for row in rows])
+    copies = earlier_copies(list(zip(tokens, ppl, strict=True)))
+    points = points.kept([copy is None for copy in copies])
+    lone = lone_draws(points.tokens, points.seeds)
+    left = points.kept([seed not in lone for seed in points.seeds])
+    if len(points.rows) < len(rows):
+        note(
+            f"{name}: {len(rows) - len(points.rows)} rows repeat the result of another seed and are left out"
+        )
+    if lone:
+        note(f"{name}: seeds with a single size are left out: {', '.join(sorted(lone))}")
+    return left
 
 
 def _fit_group(
-    name: str, rows: Sequence[Row], columns: _Columns, window: int | None, extrapolate: Sequence[Number]
+    name: str, points: _Points, window: int | None, sizes: frozenset[int], extrapolate: Sequence[Number]
 ) -> dict[str, Any]:
-    tokens = [_positive(row, columns.x) for row in rows]
-    ppl = [_positive(row, columns.y) for row in rows]
     try:
-        law = fit_power_law(tokens, ppl)
-        predicted = forecast(law, max(tokens), extrapolate)
+        law = fit_draws(points.tokens, points.ppl, points.seeds)
+        predicted = forecast(law, max(points.tokens), extrapolate)
     except InputError as error:
         raise InputError(f"group {name!r}: {error}") from error
     return {
         "group": name,
         "n": law.n,
-        **_law_values(law),
-        "windows": [] if window is None else _windows(rows, columns, tokens, ppl, window),
+        **_as_json(law_fields(law)),
+        "windows": [] if window is None else _windows(points, window, sizes),
         "extrapolation": [asdict(one) for one in predicted],
     }
 
 
-def _windows(
-    rows: Sequence[Row], columns: _Columns, tokens: list[float], ppl: list[float], window: int
-) -> list[dict[str, Any]]:
-    samples = None if columns.samples is None else [_whole(row, columns.samples) for row in rows]
-    found = sliding_windows(tokens, ppl, window, samples)
+def _windows(points: _Points, window: int, known_sizes: frozenset[int]) -> list[dict[str, Any]]:
+    column = points.columns.samples
+    samples = None if column is None else [_whole(row, column) for row in points.rows]
+    found = sliding_windows(points.tokens, points.ppl, window, samples, points.seeds, known_sizes)
     return [_window_values(one, samples is not None) for one in found]
 
 
 def _window_values(window: Window, has_samples: bool) -> dict[str, Any]:
-    return {
-        "sample_range": list(window.size_range) if has_samples else None,
-        "token_range": list(window.token_range),
-        **_law_values(window.law),
+    values = {
+        "sample_range": window.size_range if has_samples else None,
+        "token_range": window.token_range,
+        **law_fields(window.law),
+        "missing_sizes": window.missing,
     }
+    return _as_json(values)
 
 
-def _law_values(law: PowerLaw) -> dict[str, Any]:
-    interval = None if law.alpha_ci95 is None else list(law.alpha_ci95)
-    return {"alpha": law.alpha, "A": law.A, "r_squared": law.r_squared, "alpha_ci95": interval}
+def _as_json(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def _known_sizes(table: Table, columns: _Columns) -> frozenset[int]:
+    """Every size that any row of the file has; empty in a file without numbers of samples."""
+    if columns.samples is None:
+        return frozenset()
+    return frozenset(_whole(row, columns.samples) for row in table.rows)
+
+
+def _usable_rows(table: Table, include_capped: bool, note: Note) -> list[Row]:
+    done = [row for row in table.rows if row.values.get("status") != "failed"]
+    kept = [row for row in done if include_capped or row.values.get("stop_reason") != CAP]
+    if len(done) < len(table.rows):
+        note(f"{len(table.rows) - len(done)} of {len(table.rows)} rows are failed points and left out")
+    if len(kept) < len(done):
+        note(
+            f"{len(done) - len(kept)} of {len(table.rows)} rows stopped at their cap and are left out; "
+            "include_capped (--include-capped) fits them too"
+        )
+    if not kept:
+        raise InputError(f"{table.path}: every row is a failed point, or stopped at its cap")
+    return kept
 
 
 def _column(table: Table, asked: str | None, defaults: Sequence[str]) -> str:
@@ -119,21 +195,6 @@ def _column(table: Table, asked: str | None, defaults: Sequence[str]) -> str:
             f"{table.path}: no column {' or '.join(defaults)}; name one of: {', '.join(table.columns)}"
         )
     return present[0]
-
-
-def _usable_rows(table: Table, note: Callable[[str], None] | None) -> list[Row]:
-    kept = [row for row in table.rows if row.values.get("status") != "failed"]
-    failed = len(table.rows) - len(kept)
-    capped = sum(row.values.get("stop_reason") == CAP for row in kept)
-    if note is not None and failed:
-        note(f"{failed} of {len(table.rows)} rows are failed points and left out")
-    if note is not None and capped:
-        note(
-            f"{capped} of {len(kept)} fitted rows stopped at their cap, not at the minimum of their dev loss"
-        )
-    if not kept:
-        raise InputError(f"{table.path}: every row is a failed point")
-    return kept
 
 
 def _grouping(table: Table, by: str | None) -> list[str]:

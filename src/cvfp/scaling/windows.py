@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from cvfp.records.errors import InputError
-from cvfp.scaling.power_law import Number, Numbers, PowerLaw, fit_power_law
+from cvfp.scaling.draws import Law, MeanLaw, fit_draws
+from cvfp.scaling.power_law import Number, Numbers, fit_power_law, student_interval, student_quantile
 
 TREND_THRESHOLD = 0.01
 """Change of alpha beyond which an exponent is called degrading or improving: the source report's rule."""
@@ -26,7 +27,9 @@ class Window:
 
     size_range: tuple[Number, Number]
     token_range: tuple[float, float]
-    law: PowerLaw
+    law: Law
+    missing: tuple[Number, ...] = ()
+    """Known sizes between its ends that have no point: the window bridges them."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,12 @@ class Progression:
 
 
 def sliding_windows(
-    tokens: Numbers, ppl: Numbers, window_size: int, sizes: Numbers | None = None
+    tokens: Numbers,
+    ppl: Numbers,
+    window_size: int,
+    sizes: Numbers | None = None,
+    draws: Sequence[Hashable] | None = None,
+    known_sizes: Collection[Number] = (),
 ) -> list[Window]:
     """One window per run of `window_size` consecutive sizes, smallest first; none if there are fewer sizes.
 
@@ -49,6 +57,8 @@ def sliding_windows(
         window_size: sizes per window, at least 2.
         sizes: what makes two points the same size, (n,): the number of samples when draws of one size
             differ in tokens. None: the tokens themselves.
+        draws: the draw of each point, (n,), for `fit_draws`. None: one draw.
+        known_sizes: all sizes that there should be points of, to mark windows that bridge some.
 
     Raises:
         InputError: a window size below 2, unequal lengths, or as `fit_power_law`.
@@ -57,22 +67,67 @@ def sliding_windows(
         raise InputError(f"window: must be at least 2 sizes, got {window_size}")
     tokens, ppl = np.asarray(tokens, dtype=np.float64), np.asarray(ppl, dtype=np.float64)
     size_of = tokens if sizes is None else np.asarray(sizes)
-    if not len(tokens) == len(ppl) == len(size_of):
+    draw_of = [None] * len(tokens) if draws is None else list(draws)
+    if not len(tokens) == len(ppl) == len(size_of) == len(draw_of):
         raise InputError(
             f"one size per point is needed, got {len(size_of)} for {len(tokens)} and {len(ppl)} values"
         )
     distinct = np.unique(size_of)
-    spans = zip(distinct, distinct[window_size - 1 :], strict=False)
-    return [_window(tokens, ppl, size_of, first, last) for first, last in spans]
+    missing = sorted(set(known_sizes) - set(distinct.tolist()))
+    windows = []
+    for first, last in zip(distinct, distinct[window_size - 1 :], strict=False):
+        inside = np.flatnonzero((size_of >= first) & (size_of <= last))
+        window = Window(
+            size_range=(first.item(), last.item()),
+            token_range=(float(tokens[inside].min()), float(tokens[inside].max())),
+            law=fit_draws(tokens[inside], ppl[inside], [draw_of[index] for index in inside]),
+            missing=tuple(size for size in missing if first < size < last),
+        )
+        windows.append(window)
+    return windows
 
 
-def _window(tokens: np.ndarray, ppl: np.ndarray, size_of: np.ndarray, first, last) -> Window:
-    inside = (size_of >= first) & (size_of <= last)
-    return Window(
-        size_range=(first.item(), last.item()),
-        token_range=(float(tokens[inside].min()), float(tokens[inside].max())),
-        law=fit_power_law(tokens[inside], ppl[inside]),
-    )
+def change_interval(
+    tokens: Numbers, ppl: Numbers, sizes: Numbers, windows: Sequence[Window]
+) -> tuple[float, float] | None:
+    """95% Student-t interval of the change of alpha from the first window to the last.
+
+    Several draws: across the changes of the draws; None when the two windows have not the same draws. One
+    draw: the change is sum(w * ln PPL) with w = w_last - w_first, the least-squares weights of the two slopes
+    (0 outside the window). A straight line has none of it, so w is one more regressor beside the line, and
+    change -+ t * s * sqrt(sum(w^2)) with s^2 = (RSS - change^2 / sum(w^2)) / (n - 3), RSS that of the line of
+    all points, t at n - 3 degrees of freedom; None when n < 4. (s^2 = RSS / (n - 2) would contain the change
+    itself and hardly ever exclude 0.) It holds for independent, equal noise of ln PPL.
+
+    Args:
+        tokens, ppl, sizes: of all points of the line, (n,), as for `sliding_windows`.
+        windows: at least two.
+    """
+    first, last = windows[0], windows[-1]
+    if isinstance(first.law, MeanLaw) and isinstance(last.law, MeanLaw):
+        if first.law.laws.keys() != last.law.laws.keys():
+            return None
+        return student_interval(
+            [last.law.laws[draw].alpha - law.alpha for draw, law in first.law.laws.items()]
+        )
+    if isinstance(first.law, MeanLaw) or isinstance(last.law, MeanLaw):
+        return None
+    law = fit_power_law(tokens, ppl)
+    if law.residual_variance is None or law.n < 4:
+        return None
+    weights = _slope_weights(tokens, sizes, last) - _slope_weights(tokens, sizes, first)
+    change, norm = last.law.alpha - first.law.alpha, float(weights @ weights)
+    rss = max(law.residual_variance * (law.n - 2) - change**2 / norm, 0.0)
+    reach = student_quantile(0.95, law.n - 3) * float(np.sqrt(rss / (law.n - 3) * norm))
+    return change - reach, change + reach
+
+
+def _slope_weights(tokens: Numbers, sizes: Numbers, window: Window) -> np.ndarray:
+    """w with sum(w * ln PPL) = alpha of the window: (x - mean x) / SS of x = ln tokens inside it, else 0."""
+    x, size_of = np.log(np.asarray(tokens, dtype=np.float64)), np.asarray(sizes)
+    inside = (size_of >= window.size_range[0]) & (size_of <= window.size_range[1])
+    centred = np.where(inside, x - x[inside].mean(), 0.0)
+    return centred / (centred @ centred)
 
 
 def progression(alphas: Sequence[Number]) -> Progression:

@@ -1,0 +1,94 @@
+"""The lines of a sweep: which points a fit uses, and the law it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cvfp.records.plan import Analysis
+from cvfp.records.results import CAP, PointRecord
+from cvfp.scaling.draws import Law, earlier_copies, fit_draws, lone_draws
+from cvfp.scaling.forecast import Forecast, forecast
+
+
+@dataclass(frozen=True)
+class LineFit:
+    """The points of one line, those that its fit uses, one sentence per point that it does not, the law."""
+
+    points: tuple[PointRecord, ...]
+    fitted: tuple[PointRecord, ...]
+    excluded: tuple[str, ...]
+    law: Law | None
+
+    def forecasts(self, analysis: Analysis) -> list[Forecast]:
+        """Predicted perplexities, with 95% prediction intervals, at `analysis.extrapolate`.
+
+        When that is empty: at 4 and 10 times the largest size in the fit. No fit, no forecasts.
+        """
+        if self.law is None:
+            return []
+        return forecast(self.law, max(point.train_tokens for point in self.fitted), analysis.extrapolate)
+
+
+def lines(points: Sequence[PointRecord]) -> list[list[PointRecord]]:
+    """The points by line, that is by (arm, config_hash), in order of first appearance."""
+    grouped: dict[tuple[str, str], list[PointRecord]] = {}
+    for point in points:
+        grouped.setdefault((point.arm, point.config_hash), []).append(point)
+    return list(grouped.values())
+
+
+def fit_lines(points: Sequence[PointRecord], analysis: Analysis) -> list[LineFit]:
+    """One fit per line: with several seeds, each a draw, the mean of a law per seed (`fit_draws`).
+
+    Left out are failed points, points without a perplexity, (unless `analysis.include_capped`) points whose
+    training ended at its cap, results that equal those of another seed, and seeds with too few sizes.
+    """
+    return [_fit(line, analysis) for line in lines(points)]
+
+
+def law_of(points: Sequence[PointRecord]) -> Law:
+    """The law of points that all have a perplexity, with their seeds as draws."""
+    tokens, ppl = [point.train_tokens for point in points], [point.val_ppl for point in points]
+    return fit_draws(tokens, ppl, [point.seed for point in points])
+
+
+def _fit(line: list[PointRecord], analysis: Analysis) -> LineFit:
+    reasons = [_reason_to_exclude(point, analysis) for point in line]
+    for rule in (_copies, _lone_seeds, _lone_size):
+        used = [index for index, reason in enumerate(reasons) if reason is None]
+        for index, reason in zip(used, rule([line[index] for index in used]), strict=True):
+            reasons[index] = reason
+    fitted = tuple(point for point, reason in zip(line, reasons, strict=True) if reason is None)
+    excluded = tuple(
+        f"{point.num_samples} samples, seed {point.seed}: {reason}"
+        for point, reason in zip(line, reasons, strict=True)
+        if reason is not None
+    )
+    return LineFit(tuple(line), fitted, excluded, law_of(fitted) if fitted else None)
+
+
+def _reason_to_exclude(point: PointRecord, analysis: Analysis) -> str | None:
+    if point.status == "failed":
+        return "failed"
+    if point.val_ppl is None or point.train_tokens is None:
+        return "has no val_ppl or no train_tokens"
+    if point.stop_reason == CAP and not analysis.include_capped:
+        return "stopped at its cap"
+    return None
+
+
+def _copies(points: list[PointRecord]) -> list[str | None]:
+    earlier = earlier_copies([(point.num_samples, point.train_tokens, point.val_ppl) for point in points])
+    return [None if index is None else f"the same result as seed {points[index].seed}" for index in earlier]
+
+
+def _lone_seeds(points: list[PointRecord]) -> list[str | None]:
+    lone = lone_draws([point.train_tokens for point in points], [point.seed for point in points])
+    return ["the only size of its seed, and a fit needs two" if p.seed in lone else None for p in points]
+
+
+def _lone_size(points: list[PointRecord]) -> list[str | None]:
+    sizes = {point.num_samples for point in points}, {point.train_tokens for point in points}
+    reason = "the only size left, and a fit needs two" if min(map(len, sizes)) < 2 else None
+    return [reason] * len(points)
