@@ -151,6 +151,17 @@ def test_failed_and_capped_points_are_left_out_and_noted(tmp_path):
     assert (group["n"], len(notes)) == (3, 1)
 
 
+def test_a_group_left_with_one_size_has_no_fit_and_a_note(tmp_path):
+    header = ["config_name", "tokens", "val_ppl", "stop_reason"]
+    rows = [("a", 100, 50, "cap"), ("a", 400, 25, "patience"), ("b", 100, 50, ""), ("b", 400, 25, "")]
+    notes = []
+    a, b = fit_table(write_csv(tmp_path / "t.csv", header, rows), window=2, note=notes.append)["groups"]
+    assert (a["n"], a["alpha"], a["windows"], a["extrapolation"]) == (1, None, [], [])
+    assert notes[1:] == ["a: no fit, since fewer than two sizes are left"]
+    assert set(a) == set(b) and b["alpha"] == pytest.approx(-0.5)
+    assert text_rows({"groups": [a]}) == [("a", "1", "–", "–", "–", "–", "")]
+
+
 def test_seeds_of_a_table_are_draws_unless_grouped_by(tmp_path):
     header = ["seed", "tokens", "ppl"]
     rows = [(seed, n, 1e3 * n**alpha) for seed, alpha in ((1, -0.4), (2, -0.5)) for n in (100, 200, 400)]

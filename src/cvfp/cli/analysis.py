@@ -41,7 +41,8 @@ def fit(
     print_table("PPL = A * tokens^alpha", HEADER, text_rows(result))
     if window is not None:
         print_table("Sliding windows", WINDOW_HEADER, window_rows(result))
-    print(footnote(result))
+    if footnote(result):
+        print(footnote(result))
     return 0
 
 

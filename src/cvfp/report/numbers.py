@@ -8,7 +8,7 @@ Number = int | float
 ABSENT = "–"
 
 INTERVAL_KINDS = {
-    "line": "Along one draw: deviation from a straight line over sizes, not run-to-run noise.",
+    "line": "Along the line: deviation from a straight line over sizes, not run-to-run noise.",
     "draws": "Across draws: Student's t over one law per seed; a forecast's is for the law of one new draw.",
 }
 """What an interval is, by `interval_kind` of the records."""

@@ -54,7 +54,7 @@ def fit_table(
     Returns:
         `{"groups": [{"group", "n", "alpha", "A", "r_squared", "alpha_ci95", "interval_kind", "windows",
         "extrapolation"}]}` in order of first appearance, made of JSON values; None where degrees of freedom
-        are short.
+        are short, and where fewer than two sizes remain because rows were left out.
 
     Raises:
         InputError: as `read_table`; a missing column; a value that is not a positive number (names line and
@@ -68,12 +68,18 @@ def fit_table(
         samples=SAMPLES if SAMPLES in table.columns else None,
         seed=SEED if SEED in table.columns and SEED not in grouping else None,
     )
-    groups = _group(_usable_rows(table, include_capped, note), grouping)
+    usable = _usable_rows(table, include_capped, note)
+    groups = _group(table.rows, grouping)
     sizes = _known_sizes(table, columns) if window is not None else frozenset()
     fits = []
     for name, rows in groups.items():
-        points = _points(name, rows, columns, note)
-        fits.append(_fit_group(name, points, window, sizes, extrapolate))
+        kept = [row for row in rows if row.where in usable]
+        points = _points(name, kept, columns, note)
+        if len(kept) < len(rows) and len(set(points.tokens)) < 2:
+            note(f"{name}: no fit, since fewer than two sizes are left")
+            fits.append(_no_fit(name, points))
+        else:
+            fits.append(_fit_group(name, points, window, sizes, extrapolate))
     return {"groups": fits}
 
 
@@ -143,6 +149,11 @@ def _fit_group(
     }
 
 
+def _no_fit(name: str, points: _Points) -> dict[str, Any]:
+    empty: dict[str, Any] = {"windows": [], "extrapolation": []}
+    return {"group": name, "n": len(points.rows), **law_fields(None), **empty}
+
+
 def _windows(points: _Points, window: int, known_sizes: frozenset[int]) -> list[dict[str, Any]]:
     column = points.columns.samples
     samples = None if column is None else [_whole(row, column) for row in points.rows]
@@ -171,7 +182,8 @@ def _known_sizes(table: Table, columns: _Columns) -> frozenset[int]:
     return frozenset(_whole(row, columns.samples) for row in table.rows)
 
 
-def _usable_rows(table: Table, include_capped: bool, note: Note) -> list[Row]:
+def _usable_rows(table: Table, include_capped: bool, note: Note) -> set[str]:
+    """Where the rows stand that a fit may use."""
     done = [row for row in table.rows if row.values.get("status") != "failed"]
     kept = [row for row in done if include_capped or row.values.get("stop_reason") != CAP]
     if len(done) < len(table.rows):
@@ -183,7 +195,7 @@ def _usable_rows(table: Table, include_capped: bool, note: Note) -> list[Row]:
         )
     if not kept:
         raise InputError(f"{table.path}: every row is a failed point, or stopped at its cap")
-    return kept
+    return {row.where for row in kept}
 
 
 def _column(table: Table, asked: str | None, defaults: Sequence[str]) -> str:
