@@ -52,7 +52,7 @@ def _quickstart() -> SweepSpec:
         name="quickstart",
         description="The whole story on two cores in under two minutes: small vocabulary, small widths",
         arms=(*DEFAULT_ARMS, "unigram"),
-        samples=(8, 16, 32, 64),
+        samples=(6, 12, 24, 48),
         settings=settings,
     )
 
