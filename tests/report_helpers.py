@@ -185,7 +185,7 @@ def _run(spec: LineSpec, config: RunConfig, noise: float) -> RunRecord:
     contexts = spec.arm in ("cvfp", "random-context")
     facts = RunFacts(
         health=HEALTH if contexts else None,
-        phase1=Phase1Facts(convergence_rate=0.994) if spec.arm == "cvfp" else None,
+        phase1=Phase1Facts(convergence_rate=0.994, seconds=3.2) if spec.arm == "cvfp" else None,
     )
     return RunRecord(
         run_hash=config.run_hash,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from cvfp.lab.monitor import Monitor
 from cvfp.lab.plan import make_plan
 from cvfp.lab.runner import run_sweep
 from cvfp.lab.status import sweep_status
+from cvfp.lab.sweep_directory import SweepDirectory
 from cvfp.records.errors import CvfpError, InputError
 from cvfp.records.results import RunRecord
 
@@ -103,6 +105,31 @@ def test_stored_losses_give_the_recorded_perplexity(tmp_path, corpus):
         stored = float(np.exp(losses["nll"].astype(np.float64).mean()))
         assert stored == pytest.approx(record.point.val_ppl, rel=1e-3)
         assert losses["document_starts"][0] == 0 and len(losses["document_starts"]) == 4
+
+
+def test_losses_by_test_document_sum_to_the_recorded_perplexity(tmp_path, corpus):
+    plan = tiny_plan(corpus, samples=(16,), arms=("cvfp", "kneser-ney"))
+    run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
+    for record in SweepDirectory(tmp_path / "sweep", plan).records().values():
+        documents = record.test_documents
+        mean = sum(documents.nats) / sum(documents.tokens)
+        assert math.exp(mean) == pytest.approx(record.point.val_ppl, rel=1e-5)
+        losses = np.load(tmp_path / "sweep" / "runs" / record.run_hash / "test_losses.npz")
+        starts = losses["document_starts"]
+        first = losses["nll"][starts[2] - 1 : starts[3] - 1].astype(np.float64)
+        assert documents.tokens[2] == len(first)
+        assert documents.nats[2] == pytest.approx(first.sum(), rel=1e-3)
+
+
+def test_metrics_say_when(tmp_path, corpus):
+    plan = tiny_plan(corpus, samples=(16,), arms=("cvfp",))
+    run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
+    (record,) = SweepDirectory(tmp_path / "sweep", plan).records().values()
+    lines = (tmp_path / "sweep" / "runs" / record.run_hash / "metrics.jsonl").read_text().splitlines()
+    seconds = [json.loads(line)["seconds"] for line in lines]
+    assert seconds == sorted(seconds) and 0 < seconds[-1] < record.point.wall_seconds + 1
+    taken = record.facts.phase1.seconds + record.facts.phase2.seconds
+    assert 0 < taken < record.point.wall_seconds
 
 
 def test_the_default_arms_learn_something(tmp_path, corpus):

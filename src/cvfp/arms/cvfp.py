@@ -65,8 +65,12 @@ class CvfpArm(Arm):
             seed,
             budget.listen,
         )
-        health = asdict(diagnose(model, dev_tokens, seed)) if self.use_context else {}
-        return FittedCvfp(model, self._facts(model, len(train), first, second, train_er, health))
+        notes: dict[str, Any] = {"phase2": {"seconds": second.seconds}}
+        if first is not None:
+            notes["phase1"] = {"convergence_rate": first.convergence_rate, "seconds": first.seconds}
+        if self.use_context:
+            notes["health"] = asdict(diagnose(model, dev_tokens, seed))
+        return FittedCvfp(model, self._facts(model, len(train), first, second, train_er, notes))
 
     def _build(self, train: Tokens, seed: int) -> CVFPModel:
         config = self.config
@@ -92,7 +96,7 @@ class CvfpArm(Arm):
         first: Phase1Result | None,
         second: Phase2Result,
         train_er: float | None,
-        health: dict,
+        notes: dict[str, Any],
     ) -> Facts:
         config = self.config
         cost = model_cost(config.model, self.vocab_size, config.embedding.output_bias, self.use_context)
@@ -102,9 +106,6 @@ class CvfpArm(Arm):
             trained += cost.context_block_params
             flops += phase1_flops(cost, num_tokens, first.iterations - 1)
         prior = prior_of(config.embedding)
-        notes: dict[str, Any] = {"health": health} if health else {}
-        if first is not None:
-            notes["phase1"] = {"convergence_rate": first.convergence_rate}
         return Facts(
             stop_reason=second.stop_reason,
             total_params=cost.total_params,

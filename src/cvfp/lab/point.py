@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+import numpy as np
+
 from cvfp.arms.base import Budget, Facts, Fitted
 from cvfp.arms.registry import make_arm
 from cvfp.data.dataset import Dataset, Stream
@@ -12,7 +14,7 @@ from cvfp.metrics.perplexity import bits_per_byte, perplexity
 from cvfp.records.arms import ARM_KINDS
 from cvfp.records.config import RunConfig
 from cvfp.records.plan import PlannedPoint
-from cvfp.records.results import PointRecord, RunRecord
+from cvfp.records.results import DocumentScores, PointRecord, RunRecord
 from cvfp.training.evaluation import Scores
 
 
@@ -45,8 +47,20 @@ def run_point(point: PlannedPoint, dataset: Dataset, budget: Budget) -> PointRes
         point=PointRecord(**row, status="done", val_er=val_er, wall_seconds=seconds),
         phase1_converged=facts.phase1_converged,
         facts=facts.notes | {"prior": [*dataset.prior, *facts.prior]},
+        test_documents=document_scores(scores.nll, dataset.test.offsets),
     )
     return PointResult(record, fitted, scores)
+
+
+def document_scores(nll: np.ndarray, offsets: np.ndarray) -> DocumentScores:
+    """Sum the losses of tokens[1:] by document; the first document has one predicted token less."""
+    losses = np.concatenate([[0.0], nll.astype(np.float64)])
+    lengths = np.diff(offsets, append=len(losses))
+    lengths[0] -= 1
+    nats = np.add.reduceat(losses, offsets)
+    return DocumentScores(
+        tokens=tuple(lengths.tolist()), nats=tuple(round(value, 3) for value in nats.tolist())
+    )
 
 
 def failed(point: PlannedPoint, error: str) -> RunRecord:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ class RunDirectory:
 
     def __init__(self, path: Path, run_hash: str) -> None:
         self.path, self.run_hash = path, run_hash
+        self.started = time.perf_counter()
 
     def record(self) -> RunRecord | None:
         """The record of a finished or failed run; None when there is none yet.
@@ -47,12 +49,14 @@ class RunDirectory:
         write_json(self.path / CONFIG, config)
         write_json(self.path / ENVIRONMENT, environment)
         (self.path / METRICS).unlink(missing_ok=True)
+        self.started = time.perf_counter()
 
     def log(self, event: Event) -> None:
-        """Append one line to `metrics.jsonl`."""
+        """Append one line to `metrics.jsonl`: the values of an event, and the seconds since `begin`."""
         if not event.values:
             return
-        line = {"phase": event.phase, "step": event.step, **event.values}
+        seconds = round(time.perf_counter() - self.started, 3)
+        line = {"phase": event.phase, "step": event.step, "seconds": seconds, **event.values}
         with (self.path / METRICS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 

@@ -77,9 +77,23 @@ class Health(Schema):
 
 
 class Phase1Facts(Schema):
-    """How phase 1 ended: the share of positions that had converged."""
+    """How phase 1 ended: the share of positions that had converged; and its wall time."""
 
     convergence_rate: float
+    seconds: float
+
+
+class Phase2Facts(Schema):
+    """What phase 2 took."""
+
+    seconds: float
+
+
+class DocumentScores(Schema):
+    """Predicted tokens of each test document, and their summed negative log-likelihood in nats."""
+
+    tokens: tuple[int, ...]
+    nats: tuple[float, ...]
 
 
 class RunFacts(Schema):
@@ -89,6 +103,7 @@ class RunFacts(Schema):
 
     health: Health | None = None
     phase1: Phase1Facts | None = None
+    phase2: Phase2Facts | None = None
     prior: list[str] = []
     """Data other than the training documents that the run profited from, in words."""
 
@@ -101,6 +116,8 @@ class RunRecord(Schema):
     phase1_converged: bool | None = None
     """False when phase 1 stopped at its cap: `phase1_iter` is then a lower bound."""
     facts: RunFacts = RunFacts()
+    test_documents: DocumentScores | None = None
+    """What paired comparisons over test documents need."""
     error: str | None = None
     """Why a failed point failed."""
 

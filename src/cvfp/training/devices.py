@@ -48,8 +48,8 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 def tensor_float32(device: torch.device) -> Iterator[None]:
     """On cuda, let float32 matrix products use TF32 (10-bit mantissa) inside the block; elsewhere nothing.
 
-    Used for optimiser steps only (the sweeps of phase 1 and the running training loss with them): solved
-    contexts and every evaluation are computed in full float32.
+    Used for optimiser steps (the sweeps of phase 1 and the running training loss with them) and for the dev
+    losses that decide when to stop. Solved contexts and every reported score are computed in full float32.
     """
     if device.type != "cuda":
         yield

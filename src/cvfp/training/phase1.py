@@ -6,8 +6,9 @@ tokens bound memory and define the loss; the gradient of a sweep is accumulated 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float, Int
@@ -32,6 +33,7 @@ class Phase1Result:
     converged: bool
     convergence_rate: float
     contexts: Float[Tensor, "N d_c"]
+    seconds: float = field(compare=False)
 
 
 def slice_bounds(num_tokens: int, slice_length: int) -> list[tuple[int, int]]:
@@ -70,6 +72,7 @@ def learn_contexts(
         CvfpError: the loss is no longer finite.
     """
     assert model.context_block is not None
+    started = time.perf_counter()
     objective = _FixedPointObjective(model, model.context_block, tokens, config, seed, listen)
     steps, reason = optimise(
         objective,
@@ -78,7 +81,8 @@ def learn_contexts(
         grad_clip=config.grad_clip,
         max_steps=config.max_iterations - 1,
     )
-    return Phase1Result(steps + 1, reason == CONVERGED, objective.rate, objective.contexts)
+    seconds = time.perf_counter() - started
+    return Phase1Result(steps + 1, reason == CONVERGED, objective.rate, objective.contexts, seconds)
 
 
 def one_step_contexts(

@@ -6,7 +6,8 @@ The contexts do not change, so positions are independent examples: a step takes 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from cvfp.models.cvfp import CVFPModel
 from cvfp.records.config import Phase2Config
 from cvfp.records.seeds import derived_seed
-from cvfp.training.devices import seeded
+from cvfp.training.devices import seeded, tensor_float32
 from cvfp.training.evaluation import score
 from cvfp.training.events import Event, Listener, silent
 from cvfp.training.loop import Objective, optimise, require_finite
@@ -41,6 +42,7 @@ class Phase2Result:
     best_epoch: float
     dev_loss: float
     train_loss: float
+    seconds: float = field(compare=False)
 
 
 def trained_parameters(model: CVFPModel, train_embedding: bool) -> list[nn.Parameter]:
@@ -67,6 +69,7 @@ def learn_tokens(
         CvfpError: the dev loss is no longer finite.
     """
     parameters = trained_parameters(model, train_embedding)
+    started = time.perf_counter()
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     for parameter in parameters:
@@ -81,7 +84,8 @@ def learn_tokens(
             weight_decay=config.weight_decay,
             max_steps=objective.max_steps,
         )
-    return objective.restore_best(steps, reason)
+    objective.restore_best()
+    return objective.result(steps, reason, time.perf_counter() - started)
 
 
 class _NextTokenObjective(Objective):
@@ -140,7 +144,8 @@ class _NextTokenObjective(Objective):
             if step % REPORT_EVERY == 0:
                 self.listen(Event("phase 2", step, self.max_steps, {}))
             return None
-        dev_loss = float(score(self.model, self.dev, self.dev_segments).nll.mean(dtype="float64"))
+        with tensor_float32(self.model.device):
+            dev_loss = self._dev_loss()
         train_loss = require_finite(self._train_loss(step), "the training loss", step)
         require_finite(dev_loss, "the dev loss", step)
         if self.patience.improved(dev_loss):
@@ -152,6 +157,10 @@ class _NextTokenObjective(Objective):
         values["lr"] = optimizer.param_groups[0]["lr"]
         self.listen(Event("phase 2", step, self.max_steps, values))
         return DEV_MINIMUM if self.patience.exhausted else None
+
+    def _dev_loss(self) -> float:
+        """Mean nats per predicted dev token."""
+        return float(score(self.model, self.dev, self.dev_segments).nll.mean(dtype="float64"))
 
     def _train_loss(self, step: int) -> float:
         """Running mean (nats per token) over the last pass, or over all steps before one is complete."""
@@ -168,16 +177,20 @@ class _NextTokenObjective(Objective):
             for kept, parameter in zip(self.best_weights, self.parameters, strict=True):
                 kept.copy_(parameter)
 
-    def restore_best(self, steps: int, reason: str) -> Phase2Result:
+    def restore_best(self) -> None:
         with torch.no_grad():
             for kept, parameter in zip(self.best_weights, self.parameters, strict=True):
                 parameter.copy_(kept)
+
+    def result(self, steps: int, reason: str, seconds: float) -> Phase2Result:
+        """How training went; the dev loss is that of the weights now in the model."""
         epochs, rest = divmod(steps, self.epoch_steps)
         return Phase2Result(
             steps=steps,
             tokens_seen=epochs * self.examples + min(rest * self.config.batch_size, self.examples),
             stop_reason=reason,
             best_epoch=self.best_step / self.epoch_steps,
-            dev_loss=self.patience.best,
+            dev_loss=self._dev_loss(),
             train_loss=self.best_train_loss,
+            seconds=seconds,
         )
