@@ -10,7 +10,7 @@ import torch
 from model_helpers import draw_tokens, make_model
 
 from cvfp.training import evaluation
-from cvfp.training.evaluation import score
+from cvfp.training.evaluation import mean_nats, score
 
 
 def test_score_equals_the_log_softmax_by_hand():
@@ -36,7 +36,7 @@ def test_the_first_token_is_not_predicted(length: int):
 def test_score_does_not_depend_on_the_rows_held_at_once(rows: int, monkeypatch: pytest.MonkeyPatch):
     model, tokens = make_model(1, 2), draw_tokens(300)
     expected = score(model, tokens)
-    monkeypatch.setattr(evaluation, "LOGIT_ROWS", rows)
+    monkeypatch.setitem(evaluation.LOGIT_ROWS, "cpu", rows)
     found = score(model, tokens)
     np.testing.assert_allclose(found.nll, expected.nll, atol=1e-5, rtol=1e-5)
     np.testing.assert_array_equal(found.correct, expected.correct)
@@ -47,6 +47,13 @@ def test_score_from_solved_segments_is_the_same(segment: int):
     model, tokens = make_model(1, 2, dtype=torch.float64), draw_tokens(300)
     found = score(model, tokens, list(model.context_segments(tokens, segment)))
     np.testing.assert_allclose(found.nll, score(model, tokens).nll, atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("length", [2, 50, 51, 300])
+def test_mean_nats_is_the_mean_of_the_scores(length: int):
+    model, tokens = make_model(1, 2, dtype=torch.float64), draw_tokens(length)
+    found = mean_nats(model, tokens, list(model.context_segments(tokens, 50)))
+    assert found == pytest.approx(score(model, tokens).nll.mean(), rel=1e-12)
 
 
 def test_score_uses_the_segments_it_is_given():

@@ -18,8 +18,9 @@ from cvfp.models.cvfp import CVFPModel
 from cvfp.models.layers import ContextBlock
 from cvfp.records.config import Phase1Config
 from cvfp.records.seeds import derived_seed
+from cvfp.training import phase1
 from cvfp.training.events import Event
-from cvfp.training.phase1 import Phase1Result, learn_contexts, one_step_contexts, slice_bounds
+from cvfp.training.phase1 import Phase1Result, learn_contexts, one_step_contexts, slice_bounds, slice_groups
 
 SEED = 7
 SLICES = [
@@ -115,12 +116,26 @@ def test_any_slices_cover_the_stream_and_hold_two_rows_or_more(num_tokens: int, 
     assert 2 <= bounds[-1][1] - bounds[-1][0] <= length + 1
 
 
+@pytest.mark.parametrize(("num_tokens", "length", "rows"), SLICES, ids=IDS)
+@pytest.mark.parametrize("at_once", [0, 40, 55, 1000])
+def test_groups_hold_consecutive_slices_of_one_length(num_tokens, length, rows, at_once):
+    bounds = slice_bounds(num_tokens, length)
+    groups = slice_groups(bounds, at_once)
+    assert [one for group in groups for one in group] == bounds
+    for group in groups:
+        lengths = {last - first for first, last in group}
+        assert len(lengths) == 1
+        assert len(group) == 1 or len(group) * lengths.pop() <= at_once
+
+
 @pytest.mark.parametrize("w", [0.0, 0.9, 1.0])
 @pytest.mark.parametrize("noise", [0.0, 0.1])
+@pytest.mark.parametrize("at_once", [0, 40, 1000])
 @pytest.mark.parametrize(("num_tokens", "length", "rows"), SLICES, ids=IDS)
 def test_phase1_in_slices_equals_the_formula(
-    num_tokens: int, length: int, rows: list, noise: float, w: float
+    num_tokens: int, length: int, rows: list, at_once: int, noise: float, w: float, monkeypatch
 ):
+    monkeypatch.setitem(phase1.ROWS_AT_ONCE, "cpu", at_once)
     model, tokens = make_model(2, 2, context_dim=8, embed_dim=6, dtype=torch.float64), draw_tokens(num_tokens)
     by_hand, before = copy.deepcopy(model), copy.deepcopy(model)
     config = settings_of(6, length, dist_reg_weight=w, context_noise=noise)

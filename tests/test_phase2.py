@@ -12,11 +12,12 @@ from model_helpers import draw_tokens, make_model, real_text, train_contexts
 from torch import Tensor
 from torch.testing import assert_close
 
+from cvfp.models import cvfp as cvfp_model
 from cvfp.models.cvfp import CVFPModel
 from cvfp.records.config import Phase2Config
 from cvfp.records.errors import CvfpError
 from cvfp.training import phase2
-from cvfp.training.evaluation import Scores, score
+from cvfp.training.evaluation import score
 from cvfp.training.events import Event
 from cvfp.training.phase2 import Phase2Result, learn_tokens, trained_parameters
 
@@ -104,11 +105,11 @@ def scripted(monkeypatch: pytest.MonkeyPatch):
     def script(losses: list[float]) -> list[Tensor]:
         seen, left = [], iter(losses)
 
-        def scored(model: CVFPModel, tokens: Tensor, segments) -> Scores:
+        def scored(model: CVFPModel, tokens: Tensor, segments) -> float:
             seen.append(model.token_block.layers[0].linear.weight.detach().clone())
-            return Scores(np.full(5, next(left, REPORTED)), np.zeros(5, bool))
+            return next(left, REPORTED)
 
-        monkeypatch.setattr(phase2, "score", scored)
+        monkeypatch.setattr(phase2, "mean_nats", scored)
         return seen
 
     return script
@@ -274,3 +275,21 @@ def test_on_real_text_the_model_beats_its_unigrams_by_far():
     counts = torch.bincount(train, minlength=model.vocab_size) + 1.0
     unigram = float(-(counts / counts.sum()).log()[test[1:]].mean())
     assert float(score(model, test).nll.mean()) < 0.8 * unigram
+
+
+@pytest.mark.parametrize("train_embedding", [False, True])
+@pytest.mark.parametrize("output_bias", [False, True])
+def test_aligned_logits_train_and_score_like_plain_ones(train_embedding, output_bias, monkeypatch):
+    """40 tokens in rows of 64: -inf in the columns behind them changes nothing, gradients included."""
+    shape = {"context_dim": 8, "embed_dim": 6, "dtype": torch.float64, "output_bias": output_bias}
+    plain, aligned = (make_model(2, 2, **shape) for _ in range(2))
+    expected = learn(plain, settings_of(epochs=3), train_embedding)
+    monkeypatch.setitem(cvfp_model.ROW_ALIGNMENT, "cpu", 64)
+    assert aligned.aligned_logits(torch.zeros(2, 6, dtype=torch.float64)).shape == (2, 64)
+    found = learn(aligned, settings_of(epochs=3), train_embedding)
+    assert found.dev_loss == pytest.approx(expected.dev_loss, rel=1e-12)
+    for one, other in zip(plain.parameters(), aligned.parameters(), strict=True):
+        assert_close(one, other, atol=1e-12, rtol=0)
+    np.testing.assert_array_equal(
+        score(aligned, draw_tokens(80)).correct, score(plain, draw_tokens(80)).correct
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,10 @@ from cvfp.records.config import ModelConfig
 
 SEGMENT = 32_768
 """Positions solved at once: bounds memory; the result does not depend on it beyond the tolerance."""
+
+ROW_ALIGNMENT = {"cuda": 64}
+"""Columns of logits come in multiples of this: rows that start at odd addresses keep a GPU's matrix units
+from the products with 50,257 columns (assumed; the usual multiple)."""
 
 
 class CVFPModel(nn.Module):
@@ -78,6 +83,18 @@ class CVFPModel(nn.Module):
     def logits(self, hidden: Float[Tensor, "B d_e"]) -> Float[Tensor, "B V"]:
         """u_t E^T, plus the output bias if there is one."""
         return nn.functional.linear(hidden, self.embedding, self.output_bias)
+
+    def aligned_logits(self, hidden: Float[Tensor, "B d_e"]) -> Float[Tensor, "B W"]:
+        """`logits` with -inf after them up to a multiple of `ROW_ALIGNMENT`.
+
+        Cross-entropy, its gradients and the likeliest token are those of `logits`.
+        """
+        missing = -self.vocab_size % ROW_ALIGNMENT.get(self.device.type, 1)
+        if missing == 0:
+            return self.logits(hidden)
+        bias = self.embedding.new_zeros(self.vocab_size) if self.output_bias is None else self.output_bias
+        table = nn.functional.pad(self.embedding, (0, 0, 0, missing))
+        return nn.functional.linear(hidden, table, nn.functional.pad(bias, (0, missing), value=-math.inf))
 
     @torch.no_grad()
     def solve_contexts(

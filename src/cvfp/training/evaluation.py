@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cvfp.models.cvfp import CVFPModel
 
-LOGIT_ROWS = 1024
+LOGIT_ROWS = {"cpu": 1024, "mps": 1024, "cuda": 8192}
 """Positions whose logits are held at once; results do not depend on it beyond rounding."""
 
 Segments = Iterable[tuple[Tensor, Tensor]]
@@ -39,16 +39,32 @@ def watch(segments: Segments, rows: Tensor, seen: list[Tensor]) -> Iterator[tupl
 @torch.no_grad()
 def score(model: CVFPModel, tokens: Int[Tensor, " N"], segments: Segments | None = None) -> Scores:
     """Score a stream, each token from all before it. `segments` reuses contexts that are already solved."""
-    if len(tokens) < 2:
-        return Scores(np.zeros(0, np.float32), np.zeros(0, bool))
-    segments = model.context_segments(tokens) if segments is None else segments
     nll, correct = [], []
-    for positions, contexts in segments:
-        for rows in range(0, len(positions), LOGIT_ROWS):
-            chosen = positions[rows : rows + LOGIT_ROWS]
-            chosen = chosen[chosen < len(tokens) - 1]
-            logits = model.logits(model.hidden(contexts[rows : rows + len(chosen)], tokens, chosen))
-            targets = tokens[chosen + 1]
-            nll.append(F.cross_entropy(logits, targets, reduction="none"))
-            correct.append(logits.argmax(dim=1) == targets)
+    for logits, targets in _predictions(model, tokens, segments):
+        nll.append(F.cross_entropy(logits, targets, reduction="none"))
+        correct.append(logits.argmax(dim=1) == targets)
+    if not nll:
+        return Scores(np.zeros(0, np.float32), np.zeros(0, bool))
     return Scores(torch.cat(nll).cpu().numpy(), torch.cat(correct).cpu().numpy())
+
+
+@torch.no_grad()
+def mean_nats(model: CVFPModel, tokens: Int[Tensor, " N"], segments: Segments) -> float:
+    """Mean nats per predicted token of a stream of at least two: that of `score`, without its hits."""
+    predictions = _predictions(model, tokens, segments)
+    sums = [F.cross_entropy(*pair, reduction="none").double().sum() for pair in predictions]
+    return float(torch.stack(sums).sum()) / (len(tokens) - 1)
+
+
+def _predictions(
+    model: CVFPModel, tokens: Tensor, segments: Segments | None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """(logits, targets) of the predicted tokens, a few rows at a time."""
+    step, left = LOGIT_ROWS[tokens.device.type], len(tokens) - 1
+    for positions, contexts in model.context_segments(tokens) if segments is None else segments:
+        inside = min(len(positions), left)
+        left -= inside
+        for first in range(0, inside, step):
+            chosen = positions[first : min(first + step, inside)]
+            hidden = model.hidden(contexts[first : first + len(chosen)], tokens, chosen)
+            yield model.aligned_logits(hidden), tokens[chosen + 1]

@@ -23,6 +23,9 @@ from cvfp.training.loop import Objective, optimise, require_finite
 
 START_STD = 0.01
 CONVERGED = "converged"
+ROWS_AT_ONCE = {"cuda": 65_536}
+"""Slices are swept together up to this many rows, elsewhere one by one: a GPU that gets 5,000 rows at a time
+waits for Python. A sweep reads only the contexts of the sweep before, so the sum is the same."""
 
 
 @dataclass(frozen=True)
@@ -44,15 +47,27 @@ def slice_bounds(num_tokens: int, slice_length: int) -> list[tuple[int, int]]:
     return list(zip(starts, [*starts[1:], num_tokens], strict=True))
 
 
+def slice_groups(bounds: list[tuple[int, int]], rows: int) -> list[list[tuple[int, int]]]:
+    """Consecutive slices of one length, as many to a group as have at most `rows` rows, at least one."""
+    groups: list[list[tuple[int, int]]] = []
+    for first, last in bounds:
+        length, group = last - first, groups[-1] if groups else []
+        if group and group[0][1] - group[0][0] == length and (len(group) + 1) * length <= rows:
+            group.append((first, last))
+        else:
+            groups.append([(first, last)])
+    return groups
+
+
 def slice_losses(
-    new: Float[Tensor, "S d_c"], old: Float[Tensor, "S d_c"]
-) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """(convergence, dispersion) of one slice s of |s| rows.
+    new: Float[Tensor, "K S d_c"], old: Float[Tensor, "K S d_c"]
+) -> tuple[Float[Tensor, " K"], Float[Tensor, " K"]]:
+    """(convergence, dispersion) of each of K slices s of |s| rows.
 
     convergence = mean_{t,d}((C^k - C^{k-1})^2),  dispersion = -||C^k_s - mean_t(C^k_s)||_F / |s|
     """
-    convergence = (new - old).square().mean()
-    dispersion = -torch.linalg.norm(new - new.mean(dim=0)) / len(new)
+    convergence = (new - old).square().mean(dim=(1, 2))
+    dispersion = -torch.linalg.vector_norm(new - new.mean(dim=1, keepdim=True), dim=(1, 2)) / new.shape[1]
     return convergence, dispersion
 
 
@@ -114,6 +129,7 @@ class _FixedPointObjective(Objective):
         self.model, self.block, self.tokens = model, block, tokens
         self.config, self.seed, self.listen = config, seed, listen
         self.bounds = slice_bounds(len(tokens), config.slice_length)
+        self.groups = slice_groups(self.bounds, ROWS_AT_ONCE.get(tokens.device.type, 0))
         generator = torch.Generator(tokens.device).manual_seed(derived_seed(seed, "contexts"))
         shape = (len(tokens), block.context_dim)
         start = torch.randn(shape, generator=generator, device=tokens.device, dtype=model.context_table.dtype)
@@ -123,37 +139,43 @@ class _FixedPointObjective(Objective):
     def backward(self, step: int) -> None:
         weight = self.config.dist_reg_weight
         self.totals = self.contexts.new_zeros(3)
-        for old, new in self._sweep(step):
-            convergence, dispersion = slice_losses(new, old)
-            loss = (1 - weight) * convergence + weight * dispersion
+        for slices, old, new in self._sweep(step):
+            shape = (slices, len(new) // slices)
+            convergence, dispersion = slice_losses(new.unflatten(0, shape), old.unflatten(0, shape))
+            loss = ((1 - weight) * convergence + weight * dispersion).sum()
             (loss / len(self.bounds)).backward()
             with torch.no_grad():
                 change = (new - old).square().mean(dim=1)
                 settled = (change < self.config.convergence_threshold).sum()
-                self.totals += torch.stack([convergence, dispersion, settled])
+                self.totals += torch.stack([convergence.sum(), dispersion.sum(), settled])
 
-    def _sweep(self, step: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """(C^{k-1}, C^k) slice by slice. Each slice is overwritten once its loss has been taken."""
-        before = torch.zeros_like(self.contexts[0])
-        for index, (first, last) in enumerate(self.bounds):
+    def _sweep(self, step: int) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """(slices, their C^{k-1}, their C^k) group by group. Each is overwritten once its loss was taken."""
+        before, index = torch.zeros_like(self.contexts[0]), 0
+        for group in self.groups:
+            first, last = group[0][0], group[-1][1]
             old = self.contexts[first:last]
-            inputs = shifted(self.contexts, first, last, before) + self._noise(step, index, last - first)
+            inputs = shifted(self.contexts, first, last, before) + self._noise(step, index, group)
             before = old[-1].clone()
             features = self.model.context_features(
                 self.tokens, torch.arange(first, last, device=self.tokens.device)
             )
             new = self.block(inputs, features)[:, -1]
-            yield old, new
+            yield len(group), old, new
             self.contexts[first:last] = new.detach()
+            index += len(group)
 
-    def _noise(self, step: int, index: int, rows: int) -> Tensor | float:
-        """Noise of one slice, from a generator of its own: how slices are spread changes nothing."""
+    def _noise(self, step: int, index: int, group: list[tuple[int, int]]) -> Tensor | float:
+        """Noise of a group that begins with the index-th slice, drawn slice by slice from generators of
+        their own: how slices are spread changes nothing."""
         if self.config.context_noise == 0:
             return 0.0
-        device = self.contexts.device
-        generator = torch.Generator(device).manual_seed(derived_seed(self.seed, "noise", step, index))
-        shape = (rows, self.block.context_dim)
-        return self.config.context_noise * torch.randn(shape, generator=generator, device=device)
+        device, parts = self.contexts.device, []
+        for place, (first, last) in enumerate(group, index):
+            generator = torch.Generator(device).manual_seed(derived_seed(self.seed, "noise", step, place))
+            shape = (last - first, self.block.context_dim)
+            parts.append(torch.randn(shape, generator=generator, device=device))
+        return self.config.context_noise * torch.cat(parts)
 
     def after_step(self, step: int, optimizer: torch.optim.Optimizer) -> str | None:
         convergence, dispersion, settled = self.totals.tolist()

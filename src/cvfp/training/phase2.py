@@ -18,7 +18,7 @@ from cvfp.models.cvfp import CVFPModel
 from cvfp.records.config import Phase2Config
 from cvfp.records.seeds import derived_seed
 from cvfp.training.devices import seeded, tensor_float32
-from cvfp.training.evaluation import score
+from cvfp.training.evaluation import mean_nats
 from cvfp.training.events import Event, Listener, silent
 from cvfp.training.loop import Objective, optimise, require_finite
 from cvfp.training.stopping import Patience
@@ -124,7 +124,7 @@ class _NextTokenObjective(Objective):
         positions = self.order[place * self.config.batch_size : (place + 1) * self.config.batch_size]
         contexts = self.contexts[positions]
         hidden = self.model.hidden(contexts, self.tokens, positions, self.config.dropout)
-        loss = F.cross_entropy(self.model.logits(hidden), self.tokens[positions + 1])
+        loss = F.cross_entropy(self.model.aligned_logits(hidden), self.tokens[positions + 1])
         loss.backward()
         self.losses[step - 1] = loss.detach()
 
@@ -160,7 +160,7 @@ class _NextTokenObjective(Objective):
 
     def _dev_loss(self) -> float:
         """Mean nats per predicted dev token."""
-        return float(score(self.model, self.dev, self.dev_segments).nll.mean(dtype="float64"))
+        return mean_nats(self.model, self.dev, self.dev_segments)
 
     def _train_loss(self, step: int) -> float:
         """Running mean (nats per token) over the last pass, or over all steps before one is complete."""
