@@ -15,25 +15,11 @@ from cvfp.records.config import dotted
 from cvfp.records.errors import InputError
 from cvfp.records.files import read_text
 from cvfp.records.plan import Analysis
+from cvfp.records.published import PUBLISHED_PROTOCOL
 from cvfp.records.schema import Schema
 
 Settings = dict[str, Any]
 """Config fields by dotted key, e.g. {"model.context_dim": 256}."""
-
-PUBLISHED_PROTOCOL: Settings = {
-    "data.corpus": "ultrachat",
-    "data.split": "published",
-    "data.order": "file",
-    "embedding.source": "gpt2",
-    "phase2.batch_size": 8192,
-    "phase2.shuffle": False,
-    "phase2.eval_every": None,
-    "phase2.patience": 1,
-    "phase2.lr_decay": 1.0,
-    "phase2.context_source": "one_step",
-}
-"""`--published`: UltraChat, first-N order, one-step contexts, stop at the first epoch without gain on the
-published validation text, batches of 8,192 in order. The gpt2 row of embedding settings follows."""
 
 
 class SweepSpec(Schema):

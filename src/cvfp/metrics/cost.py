@@ -25,12 +25,6 @@ class ModelCost:
         return self.context_block_params + self.token_block_params + self.head_params
 
 
-def context_block_params(model: ModelConfig) -> int:
-    """L * ((d_c + n*d_e)*d_c + d_c + 2*d_c)."""
-    d_c, d_f = model.context_dim, model.num_input_tokens * model.embed_dim
-    return model.num_layers * ((d_c + d_f) * d_c + d_c + 2 * d_c)
-
-
 def model_cost(model: ModelConfig, vocab_size: int, output_bias: bool, use_context: bool = True) -> ModelCost:
     """Counts of a CVFP model; `use_context=False` is the one without a context block."""
     d_c = model.context_dim if use_context else 0
@@ -43,7 +37,7 @@ def model_cost(model: ModelConfig, vocab_size: int, output_bias: bool, use_conte
         token_madds += weights
         token_params += weights + biases
     return ModelCost(
-        context_block_params=context_block_params(model) if use_context else 0,
+        context_block_params=model.context_block_params if use_context else 0,
         token_block_params=token_params,
         head_params=vocab_size * (model.embed_dim + bool(output_bias)),
         context_madds=model.num_layers * (d_c + d_f) * d_c,

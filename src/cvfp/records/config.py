@@ -84,6 +84,12 @@ class ModelConfig(Schema):
         excess = full - self.embed_dim
         return [full - excess * layer // self.num_layers for layer in range(self.num_layers + 1)]
 
+    @property
+    def context_block_params(self) -> int:
+        """L * ((d_c + n*d_e)*d_c + d_c + 2*d_c)."""
+        d_c, d_f = self.context_dim, self.num_input_tokens * self.embed_dim
+        return self.num_layers * ((d_c + d_f) * d_c + d_c + 2 * d_c)
+
 
 class EmbeddingConfig(Schema):
     """The token table, tied with the output head. Unset settings follow the source (`EMBEDDING_SETTINGS`)."""

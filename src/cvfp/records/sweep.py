@@ -8,6 +8,7 @@ from pathlib import Path
 from cvfp.records.errors import InputError
 from cvfp.records.files import read_json
 from cvfp.records.metadata import Metadata
+from cvfp.records.metrics import Measurement, read_metrics
 from cvfp.records.plan import Plan, PlannedPoint
 from cvfp.records.results import PointRecord, RunRecord
 
@@ -75,6 +76,10 @@ class SweepFiles:
         """The `RunRecord` of one run: written last, so a run without it has not finished."""
         return self.runs / run_hash / "record.json"
 
+    def run_metrics(self, run_hash: str) -> Path:
+        """What one run told while it trained, a line per `Measurement`."""
+        return self.runs / run_hash / "metrics.jsonl"
+
 
 @dataclass(frozen=True)
 class Sweep:
@@ -84,6 +89,8 @@ class Sweep:
     metadata: Metadata
     points: tuple[PointRecord, ...]
     runs: dict[PointKey, RunRecord]
+    files: SweepFiles | None = None
+    """Where it was read from; None for published tables."""
 
     def missing(self) -> tuple[PlannedPoint, ...]:
         """The planned points that have no record, in the order of the plan."""
@@ -93,6 +100,13 @@ class Sweep:
     def run_of(self, point: PointRecord) -> RunRecord | None:
         """The record of the run behind a row; None when its directory was not kept."""
         return self.runs.get(key_of(point))
+
+    def metrics_of(self, point: PointRecord) -> tuple[Measurement, ...]:
+        """What the run behind a row told while it trained; empty when that was not kept."""
+        run = self.run_of(point)
+        if run is None or self.files is None:
+            return ()
+        return read_metrics(self.files.run_metrics(run.run_hash))
 
 
 def key_of(point: PointRecord) -> PointKey:
@@ -121,6 +135,7 @@ def load_sweep(directory: Path) -> Sweep:
         metadata=Metadata.parse_json(read_json(files.metadata), str(files.metadata)),
         points=_read_points(files.points),
         runs=_read_runs(files),
+        files=files,
     )
     _check_rows_are_planned(sweep, files)
     return sweep

@@ -1,0 +1,68 @@
+"""The language that a report is written in. Texts stand in the source in English; catalogues translate them.
+
+`locale/<language>.po` is a gettext catalogue: `make messages` brings it up to date with the source. A report
+is written inside `speaking(language)`; outside it texts are English.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from importlib import resources
+from typing import Literal, get_args
+
+from cvfp.records.errors import InputError
+
+Language = Literal["en", "ja"]
+LANGUAGES: tuple[Language, ...] = get_args(Language)
+SOURCE: Language = "en"
+
+_spoken: ContextVar[Language] = ContextVar("language of the report", default=SOURCE)
+
+
+@contextmanager
+def speaking(language: str) -> Iterator[None]:
+    """Inside the block, `_` gives texts in this language.
+
+    Raises:
+        InputError: a language that there is no catalogue of.
+    """
+    if language not in LANGUAGES:
+        raise InputError(f"--lang {language}: unknown; there are {', '.join(LANGUAGES)}")
+    token = _spoken.set(language)
+    try:
+        yield
+    finally:
+        _spoken.reset(token)
+
+
+def spoken() -> Language:
+    """The language of the block this runs in."""
+    return _spoken.get()
+
+
+def _(text: str) -> str:
+    """`text` in the language of the block; as it stands where its catalogue does not know it."""
+    language = _spoken.get()
+    return text if language == SOURCE else catalogue(language).get(text, text)
+
+
+def N_(text: str) -> str:
+    """Marks a text for the catalogues that is translated later, by `_(variable)`."""
+    return text
+
+
+@functools.cache
+def catalogue(language: Language) -> dict[str, str]:
+    """Translations of a language by English text, without those that still need a look (fuzzy)."""
+    from babel.messages.pofile import read_po
+
+    with resources.files("cvfp.report").joinpath("locale", f"{language}.po").open("rb") as file:
+        messages = read_po(file)
+    return {
+        message.id: message.string
+        for message in messages
+        if message.id and message.string and not message.fuzzy
+    }

@@ -1,0 +1,98 @@
+"""Differences between two lines, paired: the same training documents, the same seed, the same tokens.
+
+What both runs of a pair share (the draw of documents, the test text) drops out of their difference. The draw
+is the unit of inference, as in `cvfp.scaling.draws`; pairs that repeat each other's results are one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cvfp.records.results import PointRecord
+from cvfp.scaling.draws import Law, fit_draws, lone_draws
+from cvfp.scaling.power_law import student_interval
+
+Pair = tuple[PointRecord, PointRecord]
+"""A point of the reference line, and one of the other line on the same tokens."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """Mean change from the reference to the other line over distinct `pairs`.
+
+    `interval` is its 95% Student-t interval over the pairs, None with one of them: then there is no verdict.
+    """
+
+    value: float
+    interval: tuple[float, float] | None
+    pairs: int
+
+    @property
+    def distinguishable(self) -> bool | None:
+        """Whether the interval excludes 0; None without an interval."""
+        return None if self.interval is None else not self.interval[0] <= 0 <= self.interval[1]
+
+
+def paired(reference: Sequence[PointRecord], other: Sequence[PointRecord]) -> list[Pair]:
+    """The pairs of scored points with equal `num_samples`, seed and training tokens, by size and seed."""
+    known = {(p.num_samples, p.seed): p for p in other if p.val_ppl is not None}
+    pairs = [
+        (point, known[point.num_samples, point.seed])
+        for point in reference
+        if point.val_ppl is not None and (point.num_samples, point.seed) in known
+    ]
+    equal = [(a, b) for a, b in pairs if a.train_tokens is not None and a.train_tokens == b.train_tokens]
+    return sorted(equal, key=lambda pair: (pair[0].num_samples, pair[0].seed))
+
+
+def at_largest_size(pairs: Sequence[Pair]) -> list[Pair]:
+    """Those of the largest `num_samples`."""
+    size = max((a.num_samples for a, _ in pairs), default=None)
+    return [pair for pair in pairs if pair[0].num_samples == size]
+
+
+def ppl_change(pairs: Sequence[Pair]) -> Change:
+    """Change of PPL in percent of the reference's, 100 * (exp(mean ln(b / a)) - 1), of at least one pair."""
+    values = dict.fromkeys((a.val_ppl, b.val_ppl) for a, b in pairs)
+    change = _mean([math.log(b / a) for a, b in values])
+    interval = change.interval and (_percent(change.interval[0]), _percent(change.interval[1]))
+    return Change(_percent(change.value), interval, change.pairs)
+
+
+def field_change(pairs: Sequence[Pair], name: str) -> Change | None:
+    """Change of any other field, b - a, in its own unit; None when a point does not have it."""
+    values = dict.fromkeys((getattr(a, name), getattr(b, name)) for a, b in pairs)
+    if not values or any(None in pair for pair in values):
+        return None
+    return _mean([b - a for a, b in values])
+
+
+def law_of_ratio(pairs: Sequence[Pair]) -> Law | None:
+    """The power law of PPL_b / PPL_a against tokens: its alpha is the difference of the two exponents.
+
+    With several draws the mean of a law per seed, its interval across seeds; with one draw least squares, its
+    interval the deviation of the ratio from a straight line over sizes. None with fewer than two sizes.
+    """
+    distinct: dict[tuple[int, float, float], Pair] = {}
+    for a, b in pairs:
+        distinct.setdefault((a.train_tokens, a.val_ppl, b.val_ppl), (a, b))
+    pairs = list(distinct.values())
+    lone = lone_draws([a.train_tokens for a, _ in pairs], [a.seed for a, _ in pairs])
+    kept = [pair for pair in pairs if pair[0].seed not in lone]
+    tokens = [a.train_tokens for a, _ in kept]
+    if len(set(tokens)) < 2:
+        return None
+    return fit_draws(tokens, [b.val_ppl / a.val_ppl for a, b in kept], [a.seed for a, _ in kept])
+
+
+def _mean(values: Sequence[float]) -> Change:
+    interval = student_interval(values) if len(values) > 1 else None
+    return Change(float(np.mean(values)), interval, len(values))
+
+
+def _percent(log_ratio: float) -> float:
+    return 100 * math.expm1(log_ratio)
