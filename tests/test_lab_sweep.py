@@ -188,7 +188,7 @@ def test_a_diverging_point_is_recorded_as_failed_and_retried(tmp_path, corpus, m
     outcome = run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
     assert outcome.done == 1 and "nan at step 5" in outcome.failed[0].error
     summary = json.loads((tmp_path / "sweep" / "summary.json").read_text())
-    assert "failed" in summary[0]["excluded"][0] and summary[0]["alpha"] is None
+    assert summary[0]["excluded"][0]["reason"] == "failed" and summary[0]["alpha"] is None
     monkeypatch.setattr(runner, "run_point", real)
     assert run_sweep(plan, tmp_path / "sweep", CPU, Monitor()).failed == ()
 

@@ -95,7 +95,7 @@ def test_the_file_is_a_png_of_the_size_asked_for(tmp_path):
     from cvfp.report.write import write_report
 
     write_report(write_sweep(tmp_path))
-    assert matplotlib.image.imread(tmp_path / "figures" / "scaling.png").shape[:2] == (810, 1425)
+    assert matplotlib.image.imread(tmp_path / "figures" / "context_dim_scaling.png").shape[:2] == (810, 1425)
 
 
 def test_long_names_are_cut_in_the_middle():

@@ -16,7 +16,7 @@ def test_the_page_needs_no_other_file_and_no_network(tmp_path):
     sources = re.findall(r"""(?:src|href)=["']([^"']{0,40})""", page)
     assert sources and all(source.startswith("data:image/png;base64,") for source in sources)
     assert "url(" not in page and "@import" not in page and "<script" not in page
-    assert "figures/scaling.png</code>" in page
+    assert "figures/context_dim_scaling.png</code>" in page
 
 
 def test_markdown_tables_become_html_tables(tmp_path):

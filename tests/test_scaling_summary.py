@@ -37,6 +37,10 @@ def forecasts(points, analysis):
     return fit.forecasts(analysis)
 
 
+def reasons(summary) -> list[tuple[int, int, str]]:
+    return [(one.num_samples, one.seed, one.reason) for one in summary.excluded]
+
+
 def power(samples: int) -> float:
     return 1e5 * TOKENS[samples] ** -0.45
 
@@ -53,7 +57,7 @@ def test_summary_holds_the_law_of_the_line():
     assert summary.interval_kind == "line"
 
 
-def test_capped_and_failed_points_are_left_out_with_a_sentence_each():
+def test_capped_and_failed_points_are_left_out_with_a_reason_each():
     points = [
         point(50, 1.0, stop_reason="cap"),
         point(100, power(100), stop_reason="patience"),
@@ -65,11 +69,7 @@ def test_capped_and_failed_points_are_left_out_with_a_sentence_each():
     assert summary.alpha == pytest.approx(-0.45)
     assert summary.alpha_ci95 is None
     assert summary.fitted_points == 2
-    assert summary.excluded == (
-        "50 samples, seed 42: stopped at its cap",
-        "400 samples, seed 42: failed",
-        "800 samples, seed 42: has no val_ppl or no train_tokens",
-    )
+    assert reasons(summary) == [(50, 42, "cap"), (400, 42, "failed"), (800, 42, "no_result")]
 
 
 def test_capped_points_are_fitted_when_asked_for():
@@ -85,11 +85,7 @@ def test_one_remaining_size_gives_no_law_and_says_so():
     (summary,) = summarise(points, Analysis())
     assert (summary.alpha, summary.A, summary.r_squared, summary.alpha_ci95) == (None, None, None, None)
     assert summary.fitted_points == 0
-    assert summary.excluded == (
-        "50 samples, seed 42: the only size left, and a fit needs two",
-        "50 samples, seed 43: the only size left, and a fit needs two",
-        "100 samples, seed 42: stopped at its cap",
-    )
+    assert reasons(summary) == [(50, 42, "lone_size"), (50, 43, "lone_size"), (100, 42, "cap")]
     assert forecasts(points, Analysis()) == []
 
 
@@ -106,7 +102,7 @@ def test_a_line_of_failures_has_a_summary_of_nones():
     assert summary.alpha is None
     assert summary.best_ppl is None
     assert summary.context_block_params is None
-    assert summary.excluded == ("50 samples, seed 42: failed",)
+    assert reasons(summary) == [(50, 42, "failed")]
 
 
 def test_lines_are_told_apart_by_arm_and_hash_in_order_of_appearance():
@@ -186,7 +182,8 @@ def test_results_that_the_seed_cannot_affect_are_one_draw():
     (alone,) = summarise(points[:4], Analysis())
     assert (summary.alpha, summary.alpha_ci95) == (alone.alpha, alone.alpha_ci95)
     assert (summary.interval_kind, summary.fitted_points) == ("line", 4)
-    assert summary.excluded[0] == "50 samples, seed 43: the same result as seed 42"
+    assert reasons(summary)[0] == (50, 43, "repeated")
+    assert {one.repeated_seed for one in summary.excluded} == {42}
     assert len(summary.excluded) == 8
 
 
@@ -194,7 +191,7 @@ def test_a_seed_with_one_size_is_left_out_beside_two_with_laws():
     points = drawn(1, -0.40) + drawn(2, -0.44) + drawn(3, -0.42, sizes=(50,))
     (summary,) = summarise(points, Analysis())
     assert summary.alpha == pytest.approx(-0.42)
-    assert summary.excluded == ("50 samples, seed 3: the only size of its seed, and a fit needs two",)
+    assert reasons(summary) == [(50, 3, "lone_seed")]
 
 
 def test_sizes_of_different_seeds_share_one_law_when_no_two_seeds_have_one():

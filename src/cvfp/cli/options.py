@@ -38,17 +38,17 @@ def given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def settings_of(assignments: Sequence[str]) -> dict[str, Any]:
+def settings_of(assignments: Sequence[str], option: str = "--set") -> dict[str, Any]:
     """`("model.context_dim=256",)` as `{"model.context_dim": 256}`. Values are TOML; bare words are text.
 
     Raises:
-        InputError: an assignment without `=`.
+        InputError: an assignment without `=`; names the option.
     """
     settings = {}
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
         if not equals or not key:
-            raise InputError(f"--set {assignment!r}: write KEY=VALUE, e.g. model.context_dim=256")
+            raise InputError(f"{option} {assignment!r}: write KEY=VALUE")
         settings[key.strip()] = _value(value.strip())
     return settings
 

@@ -10,6 +10,7 @@ import tyro
 
 from cvfp.cli.options import Device, Json, Set, given, print_json, settings_of, split_list, whole_numbers
 from cvfp.cli.tables import print_table
+from cvfp.records.errors import InputError
 from cvfp.records.plan import Plan
 
 Out = Annotated[Path | None, tyro.conf.arg(metavar="DIR", help="sweep directory; running again resumes")]
@@ -49,6 +50,13 @@ def run(
     out: Out = None,
     arms: Annotated[tuple[str, ...] | None, tyro.conf.arg(help="cvfp kneser-ney ...")] = None,
     samples: Annotated[tuple[str, ...] | None, tyro.conf.arg(help="numbers of training documents")] = None,
+    growth: Annotated[
+        tuple[str, ...],
+        tyro.conf.arg(
+            metavar="start=N multiplier=X window_size=W num_windows=K",
+            help="sizes that grow by a factor, instead of --samples",
+        ),
+    ] = (),
     seeds: Annotated[int | None, tyro.conf.arg(help="how many seeds, each with its own draw")] = None,
     corpus: Annotated[
         str | None, tyro.conf.arg(help="chitchat, ultrachat, hub:OWNER/NAME, or a path")
@@ -68,10 +76,14 @@ def run(
 
     Example: cvfp run v3 --samples 50 100 200 --arms cvfp kneser-ney --set model.context_dim=256
     """
+    from cvfp.lab.growth import Growth
     from cvfp.lab.plan import make_plan
     from cvfp.lab.presets import find_spec
 
+    if growth and samples is not None:
+        raise InputError("--samples and --growth both give the sizes; keep one of them")
     spec = find_spec(sweep)
+    spec = spec.growing(Growth.parse(settings_of(growth, "--growth"), "--growth")) if growth else spec
     spec = spec.as_published() if published else spec
     spec = spec.including_capped() if include_capped else spec
     fields = given(

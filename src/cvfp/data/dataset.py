@@ -22,6 +22,7 @@ from cvfp.records.config import DataConfig
 from cvfp.records.errors import InputError
 from cvfp.records.files import read_text
 from cvfp.records.schema import digest
+from cvfp.records.texts import N_
 
 JOINT = "\n\n"
 """Between the conversations of the published validation text."""
@@ -84,7 +85,7 @@ class Dataset:
                 f"documents, more than the small points see"
             ]
         if self.tokenizer.name == "gpt2":
-            return ["the gpt2 tokenizer was trained on WebText, outside this corpus"]
+            return [N_("the gpt2 tokenizer was trained on WebText, outside this corpus")]
         return [f"the tokenizer {self.tokenizer.name} was trained outside this project, on unknown text"]
 
     def stats(self) -> dict[str, Any]:

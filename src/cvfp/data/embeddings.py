@@ -12,6 +12,7 @@ from cvfp.data.hub import reach_hub
 from cvfp.records.config import EmbeddingConfig
 from cvfp.records.errors import InputError
 from cvfp.records.seeds import derived_seed
+from cvfp.records.texts import N_
 
 GPT2 = "openai-community/gpt2"
 GPT2_COMMIT = "607a30d783dfa663caf39e06633721c8d4cfcd7e"
@@ -56,7 +57,7 @@ def prior_of(config: EmbeddingConfig) -> str | None:
     if config.source == "random":
         return None
     if _is_gpt2(config.source):
-        return "the embedding table is GPT-2's, trained on WebText (8 million web pages)"
+        return N_("the embedding table is GPT-2's, trained on WebText (8 million web pages)")
     return f"the embedding table is {Path(config.source).name}, trained outside this project, on unknown data"
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from cvfp.lab.growth import Growth
 from cvfp.lab.spec import Settings, SweepSpec, product, read_spec
 from cvfp.records.arms import DEFAULT_ARMS
 from cvfp.records.errors import InputError
 from cvfp.records.plan import Analysis
+from cvfp.records.texts import N_
 
 V1: Settings = {
     "phase1.dist_reg_weight": 0.8,
@@ -26,6 +28,10 @@ V2: Settings = {
 V3: Settings = V2 | {"phase1.slice_length": 5000}
 
 REPORT_SIZES = (50, 100, 200, 500)
+DOUBLING = Growth(start=50, multiplier=2, window_size=4, num_windows=2)
+"""50 to 800 documents, two windows of four sizes."""
+DOUBLING_FURTHER = DOUBLING.model_copy(update={"num_windows": 3})
+"""50 to 1600 documents, three windows of four sizes."""
 WIDTHS = product(context_dim=(768, 1200, 1537))
 
 
@@ -50,7 +56,7 @@ def _quickstart() -> SweepSpec:
     }
     return SweepSpec(
         name="quickstart",
-        description="The whole story on two cores in under two minutes: small vocabulary, small widths",
+        description=N_("The whole story on two cores in under two minutes: small vocabulary, small widths"),
         arms=(*DEFAULT_ARMS, "unigram"),
         samples=(6, 12, 24, 48),
         settings=settings,
@@ -62,55 +68,57 @@ PRESETS: dict[str, SweepSpec] = {
     for spec in (
         SweepSpec(
             name="v1",
-            description="Does a wider context scale better? (source report, first experiment)",
+            description=N_("Does a wider context scale better? (source report, first experiment)"),
             samples=REPORT_SIZES,
             settings=V1,
             variants=WIDTHS,
         ),
         SweepSpec(
             name="v2",
-            description="v1 with more dispersion, more iterations, no noise, more epochs",
+            description=N_("v1 with more dispersion, more iterations, no noise, more epochs"),
             samples=REPORT_SIZES,
             settings=V2,
             variants=WIDTHS,
         ),
         SweepSpec(
             name="v3",
-            description="Two input tokens, and whether the exponent changes with data",
-            samples=(50, 100, 200, 400, 800),
+            description=N_("Two input tokens, and whether the exponent changes with data"),
+            samples=DOUBLING.sizes,
             settings=V3 | {"model.num_input_tokens": 2},
-            analysis=Analysis(window_size=4),
+            analysis=Analysis(window_size=DOUBLING.window_size),
         ),
         SweepSpec(
             name="matrix",
-            description="Layers times input tokens",
+            description=N_("Layers times input tokens"),
             samples=REPORT_SIZES,
             settings=V1,
             variants=product(num_layers=(1, 2, 3), num_input_tokens=(1, 2, 3)),
         ),
         SweepSpec(
             name="next",
-            description="The source report's next steps: more layers, 1600 conversations, three input tokens",
-            samples=(50, 100, 200, 400, 800, 1600),
+            description=N_(
+                "The source report's next steps: more layers, 1600 conversations, three input tokens"
+            ),
+            samples=DOUBLING_FURTHER.sizes,
             settings=V3,
             variants=(
                 *product(num_layers=(1, 2, 3), num_input_tokens=(2,)),
                 *product(num_layers=(1,), num_input_tokens=(3,)),
                 *product(num_layers=(1,), num_input_tokens=(2,), context_dim=(1200,)),
             ),
-            analysis=Analysis(window_size=4),
+            analysis=Analysis(window_size=DOUBLING_FURTHER.window_size),
         ),
         SweepSpec(
             name="one-factor",
-            description="v1 with each of v2's four changes alone: which of them did what",
+            description=N_("v1 with each of v2's four changes alone: which of them did what"),
             samples=REPORT_SIZES,
             settings=V1,
             variants=({}, *({key: V2[key]} for key in V1 if V1[key] != V2[key])),
         ),
         SweepSpec(
             name="recommended",
-            description="What this project found best so far, for those who just want a good model",
-            samples=(50, 100, 200, 400, 800),
+            description=N_("What this project found best so far, for those who just want a good model"),
+            samples=DOUBLING.sizes,
             settings=V3 | {"model.num_input_tokens": 2, "phase2.lr": 1e-3, "phase2.epochs": 60},
         ),
         _quickstart(),

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
+from cvfp.lab.growth import Growth
 from cvfp.records.arms import ARMS, DEFAULT_ARMS
 from cvfp.records.config import dotted
 from cvfp.records.errors import InputError
@@ -49,6 +50,11 @@ class SweepSpec(Schema):
         """A copy with the given fields replaced, validated. Raises `InputError`."""
         return SweepSpec.parse(self.model_dump() | changes, f"sweep {self.name!r}")
 
+    def growing(self, growth: Growth) -> SweepSpec:
+        """A copy with the sizes and the sliding windows of `growth`."""
+        analysis = self.analysis.model_copy(update={"window_size": growth.window_size})
+        return self.override(samples=growth.sizes, analysis=analysis)
+
     def with_settings(self, settings: Mapping[str, Any]) -> SweepSpec:
         """A copy in which `settings` win over the shared ones and over those of every variant."""
         variants = tuple({**variant, **settings} for variant in self.variants)
@@ -84,7 +90,8 @@ def product(**axes: tuple[Any, ...]) -> tuple[Settings, ...]:
 def read_spec(path: Path, presets: Mapping[str, SweepSpec]) -> SweepSpec:
     """A sweep from a TOML file; `preset = "v3"` takes that preset and changes what the file names.
 
-    Keys are those of `SweepSpec`; `[settings]` and `[[variants]]` hold config sections, nested or dotted.
+    Keys are those of `SweepSpec`; `[settings]` and `[[variants]]` hold config sections, nested or dotted;
+    `[growth]` holds the fields of `Growth` and stands in place of `samples`.
 
     Raises:
         InputError: not TOML (with the line), an unknown key or preset, or a value outside its range.
@@ -100,7 +107,14 @@ def read_spec(path: Path, presets: Mapping[str, SweepSpec]) -> SweepSpec:
         table["variants"] = [_table(each, "variants", path) for each in _list(table["variants"], path)]
     elif "variants" in base:
         table["variants"] = [variant | settings for variant in base["variants"]]
-    return SweepSpec.parse_json({"name": Path(path).stem} | base | table, str(path))
+    growth = table.pop("growth", None)
+    if growth is None:
+        return SweepSpec.parse_json({"name": Path(path).stem} | base | table, str(path))
+    if "samples" in table:
+        raise InputError(f"{path}: samples and growth both give the sizes; keep one of them")
+    grown = Growth.parse_json(growth, f"{path}, growth")
+    table["samples"] = grown.sizes
+    return SweepSpec.parse_json({"name": Path(path).stem} | base | table, str(path)).growing(grown)
 
 
 def _base(preset: Any, presets: Mapping[str, SweepSpec], path: Path) -> dict[str, Any]:

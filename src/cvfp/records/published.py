@@ -12,6 +12,7 @@ from cvfp.records.metadata import Metadata
 from cvfp.records.plan import Analysis, Plan, PlannedPoint
 from cvfp.records.results import PointRecord, RunRecord
 from cvfp.records.sweep import Sweep, key_of
+from cvfp.records.texts import N_
 
 PUBLISHED_PROTOCOL: dict[str, Any] = {
     "data.corpus": "ultrachat",
@@ -72,7 +73,7 @@ def published_sweep(version: str) -> Sweep:
         runs[key_of(point)] = RunRecord(run_hash=config.run_hash, point=point, phase1_converged=converged)
     plan = Plan(
         name=f"{version} (published)",
-        description="The tables of the source report",
+        description=N_("The tables of the source report"),
         protocol="published",
         points=tuple(planned),
         analysis=Analysis(window_size=window, include_capped=True),

@@ -122,6 +122,20 @@ class RunRecord(Schema):
     """Why a failed point failed."""
 
 
+ExclusionReason = Literal["failed", "no_result", "cap", "repeated", "lone_seed", "lone_size"]
+"""Why a point is in no fit: it failed; has no perplexity or size; training ended at its cap; it has the
+result of another seed; it is the only size of its seed, or of its line, and a fit needs two."""
+
+
+class Exclusion(Schema):
+    """A point that is not in the fit of its line; `repeated_seed` is the seed whose result it repeats."""
+
+    num_samples: int
+    seed: int
+    reason: ExclusionReason
+    repeated_seed: int | None = None
+
+
 class SummaryRecord(Schema):
     """One line (arm, config): a row of `summary.json`. `best_*` are the values at the lowest `val_ppl`."""
 
@@ -143,8 +157,8 @@ class SummaryRecord(Schema):
     best_val_er: float | None
     best_iter: int | None
     fitted_points: int
-    excluded: tuple[str, ...] = ()
-    """One sentence per point that is not in the fit, with the reason."""
+    excluded: tuple[Exclusion, ...] = ()
+    """The points that are not in the fit, with the reason."""
 
 
 class WindowRecord(Schema):

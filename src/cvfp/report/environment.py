@@ -5,10 +5,12 @@ from __future__ import annotations
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cvfp.report import markdown, numbers
+from cvfp.report.language import _
 
 FILTERS = {
     "plain": markdown.plain,
     "bullets": markdown.bullets,
+    "count": numbers.count,
     "ppl": numbers.ppl,
     "signed_percent": numbers.signed_percent,
 }
@@ -23,6 +25,14 @@ def environment(escape: bool) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        extensions=["jinja2.ext.i18n"],
     )
+    made.policies["ext.i18n.trimmed"] = True
+    made.install_gettext_callables(_, _one_form, newstyle=True)
     made.filters |= FILTERS
     return made
+
+
+def _one_form(singular: str, plural: str, number: int) -> str:
+    """Plural forms are not used: texts are worded so that they need none."""
+    raise NotImplementedError(f"the plural of {singular!r}")

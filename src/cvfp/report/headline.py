@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,23 +9,13 @@ from dataclasses import dataclass
 from cvfp.records.arms import ARM_KINDS
 from cvfp.records.results import PointRecord
 from cvfp.report import markdown, numbers
+from cvfp.report.language import _
 from cvfp.report.lines import Line, capped
-from cvfp.scaling.power_law import student_interval
+from cvfp.report.markdown import plain
+from cvfp.scaling.pairs import Change, paired, ppl_change
 
 REFERENCE = "cvfp"
 NGRAMS = tuple(arm for arm, kind in ARM_KINDS.items() if not kind.neural)
-
-HEADER = (
-    "line",
-    "training tokens",
-    "val PPL",
-    "val accuracy",
-    "bits per byte",
-    "ER",
-    "parameters",
-    "of these trained",
-    "seconds",
-)
 
 
 @dataclass(frozen=True)
@@ -62,27 +51,17 @@ class Headline:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Another arm against cvfp, on the same tokens: `percent` is its change of PPL relative to cvfp's.
-
-    `interval` is the 95% Student-t interval of `percent`, paired by seed, over `pairs` distinct pairs; None
-    with one of them: then there is no verdict.
-    """
+    """Another line against a line of cvfp, on the same tokens: the change of PPL relative to cvfp's."""
 
     reference: Standing
     other: Standing
-    percent: float
-    pairs: int
-    interval: tuple[float, float] | None
+    change: Change
 
     @property
     def ngram_wins(self) -> bool:
         """An n-gram is lower, and the interval is wholly below 0."""
-        return self.other.line.arm in NGRAMS and self.interval is not None and self.interval[1] < 0
-
-    @property
-    def distinguishable(self) -> bool | None:
-        """Whether the interval excludes 0; None without interval."""
-        return None if self.interval is None else not self.interval[0] <= 0 <= self.interval[1]
+        interval = self.change.interval
+        return self.other.line.arm in NGRAMS and interval is not None and interval[1] < 0
 
     @property
     def equal_terms(self) -> bool:
@@ -114,6 +93,11 @@ def comparisons(top: Headline) -> list[Comparison]:
     return [_compare(reference, other) for other in best.values() if _same_tokens(reference, other)]
 
 
+def comparison_texts(top: Headline) -> list[str]:
+    """A sentence or two per comparison with the best line of cvfp, as Markdown."""
+    return [_comparison_text(one) for one in comparisons(top)]
+
+
 def uncompared(top: Headline) -> list[Standing]:
     """Lines that were trained on other tokens than cvfp's best line."""
     reference = next((standing for standing in top.standings if standing.line.arm == REFERENCE), None)
@@ -128,7 +112,18 @@ def headline_table(top: Headline) -> str:
         name: _best(top, name, choose)
         for name, choose in (("val_ppl", min), ("val_acc", max), ("bits_per_byte", min))
     }
-    return markdown.table(HEADER, [_row(standing, marks) for standing in top.standings])
+    header = (
+        _("line"),
+        _("training tokens"),
+        _("val PPL"),
+        _("val accuracy"),
+        _("bits per byte"),
+        _("ER"),
+        _("parameters"),
+        _("of these trained"),
+        _("seconds"),
+    )
+    return markdown.table(header, [_row(standing, marks) for standing in top.standings])
 
 
 def _standing(line: Line, size: int, seeds: Sequence[int]) -> Standing:
@@ -136,26 +131,43 @@ def _standing(line: Line, size: int, seeds: Sequence[int]) -> Standing:
     return Standing(line, tuple(at_size[seed] for seed in seeds))
 
 
+def _comparison_text(one: Comparison) -> str:
+    ours, other = plain(one.reference.line.label), plain(one.other.line.label)
+    parts = [
+        _("{ours} {our_ppl}, {other} {ppl}: {change}.").format(
+            ours=ours,
+            our_ppl=numbers.ppl(one.reference.ppl),
+            other=other,
+            ppl=numbers.ppl(one.other.ppl),
+            change=_change_words(one.change, other),
+        )
+    ]
+    if not one.equal_terms:
+        parts.append(_("Not on equal terms: only one of the two uses a pretrained token table."))
+    if one.ngram_wins:
+        parts.append(markdown.bold(_("Here {ours} loses to an n-gram model.").format(ours=ours)))
+    return " ".join(parts)
+
+
+def _change_words(change: Change, other: str) -> str:
+    percent = numbers.signed_percent(change.value)
+    if change.interval is None:
+        return _("{other} {percent}, one pair of results: no verdict").format(other=other, percent=percent)
+    return _("{other} {percent}, 95% interval {interval}, paired over {pairs} seeds: {verdict}").format(
+        other=other,
+        percent=percent,
+        interval=numbers.signed_percent_interval(change.interval),
+        pairs=change.pairs,
+        verdict=numbers.verdict(change),
+    )
+
+
 def _same_tokens(one: Standing, other: Standing) -> bool:
     return [p.train_tokens for p in one.points] == [p.train_tokens for p in other.points]
 
 
 def _compare(reference: Standing, other: Standing) -> Comparison:
-    pairs = [(a.val_ppl, b.val_ppl) for a, b in zip(reference.points, other.points, strict=True)]
-    pairs = list(dict.fromkeys(pairs))  # seeds that change neither arm are one observation
-    logs = [math.log(b / a) for a, b in pairs]
-    return Comparison(reference, other, _percent(statistics.fmean(logs)), len(pairs), _interval(logs))
-
-
-def _interval(logs: Sequence[float]) -> tuple[float, float] | None:
-    if len(logs) < 2:
-        return None
-    low, high = student_interval(logs)
-    return _percent(low), _percent(high)
-
-
-def _percent(log_ratio: float) -> float:
-    return 100 * math.expm1(log_ratio)
+    return Comparison(reference, other, ppl_change(paired(reference.points, other.points)))
 
 
 def _value(standing: Standing, name: str) -> float | None:
@@ -194,4 +206,4 @@ def _row(standing: Standing, marks: dict[str, dict[bool, float]]) -> list[str]:
 
 def _name(standing: Standing) -> str:
     marks = ("†" if standing.line.pretrained else "") + ("‡" if standing.capped else "")
-    return markdown.plain(standing.line.label) + marks
+    return plain(standing.line.label) + marks

@@ -5,23 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cvfp.records.results import Health, Phase1Facts, RunRecord
+from cvfp.records.texts import N_
 from cvfp.report import numbers
+from cvfp.report.language import _
 from cvfp.report.lines import Line
 from cvfp.report.markdown import plain, table
 
-HEADER = (
-    "line",
-    "documents",
-    "seed",
-    "P1 convergence rate",
-    "memory length",
-    "Lipschitz estimate",
-    "solve contraction",
-    "solve passes",
-    "identity cosine",
-    "roll-out trials",
-    "failures",
-)
+TRENDS = (N_("converged"), N_("converging"), N_("diverging"), N_("unstable"), N_("bound"))
+"""Words of the records on roll-outs and solves, for the catalogues."""
 
 
 def health_table(lines: Sequence[Line]) -> str:
@@ -32,7 +23,20 @@ def health_table(lines: Sequence[Line]) -> str:
         for run in line.runs
         if run is not None and run.facts.health is not None
     ]
-    return table(HEADER, rows) if rows else ""
+    header = (
+        _("line"),
+        _("documents"),
+        _("seed"),
+        _("P1 convergence rate"),
+        _("memory length"),
+        _("Lipschitz estimate"),
+        _("solve contraction"),
+        _("solve passes"),
+        _("identity cosine"),
+        _("roll-out trials"),
+        _("failures"),
+    )
+    return table(header, rows) if rows else ""
 
 
 def _row(line: Line, run: RunRecord, health: Health) -> list[str]:
@@ -42,14 +46,14 @@ def _row(line: Line, run: RunRecord, health: Health) -> list[str]:
         numbers.count(run.point.num_samples),
         str(run.point.seed),
         _convergence(run.facts.phase1),
-        "not reached" if length is None else numbers.count(length),
+        _("not reached") if length is None else numbers.count(length),
         numbers.decimals(health.lipschitz, 2),
         numbers.decimals(health.solve_contraction),
         str(health.solve_passes)
-        + ("" if health.solve_status == "converged" else f" ({plain(health.solve_status)})"),
+        + ("" if health.solve_status == "converged" else f" ({plain(_(health.solve_status))})"),
         numbers.decimals(health.identity_cosine),
-        plain(health.trial_trend),
-        "; ".join(plain(failure) for failure in health.failures) or "none",
+        plain(_(health.trial_trend)),
+        "; ".join(plain(_(failure)) for failure in health.failures) or _("none"),
     ]
 
 

@@ -49,11 +49,6 @@ def _(text: str) -> str:
     return text if language == SOURCE else catalogue(language).get(text, text)
 
 
-def N_(text: str) -> str:
-    """Marks a text for the catalogues that is translated later, by `_(variable)`."""
-    return text
-
-
 @functools.cache
 def catalogue(language: Language) -> dict[str, str]:
     """Translations of a language by English text, without those that still need a look (fuzzy)."""

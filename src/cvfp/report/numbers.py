@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cvfp.records.texts import N_
+from cvfp.report.language import _
+from cvfp.scaling.pairs import Change
+
 Number = int | float
 ABSENT = "–"
 
 INTERVAL_KINDS = {
-    "line": "Along the line: deviation from a straight line over sizes, not run-to-run noise.",
-    "draws": "Across draws: Student's t over one law per seed; a forecast's is for the law of one new draw.",
+    "line": N_("Along the line: deviation from a straight line over sizes, not run-to-run noise."),
+    "draws": N_(
+        "Across draws: Student's t over one law per seed; a forecast's is for the law of one new draw."
+    ),
 }
 """What an interval is, by `interval_kind` of the records."""
+
+
+def between(low: str, high: str) -> str:
+    """From one written number to another."""
+    return _("{low} to {high}").format(low=low, high=high)
 
 
 def ppl(value: Number | None) -> str:
@@ -21,7 +32,7 @@ def ppl(value: Number | None) -> str:
 
 def ppl_interval(low: Number | None, high: Number | None) -> str:
     """An interval of a perplexity; without a lower bound there is none, without an upper one it is open."""
-    return ABSENT if low is None else f"{ppl(low)} to {'∞' if high is None else ppl(high)}"
+    return ABSENT if low is None else between(ppl(low), "∞" if high is None else ppl(high))
 
 
 def exponent(value: Number | None) -> str:
@@ -31,7 +42,7 @@ def exponent(value: Number | None) -> str:
 
 def exponent_interval(bounds: tuple[float, float] | None) -> str:
     """An interval of an exponent."""
-    return ABSENT if bounds is None else f"{bounds[0]:.4f} to {bounds[1]:.4f}"
+    return ABSENT if bounds is None else between(exponent(bounds[0]), exponent(bounds[1]))
 
 
 def signed_exponent(value: Number) -> str:
@@ -39,9 +50,9 @@ def signed_exponent(value: Number) -> str:
     return f"{value:+.4f}"
 
 
-def signed_exponent_interval(bounds: tuple[float, float]) -> str:
+def signed_exponent_interval(bounds: tuple[float, float] | None) -> str:
     """An interval of a change of an exponent."""
-    return f"{signed_exponent(bounds[0])} to {signed_exponent(bounds[1])}"
+    return ABSENT if bounds is None else between(signed_exponent(bounds[0]), signed_exponent(bounds[1]))
 
 
 def coefficient(value: Number | None) -> str:
@@ -66,6 +77,37 @@ def signed_percent(value: Number) -> str:
     return f"{value:+.1f}%"
 
 
+def signed_percent_interval(bounds: tuple[float, float] | None) -> str:
+    """An interval of a change in percent."""
+    return ABSENT if bounds is None else between(signed_percent(bounds[0]), signed_percent(bounds[1]))
+
+
+def signed_points(value: Number | None) -> str:
+    """A change of a share, in percentage points."""
+    return ABSENT if value is None else _("{change} points").format(change=f"{100 * value:+.1f}")
+
+
+def signed_points_interval(bounds: tuple[float, float] | None) -> str:
+    """An interval of a change of a share, in percentage points."""
+    return ABSENT if bounds is None else between(f"{100 * bounds[0]:+.1f}", f"{100 * bounds[1]:+.1f}")
+
+
+def verdict(change: Change | None) -> str:
+    """What an interval of a change says, in words."""
+    if change is None or change.interval is None:
+        return _("no verdict")
+    if not change.distinguishable:
+        return _("not distinguishable")
+    return _("higher") if change.value > 0 else _("lower")
+
+
+def alpha_verdict(change: Change | None) -> str:
+    """What an interval of a change of the exponent says, in words."""
+    if change is None or not change.distinguishable:
+        return verdict(change)
+    return _("flatter") if change.value > 0 else _("steeper")
+
+
 def bits(value: Number | None) -> str:
     """Bits per byte with three decimals."""
     return ABSENT if value is None else f"{value:.3f}"
@@ -83,12 +125,12 @@ def count(value: Number | None) -> str:
 
 def count_range(ends: Sequence[Number]) -> str:
     """From the first to the last of two whole numbers."""
-    return f"{count(ends[0])} to {count(ends[1])}"
+    return between(count(ends[0]), count(ends[1]))
 
 
 def without(sizes: Sequence[Number]) -> str:
     """Sizes that a window bridges."""
-    return f"without {', '.join(count(size) for size in sizes)}"
+    return _("without {sizes}").format(sizes=", ".join(count(size) for size in sizes))
 
 
 def seconds(value: Number | None) -> str:
@@ -99,7 +141,7 @@ def seconds(value: Number | None) -> str:
 
 
 def duration(value: Number) -> str:
-    """A duration in words: `42 s`, `3 min 20 s`, `2 h 5 min`."""
+    """A duration with its units: `42 s`, `3 min 20 s`, `2 h 5 min`."""
     whole = round(value)
     if whole < 60:
         return f"{whole} s"

@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 from cvfp.records.config import EmbeddingConfig, RunConfig
 from cvfp.records.metadata import DataStats, Environment, Metadata
 from cvfp.records.plan import Plan
 from cvfp.records.sweep import Sweep
+from cvfp.records.texts import N_
 from cvfp.report import numbers
+from cvfp.report.language import _
 from cvfp.report.markdown import plain, table
 
 Row = tuple[str, str]
 
 SPLITS = {
-    "documents": "dev and test documents drawn at random",
-    "speakers": "whole speakers held out for dev and test",
-    "tail": "the last documents of the corpus for dev and test",
-    "published": "conversations 1000 to 1019 as dev and as test",
+    "documents": N_("dev and test documents drawn at random"),
+    "speakers": N_("whole speakers held out for dev and test"),
+    "tail": N_("the last documents of the corpus for dev and test"),
+    "published": N_("conversations 1000 to 1019 as dev and as test"),
 }
-ORDERS = {"shuffled": "shuffled by the seed", "file": "in file order"}
+ORDERS = {"shuffled": N_("shuffled by the seed"), "file": N_("in file order")}
+PROTOCOLS = (N_("standard"), N_("published"))
+PARTS = (N_("pool"), N_("dev"), N_("test"))
+"""Words of the records, for the catalogues."""
 
 
 def setting_table(sweep: Sweep) -> str:
-    """What was varied, on which data, with what software and hardware, and how long it took."""
-    rows = [*_data_rows(sweep.plan), *_training_rows(sweep.plan), *_run_rows(sweep.metadata)]
-    rows.append(("time of all points", _points_time(sweep)))
-    return table(("what", "value"), [row for row in rows if row[1]], left=2)
+    """What was varied, on which data, and how the arms were trained."""
+    return _table([*_data_rows(sweep.plan), *_training_rows(sweep.plan)])
+
+
+def machine_table(sweep: Sweep) -> str:
+    """With what software and hardware, and how long it took."""
+    return _table([*_run_rows(sweep.metadata), (_("time of all points"), _points_time(sweep))])
 
 
 def stopped_on_test(plan: Plan) -> Literal["all", "some", "none"]:
@@ -42,74 +50,107 @@ def seeds_vary(plan: Plan) -> str:
     """What differs from seed to seed, in words."""
     orders = {point.config.data.order for point in plan.points}
     if orders == {"shuffled"}:
-        return "the draw of training documents and the initialisation"
+        return _("the draw of training documents and the initialisation")
     if orders == {"file"}:
-        return "the initialisation only (the training documents are the first in file order for every seed)"
-    return "the initialisation, and the draw of training documents where their order is shuffled"
+        return _(
+            "the initialisation only (the training documents are the first in file order for every seed)"
+        )
+    return _("the initialisation, and the draw of training documents where their order is shuffled")
 
 
 def split_table(metadata: Metadata) -> str:
     """Documents, tokens and bytes of every split; empty where the metadata does not know them."""
-    header = ("corpus", "tokenizer", "part", "documents", "tokens", "bytes")
+    header = (_("corpus"), _("tokenizer"), _("part"), _("documents"), _("tokens"), _("bytes"))
     rows = [row for stats in metadata.data for row in _split_rows(stats)]
     return table(header, rows, left=3) if rows else ""
 
 
 def embedding_text(config: EmbeddingConfig) -> str:
     """The token table in words."""
-    trained = "trained" if config.trained else "frozen"
-    return f"{config.source}, {trained}, {'with' if config.output_bias else 'without'} output bias"
+    trained = _("trained") if config.trained else _("frozen")
+    bias = _("with output bias") if config.output_bias else _("without output bias")
+    return f"{config.source}, {trained}, {bias}"
+
+
+def _table(rows: Sequence[Row]) -> str:
+    """The rows whose value is known."""
+    return table((_("what"), _("value")), [row for row in rows if row[1]], left=2)
 
 
 def _data_rows(plan: Plan) -> list[Row]:
     return [
-        ("corpus", _each(plan, lambda c: c.data.corpus)),
-        ("tokenizer", _each(plan, lambda c: c.data.tokenizer)),
-        ("split", _each(plan, lambda c: f"{SPLITS[c.data.split]} (split seed {c.data.split_seed})")),
-        ("training documents", _sizes(plan)),
-        ("order of documents", _each(plan, lambda c: ORDERS[c.data.order])),
+        (_("corpus"), _each(plan, lambda c: c.data.corpus)),
+        (_("tokenizer"), _each(plan, lambda c: c.data.tokenizer)),
+        (_("split"), _each(plan, lambda c: _split_text(c))),
+        (_("training documents"), _sizes(plan)),
+        (_("order of documents"), _each(plan, lambda c: _(ORDERS[c.data.order]))),
     ]
 
 
 def _training_rows(plan: Plan) -> list[Row]:
     return [
-        ("protocol", plan.protocol),
-        ("arms", _each(plan, lambda c: c.arm)),
-        ("seeds", ", ".join(str(seed) for seed in sorted({p.config.seed for p in plan.points}))),
-        ("embedding", _each(plan, lambda c: embedding_text(c.embedding), _has("embedding"))),
-        ("width of the embedding", _each(plan, lambda c: c.model.embed_dim, _has("model"))),
-        ("phase 1", _each(plan, _phase1_text, _has("phase1"))),
-        ("phase 2", _each(plan, _phase2_text, _has("phase2"))),
+        (_("protocol"), _(plan.protocol)),
+        (_("arms"), _each(plan, lambda c: c.arm)),
+        (_("seeds"), ", ".join(str(seed) for seed in sorted({p.config.seed for p in plan.points}))),
+        (_("embedding"), _each(plan, lambda c: embedding_text(c.embedding), _has("embedding"))),
+        (_("width of the embedding"), _each(plan, lambda c: c.model.embed_dim, _has("model"))),
+        (_("phase 1"), _each(plan, _phase1_text, _has("phase1"))),
+        (_("phase 2"), _each(plan, _phase2_text, _has("phase2"))),
     ]
+
+
+def _split_text(config: RunConfig) -> str:
+    return _("{split} (split seed {seed})").format(
+        split=_(SPLITS[config.data.split]), seed=config.data.split_seed
+    )
 
 
 def _phase1_text(config: RunConfig) -> str:
     phase = config.phase1
-    return (
-        f"dispersion weight {phase.dist_reg_weight:g}, at most {phase.max_iterations} iterations, "
-        f"noise {phase.context_noise:g}, slices of {phase.slice_length:,}, learning rate {phase.lr:g}"
+    return _(
+        "dispersion weight {weight:g}, at most {iterations} iterations, noise {noise:g}, "
+        "slices of {length:,}, learning rate {lr:g}"
+    ).format(
+        weight=phase.dist_reg_weight,
+        iterations=phase.max_iterations,
+        noise=phase.context_noise,
+        length=phase.slice_length,
+        lr=phase.lr,
     )
 
 
 def _phase2_text(config: RunConfig) -> str:
     phase = config.phase2
-    every = "once per epoch" if phase.eval_every is None else f"every {phase.eval_every} steps"
-    return (
-        f"at most {phase.epochs} epochs, batches of {phase.batch_size:,}, learning rate {phase.lr:g}, "
-        f"dropout {phase.dropout:g}, weight decay {phase.weight_decay:g}; dev loss {every}, "
-        f"patience {phase.patience}"
+    once = _("once per epoch")
+    every = once if phase.eval_every is None else _("every {steps} steps").format(steps=phase.eval_every)
+    return _(
+        "at most {epochs} epochs, batches of {batch:,}, learning rate {lr:g}, dropout {dropout:g}, "
+        "weight decay {decay:g}; dev loss {every}, patience {patience}"
+    ).format(
+        epochs=phase.epochs,
+        batch=phase.batch_size,
+        lr=phase.lr,
+        dropout=phase.dropout,
+        decay=phase.weight_decay,
+        every=every,
+        patience=phase.patience,
     )
 
 
 def _run_rows(metadata: Metadata) -> list[Row]:
     machines, wall = metadata.environments, metadata.wall_seconds
     return [
-        ("hardware", _distinct(_joined({"": m.device, "cores": m.cores}) for m in machines)),
-        ("platform", _distinct(plain(m.platform) for m in machines)),
-        ("software", _distinct(_joined(_versions(m)) for m in machines)),
-        ("started", _joined({"": metadata.started})),
-        ("run time", "" if wall is None else numbers.duration(wall)),
+        (_("hardware"), _distinct(_machine_text(m) for m in machines)),
+        (_("platform"), _distinct(plain(m.platform) for m in machines)),
+        (_("software"), _distinct(_joined(_versions(m)) for m in machines)),
+        (_("started"), _joined({"": metadata.started})),
+        (_("run time"), "" if wall is None else numbers.duration(wall)),
     ]
+
+
+def _machine_text(machine: Environment) -> str:
+    cores = "" if machine.cores is None else _(", {cores} cores").format(cores=machine.cores)
+    return f"{plain(machine.device)}{cores}"
 
 
 def _versions(machine: Environment) -> dict[str, str | None]:
@@ -123,11 +164,14 @@ def _distinct(values: Iterable[str]) -> str:
 
 def _points_time(sweep: Sweep) -> str:
     known = [point.wall_seconds for point in sweep.points if point.wall_seconds is not None]
-    return f"{numbers.duration(sum(known))} for {len(known)} points" if known else ""
+    if not known:
+        return ""
+    text = _("{time} for {points} points")
+    return text.format(time=numbers.duration(sum(known)), points=len(known))
 
 
 def _each(
-    plan: Plan, show: Callable[[RunConfig], object], where: Callable[[RunConfig], bool] = lambda _: True
+    plan: Plan, show: Callable[[RunConfig], object], where: Callable[[RunConfig], bool] = lambda config: True
 ) -> str:
     """The distinct values over the planned points, in order of appearance."""
     return _distinct(plain(show(p.config)) for p in plan.points if where(p.config))
@@ -145,7 +189,7 @@ def _sizes(plan: Plan) -> str:
 def _split_rows(stats: DataStats) -> list[list[str]]:
     names = [plain(stats.corpus), plain(stats.tokenizer)]
     return [
-        [*names, plain(part), *map(numbers.count, (size.documents, size.tokens, size.bytes))]
+        [*names, plain(_(part)), *map(numbers.count, (size.documents, size.tokens, size.bytes))]
         for part, size in stats.splits.items()
     ]
 

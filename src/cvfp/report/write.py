@@ -2,61 +2,75 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cvfp.records.files import write_text
 from cvfp.records.sweep import Sweep, SweepFiles, load_sweep
 from cvfp.report.figure import write_scaling_figure
+from cvfp.report.language import SOURCE, _, speaking
 from cvfp.report.lines import Line, report_lines
 from cvfp.report.page import render_page
 from cvfp.report.text import render_report
 
-SCALING = "scaling.png"
+Draw = Callable[[Path], bool]
 
 
-def write_report(directory: Path) -> list[Path]:
-    """(Re)write `report.md`, `report.html` and `figures/scaling.png` of a sweep directory.
+def write_report(directory: Path, language: str = SOURCE) -> list[Path]:
+    """(Re)write `report.md`, `report.html` and the figures of a sweep directory.
 
-    A sweep in progress gets a report of what is there, which says what is missing; without any scored
-    point there is no figure. Returns the files written.
+    A sweep in progress gets a report of what is there, which says what is missing; a figure with nothing to
+    show is left out. Returns the files written.
 
     Raises:
-        InputError: as `load_sweep`.
+        InputError: as `load_sweep`; a language that there is no catalogue of.
         CvfpError: the directory cannot be written.
     """
     files = SweepFiles(Path(directory))
     sweep = load_sweep(directory)
     lines = report_lines(sweep)
-    figure = _write_figure(files, lines)
-    link = None if figure is None else f"{files.figures.name}/{SCALING}"
-    markdown = render_report(sweep, lines, link, _file_list(files, sweep, figure))
-    write_text(files.report, markdown)
-    images = {} if figure is None else {link: figure.read_bytes()}
-    write_text(files.page, render_page(markdown, f"{sweep.plan.name}: CVFP scaling report", images))
-    return [files.report, files.page, *([] if figure is None else [figure])]
+    with speaking(language):
+        figures = draw_figures(files.figures, _drawings(sweep, lines))
+        links = {name: f"{files.figures.name}/{path.name}" for name, path in figures.items()}
+        markdown = render_report(sweep, lines, links, _file_list(files, sweep, list(figures.values())))
+        write_text(files.report, markdown)
+        images = {links[name]: path.read_bytes() for name, path in figures.items()}
+        title = _("{name}: CVFP scaling report").format(name=sweep.plan.name)
+        write_text(files.page, render_page(markdown, title, images))
+    return [files.report, files.page, *figures.values()]
 
 
-def _write_figure(files: SweepFiles, lines: list[Line]) -> Path | None:
-    """The figure's path; None when there is nothing to draw, and then no older figure stays behind."""
-    path = files.figures / SCALING
-    if write_scaling_figure(path, lines):
-        return path
-    path.unlink(missing_ok=True)
-    return None
+def _drawings(sweep: Sweep, lines: Sequence[Line]) -> dict[str, tuple[str, Draw]]:
+    """File name and drawing of every figure, by its name in the report."""
+    return {
+        "scaling": ("context_dim_scaling.png", lambda path: write_scaling_figure(path, lines)),
+    }
 
 
-def _file_list(files: SweepFiles, sweep: Sweep, figure: Path | None) -> list[str]:
+def draw_figures(folder: Path, drawings: dict[str, tuple[str, Draw]]) -> dict[str, Path]:
+    """Paths of the figures by name. Where there is nothing to draw, no older figure stays behind."""
+    drawn = {}
+    for name, (file, draw) in drawings.items():
+        path = folder / file
+        if draw(path):
+            drawn[name] = path
+        else:
+            path.unlink(missing_ok=True)
+    return drawn
+
+
+def _file_list(files: SweepFiles, sweep: Sweep, figures: Sequence[Path]) -> list[str]:
     described = {
-        files.plan: "every planned point with all its settings, and the analysis",
-        files.metadata: "software, hardware, data and times",
-        files.points: "one row per point",
-        files.summary: "one row per line",
-        files.progressions: "the exponents of sliding windows",
-        files.output: "the log of the run",
+        files.output: _("the log of the run"),
+        files.points: _("one row per point"),
+        files.summary: _("one row per line"),
+        files.progressions: _("the exponents of sliding windows"),
+        files.plan: _("every planned point with all its settings, and the analysis"),
+        files.metadata: _("software, hardware, data and times"),
     }
     found = [f"`{path.name}`: {what}" for path, what in described.items() if path.exists()]
     if sweep.runs:
-        found.append(f"`{files.runs.name}/`: a directory for each of {len(sweep.runs)} runs")
-    if figure is not None:
-        found.append(f"`{files.figures.name}/{SCALING}`: the figure above")
-    return [*found, f"`{files.page.name}`: this report as one page"]
+        text = _("a directory for each of {count} runs").format(count=len(sweep.runs))
+        found.append(f"`{files.runs.name}/`: {text}")
+    found += [f"`{files.figures.name}/{path.name}`" for path in figures]
+    return [*found, f"`{files.page.name}`: {_('this report as one page')}"]

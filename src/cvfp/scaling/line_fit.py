@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cvfp.records.plan import Analysis
-from cvfp.records.results import CAP, PointRecord
+from cvfp.records.results import CAP, Exclusion, ExclusionReason, PointRecord
 from cvfp.scaling.draws import Law, earlier_copies, fit_draws, lone_draws
 from cvfp.scaling.forecast import Forecast, forecast
 
 
 @dataclass(frozen=True)
 class LineFit:
-    """The points of one line, those that its fit uses, one sentence per point that it does not, the law."""
+    """The points of one line, those that its fit uses, those that it does not with the reason, the law."""
 
     points: tuple[PointRecord, ...]
     fitted: tuple[PointRecord, ...]
-    excluded: tuple[str, ...]
+    excluded: tuple[Exclusion, ...]
     law: Law | None
 
     def forecasts(self, analysis: Analysis) -> list[Forecast]:
@@ -55,40 +55,45 @@ def law_of(points: Sequence[PointRecord]) -> Law:
 
 def _fit(line: list[PointRecord], analysis: Analysis) -> LineFit:
     reasons = [_reason_to_exclude(point, analysis) for point in line]
-    for rule in (_copies, _lone_seeds, _lone_size):
+    for rule in (_repeated, _lone_seeds, _lone_size):
         used = [index for index, reason in enumerate(reasons) if reason is None]
         for index, reason in zip(used, rule([line[index] for index in used]), strict=True):
             reasons[index] = reason
     fitted = tuple(point for point, reason in zip(line, reasons, strict=True) if reason is None)
-    excluded = tuple(
-        f"{point.num_samples} samples, seed {point.seed}: {reason}"
-        for point, reason in zip(line, reasons, strict=True)
-        if reason is not None
-    )
+    excluded = tuple(reason for reason in reasons if reason is not None)
     return LineFit(tuple(line), fitted, excluded, law_of(fitted) if fitted else None)
 
 
-def _reason_to_exclude(point: PointRecord, analysis: Analysis) -> str | None:
+def _excluded(point: PointRecord, reason: ExclusionReason, repeated_seed: int | None = None) -> Exclusion:
+    return Exclusion(
+        num_samples=point.num_samples, seed=point.seed, reason=reason, repeated_seed=repeated_seed
+    )
+
+
+def _reason_to_exclude(point: PointRecord, analysis: Analysis) -> Exclusion | None:
     if point.status == "failed":
-        return "failed"
+        return _excluded(point, "failed")
     if point.val_ppl is None or point.train_tokens is None:
-        return "has no val_ppl or no train_tokens"
+        return _excluded(point, "no_result")
     if point.stop_reason == CAP and not analysis.include_capped:
-        return "stopped at its cap"
+        return _excluded(point, "cap")
     return None
 
 
-def _copies(points: list[PointRecord]) -> list[str | None]:
+def _repeated(points: list[PointRecord]) -> list[Exclusion | None]:
     earlier = earlier_copies([(point.num_samples, point.train_tokens, point.val_ppl) for point in points])
-    return [None if index is None else f"the same result as seed {points[index].seed}" for index in earlier]
+    return [
+        None if index is None else _excluded(point, "repeated", points[index].seed)
+        for point, index in zip(points, earlier, strict=True)
+    ]
 
 
-def _lone_seeds(points: list[PointRecord]) -> list[str | None]:
+def _lone_seeds(points: list[PointRecord]) -> list[Exclusion | None]:
     lone = lone_draws([point.train_tokens for point in points], [point.seed for point in points])
-    return ["the only size of its seed, and a fit needs two" if p.seed in lone else None for p in points]
+    return [_excluded(point, "lone_seed") if point.seed in lone else None for point in points]
 
 
-def _lone_size(points: list[PointRecord]) -> list[str | None]:
+def _lone_size(points: list[PointRecord]) -> list[Exclusion | None]:
     sizes = {point.num_samples for point in points}, {point.train_tokens for point in points}
-    reason = "the only size left, and a fit needs two" if min(map(len, sizes)) < 2 else None
-    return [reason] * len(points)
+    alone = min(map(len, sizes)) < 2
+    return [_excluded(point, "lone_size") if alone else None for point in points]

@@ -55,20 +55,27 @@ def at_largest_size(pairs: Sequence[Pair]) -> list[Pair]:
     return [pair for pair in pairs if pair[0].num_samples == size]
 
 
+def distinct(pairs: Sequence[Pair]) -> list[Pair]:
+    """Without pairs whose two perplexities another pair at that size has: a seed that changes neither arm."""
+    found: dict[tuple[int, float, float], Pair] = {}
+    for a, b in pairs:
+        found.setdefault((a.num_samples, a.val_ppl, b.val_ppl), (a, b))
+    return list(found.values())
+
+
 def ppl_change(pairs: Sequence[Pair]) -> Change:
     """Change of PPL in percent of the reference's, 100 * (exp(mean ln(b / a)) - 1), of at least one pair."""
-    values = dict.fromkeys((a.val_ppl, b.val_ppl) for a, b in pairs)
-    change = _mean([math.log(b / a) for a, b in values])
+    change = _mean([math.log(b.val_ppl / a.val_ppl) for a, b in distinct(pairs)])
     interval = change.interval and (_percent(change.interval[0]), _percent(change.interval[1]))
     return Change(_percent(change.value), interval, change.pairs)
 
 
 def field_change(pairs: Sequence[Pair], name: str) -> Change | None:
     """Change of any other field, b - a, in its own unit; None when a point does not have it."""
-    values = dict.fromkeys((getattr(a, name), getattr(b, name)) for a, b in pairs)
+    values = [(getattr(a, name), getattr(b, name)) for a, b in distinct(pairs)]
     if not values or any(None in pair for pair in values):
         return None
-    return _mean([b - a for a, b in values])
+    return _mean([float(b - a) for a, b in values])
 
 
 def law_of_ratio(pairs: Sequence[Pair]) -> Law | None:
@@ -77,10 +84,7 @@ def law_of_ratio(pairs: Sequence[Pair]) -> Law | None:
     With several draws the mean of a law per seed, its interval across seeds; with one draw least squares, its
     interval the deviation of the ratio from a straight line over sizes. None with fewer than two sizes.
     """
-    distinct: dict[tuple[int, float, float], Pair] = {}
-    for a, b in pairs:
-        distinct.setdefault((a.train_tokens, a.val_ppl, b.val_ppl), (a, b))
-    pairs = list(distinct.values())
+    pairs = distinct(pairs)
     lone = lone_draws([a.train_tokens for a, _ in pairs], [a.seed for a, _ in pairs])
     kept = [pair for pair in pairs if pair[0].seed not in lone]
     tokens = [a.train_tokens for a, _ in kept]

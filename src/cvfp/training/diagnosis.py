@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cvfp.metrics import context_health as health
 from cvfp.models.cvfp import CVFPModel
+from cvfp.records.texts import N_
 
 TEXT_POSITIONS = 4096
 """Positions of the text that are looked at."""
@@ -18,6 +19,11 @@ PLACES = 64
 """Random states, and places of the text, at which the block is probed."""
 MEMORY_BOUND = 1024
 """Longest memory that is looked for, in positions."""
+
+UNSETTLED = {
+    "diverging": N_("diverging under repeated roll-outs"),
+    "unstable": N_("unstable under repeated roll-outs"),
+}
 
 
 @dataclass(frozen=True)
@@ -104,11 +110,11 @@ def _memory(step: health.Step, contexts: Tensor, parts: Tensor) -> int | None:
 def _failures(values: dict[str, Any], num_tokens: int) -> tuple[str, ...]:
     found = []
     if values["identity_cosine"] > health.IDENTITY_COSINE:
-        found.append("identity mapping: the block returns nearly its input")
+        found.append(N_("identity mapping: the block returns nearly its input"))
     if min(values["mean_norm"], values["mean_deviation"]) < health.DEGENERATE:
-        found.append("degenerate contexts: they hardly differ between positions")
-    if values["trial_trend"] in ("diverging", "unstable"):
-        found.append(f"{values['trial_trend']} under repeated roll-outs")
+        found.append(N_("degenerate contexts: they hardly differ between positions"))
+    if values["trial_trend"] in UNSETTLED:
+        found.append(UNSETTLED[values["trial_trend"]])
     if values["memory_length"] is None and num_tokens >= 2 * MEMORY_BOUND:
-        found.append("expanding: a wrong start is not forgotten")
+        found.append(N_("expanding: a wrong start is not forgotten"))
     return tuple(found)

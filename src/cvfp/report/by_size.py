@@ -1,0 +1,147 @@
+"""Tables with one row per line and size, or one column per size: means over the seeds."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+
+from cvfp.records.results import PointRecord, RunRecord
+from cvfp.report import numbers
+from cvfp.report.language import _
+from cvfp.report.lines import Line
+from cvfp.report.markdown import plain, table
+
+Run = tuple[PointRecord, RunRecord | None]
+
+
+def gap_table(lines: Sequence[Line]) -> str:
+    """ln(val PPL / train PPL) in nats by line and size; empty where no line knows its training PPL."""
+    shown = [line for line in lines if any(p.train_ppl is not None for p in line.scored)]
+    if not shown:
+        return ""
+    sizes = sorted({point.num_samples for line in shown for point in line.scored})
+    rows = [
+        [plain(line.label), *(numbers.decimals(_mean_gap(line, size), 2) for size in sizes)] for line in shown
+    ]
+    return table((_("line"), *map(numbers.count, sizes)), rows)
+
+
+def dimension_table(lines: Sequence[Line]) -> str:
+    """Effective dimensions of the contexts, ER * d_c, at each line's largest size; empty without contexts."""
+    header = (
+        _("line"),
+        _("documents"),
+        _("train ER"),
+        _("val ER"),
+        _("effective dimensions, val"),
+        _("dimensions not used"),
+    )
+    rows = [row for line in lines if (row := _dimension_row(line)) is not None]
+    return table(header, rows) if rows else ""
+
+
+def phase1_table(lines: Sequence[Line]) -> str:
+    """Iterations of phase 1 beside the wall time of both phases; empty where no arm has a phase 1."""
+    header = (
+        _("line"),
+        _("documents"),
+        _("P1 iterations"),
+        _("P1 seconds"),
+        _("seconds per iteration"),
+        _("P2 steps"),
+        _("P2 seconds"),
+        _("seconds in all"),
+    )
+    rows = [
+        _phase1_row(line, size, runs)
+        for line in lines
+        for size, runs in _by_size(line).items()
+        if any(point.phase1_iter is not None for point, _run in runs)
+    ]
+    return table(header, rows) if rows else ""
+
+
+def time_table(lines: Sequence[Line]) -> str:
+    """Wall time of every line: of all its points, and of one at its largest size."""
+    header = (_("line"), _("points"), _("seconds in all"), _("at documents"), _("seconds of one point"))
+    rows = []
+    for line in lines:
+        known = [point for point in line.points if point.wall_seconds is not None]
+        if known:
+            size = max(point.num_samples for point in known)
+            largest = [point.wall_seconds for point in known if point.num_samples == size]
+            seconds = sum(point.wall_seconds for point in known)
+            rows.append(
+                [
+                    plain(line.label),
+                    numbers.count(len(known)),
+                    numbers.seconds(seconds),
+                    numbers.count(size),
+                    numbers.seconds(statistics.fmean(largest)),
+                ]
+            )
+    return table(header, rows) if rows else ""
+
+
+def _by_size(line: Line) -> dict[int, list[Run]]:
+    """The finished points with their runs, by number of documents."""
+    found: dict[int, list[Run]] = {}
+    runs = zip(line.points, line.runs, strict=True)
+    for point, run in sorted(runs, key=lambda pair: (pair[0].num_samples, pair[0].seed)):
+        if point.val_ppl is not None:
+            found.setdefault(point.num_samples, []).append((point, run))
+    return found
+
+
+def _mean(values: Sequence[numbers.Number | None]) -> float | None:
+    """The mean; None when there is none, or one is not known."""
+    return None if not values or None in values else statistics.fmean(values)
+
+
+def _mean_gap(line: Line, size: int) -> float | None:
+    known = [p for p in line.scored if p.num_samples == size and p.train_ppl is not None]
+    return _mean([math.log(point.val_ppl / point.train_ppl) for point in known])
+
+
+def _dimension_row(line: Line) -> list[str] | None:
+    by_size = _by_size(line)
+    if not by_size or not line.summary.context_dim:
+        return None
+    size, runs = max(by_size.items())
+    train, val = (_mean([getattr(p, name) for p, _run in runs]) for name in ("train_er", "val_er"))
+    if val is None:
+        return None
+    width = line.summary.context_dim
+    return [
+        plain(line.label),
+        numbers.count(size),
+        numbers.share(train),
+        numbers.share(val),
+        f"{val * width:.0f}/{width}",
+        f"{(1 - val) * width:.0f}",
+    ]
+
+
+def _phase1_row(line: Line, size: int, runs: Sequence[Run]) -> list[str]:
+    first = _mean_of(runs, lambda run: run.facts.phase1 and run.facts.phase1.seconds)
+    second = _mean_of(runs, lambda run: run.facts.phase2 and run.facts.phase2.seconds)
+    iterations = _mean([point.phase1_iter for point, _run in runs])
+    censored = any(run is not None and run.phase1_converged is False for _point, run in runs)
+    shown = numbers.decimals(iterations, 0 if float(iterations).is_integer() else 1)
+    # Iteration 1 is the random start: it costs no sweep.
+    each = None if first is None or iterations < 2 else first / (iterations - 1)
+    return [
+        plain(line.label),
+        numbers.count(size),
+        f"≥ {shown}" if censored else shown,
+        numbers.seconds(first),
+        numbers.decimals(each, 3),
+        numbers.count(_mean([point.steps for point, _run in runs])),
+        numbers.seconds(second),
+        numbers.seconds(_mean([point.wall_seconds for point, _run in runs])),
+    ]
+
+
+def _mean_of(runs: Sequence[Run], measure: Callable[[RunRecord], numbers.Number | None]) -> float | None:
+    return _mean([None if run is None else measure(run) for _point, run in runs])

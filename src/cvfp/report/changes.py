@@ -1,0 +1,143 @@
+"""What changes from one line to another, at equal tokens, and which settings differ between them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from cvfp.records.arms import ARM_KINDS
+from cvfp.records.config import RunConfig, dotted
+from cvfp.report import numbers
+from cvfp.report.language import _
+from cvfp.report.lines import Line
+from cvfp.report.markdown import plain, table
+from cvfp.scaling.draws import Law
+from cvfp.scaling.pairs import Change, Pair, at_largest_size, field_change, law_of_ratio, paired, ppl_change
+
+VARIES_ALONG_A_LINE = ("data.num_samples", "seed")
+
+
+@dataclass(frozen=True)
+class SettingChange:
+    """A config field (dotted) with its value in the reference line and in the other."""
+
+    key: str
+    before: Any
+    after: Any
+
+    def __str__(self) -> str:
+        return f"{self.key} {self.before} → {self.after}"
+
+
+@dataclass(frozen=True)
+class LineChange:
+    """One line beside a reference line. Only points on the same tokens with the same seed are compared."""
+
+    reference: Line
+    other: Line
+
+    @cached_property
+    def settings(self) -> tuple[SettingChange, ...]:
+        """Every setting in which the two differ; between arms, of the settings that both have."""
+        return setting_changes(self.reference.config, self.other.config)
+
+    @cached_property
+    def same_test(self) -> bool:
+        """Whether both were scored on the same text in the same tokens: otherwise PPL does not compare."""
+        return not any(change.key.startswith("data.") for change in self.settings)
+
+    @cached_property
+    def pairs(self) -> list[Pair]:
+        """The fitted and other scored points of both at equal tokens."""
+        return paired(self.reference.points, self.other.points) if self.same_test else []
+
+    @cached_property
+    def top(self) -> list[Pair]:
+        """The pairs at the largest common size."""
+        return at_largest_size(self.pairs)
+
+    @property
+    def num_samples(self) -> int | None:
+        """The largest common size in documents."""
+        return self.top[0][0].num_samples if self.top else None
+
+    @cached_property
+    def ppl(self) -> Change | None:
+        """Percent, at the largest common size."""
+        return ppl_change(self.top) if self.top else None
+
+    def field(self, name: str) -> Change | None:
+        """Change of another field of the records at the largest common size."""
+        return field_change(self.top, name)
+
+    @cached_property
+    def ratio(self) -> Law | None:
+        """The law of the ratio of the two perplexities over sizes at which both have a fitted point."""
+        fitted = (set(self.reference.fitted), set(self.other.fitted))
+        return law_of_ratio([pair for pair in self.pairs if pair[0] in fitted[0] and pair[1] in fitted[1]])
+
+    @property
+    def alpha(self) -> Change | None:
+        """Difference of the exponents over the common sizes; above 0 the other line falls less steeply."""
+        if self.ratio is None:
+            return None
+        return Change(self.ratio.alpha, self.ratio.alpha_ci95, self.ratio.n)
+
+
+def setting_changes(reference: RunConfig, other: RunConfig) -> tuple[SettingChange, ...]:
+    """The fields that differ and can change a result. What an arm has or lacks by its nature is the arm."""
+    before, after = dotted(reference.relevant()), dotted(other.relevant())
+    skipped = set(VARIES_ALONG_A_LINE)
+    if ARM_KINDS[reference.arm].has_context != ARM_KINDS[other.arm].has_context:
+        skipped.add("model.context_dim")
+    keys = [key for key in before if key in after and key not in skipped]
+    return tuple(SettingChange(key, before[key], after[key]) for key in keys if before[key] != after[key])
+
+
+def changes_within_arms(lines: Sequence[Line]) -> list[LineChange]:
+    """Every line against the first line of its arm."""
+    first: dict[str, Line] = {}
+    return [
+        LineChange(first[line.arm], line) for line in lines if line is not first.setdefault(line.arm, line)
+    ]
+
+
+def changes_table(changes: Sequence[LineChange]) -> str:
+    """One row per line: parameters, exponent, factor, perplexity and rank beside those of the reference."""
+    header = (
+        _("line"),
+        _("against"),
+        _("what differs"),
+        _("context-block params"),
+        _("change of α"),
+        _("95% interval"),
+        _("change of A"),
+        _("at documents"),
+        _("change of val PPL"),
+        _("95% interval"),
+        _("change of val ER"),
+    )
+    return table(header, [_row(change) for change in changes], left=3)
+
+
+def _row(change: LineChange) -> list[str]:
+    alpha, ppl, rank = change.alpha, change.ppl, change.field("val_er")
+    return [
+        plain(change.other.label),
+        plain(change.reference.label),
+        plain(", ".join(map(str, change.settings))),
+        _times(change.reference.summary.context_block_params, change.other.summary.context_block_params),
+        numbers.ABSENT if alpha is None else numbers.signed_exponent(alpha.value),
+        numbers.signed_exponent_interval(alpha and alpha.interval),
+        numbers.ABSENT if change.ratio is None else numbers.signed_percent(100 * (change.ratio.A - 1)),
+        numbers.count(change.num_samples),
+        numbers.ABSENT if ppl is None else numbers.signed_percent(ppl.value),
+        numbers.signed_percent_interval(ppl and ppl.interval),
+        numbers.signed_points(rank and rank.value),
+    ]
+
+
+def _times(before: int | None, after: int | None) -> str:
+    return numbers.ABSENT if not before or after is None else f"{after / before:.2f}×"

@@ -1,0 +1,291 @@
+"""Conclusions, derived by stated rules: every sentence carries its numbers, with intervals if there are any.
+
+A verdict (lower, higher, steeper) is given only where the 95% interval of a paired difference at equal tokens
+excludes 0. A cause is named only where one setting, or the arm alone, differs.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+from cvfp.records.sweep import Sweep
+from cvfp.report import numbers
+from cvfp.report.changes import LineChange, changes_within_arms
+from cvfp.report.headline import NGRAMS, REFERENCE, Headline, Standing, headline
+from cvfp.report.language import _
+from cvfp.report.lines import Line, capped
+from cvfp.report.markdown import plain
+from cvfp.scaling.pairs import Change, Pair, ppl_change
+
+ABLATIONS = ("random-context", "no-context")
+
+
+def conclusions(sweep: Sweep, lines: Sequence[Line]) -> list[str]:
+    """One sentence or two per rule that applies, as Markdown, from the most to the least general."""
+    top = headline(lines)
+    return [
+        *([] if top is None else _best(top)),
+        *_ablations(lines),
+        *_against_ngrams(lines),
+        *_settings(lines),
+        *_windows(lines),
+        *_ranks(lines),
+        *_convergence(lines),
+        *_forecasts(lines),
+        *_flags(sweep, lines),
+    ]
+
+
+def ppl_text(change: Change) -> str:
+    """A change of perplexity with its interval and what that says: `-2.0% (95% interval ...: lower)`."""
+    interval = numbers.signed_percent_interval(change.interval)
+    return _with_interval(numbers.signed_percent(change.value), interval, numbers.verdict(change))
+
+
+def alpha_text(change: Change | None) -> str:
+    """A change of the exponent; None where the two lines have no two sizes in common."""
+    if change is None:
+        return _("not compared")
+    interval = numbers.signed_exponent_interval(change.interval)
+    return _with_interval(numbers.signed_exponent(change.value), interval, numbers.alpha_verdict(change))
+
+
+def points_text(change: Change) -> str:
+    """A change of a share in percentage points."""
+    interval = numbers.signed_points_interval(change.interval)
+    return _with_interval(numbers.signed_points(change.value), interval, numbers.verdict(change))
+
+
+def _with_interval(change: str, interval: str, verdict: str) -> str:
+    if interval == numbers.ABSENT:
+        return _("{change} (no interval: no verdict)").format(change=change)
+    return _("{change} (95% interval {interval}: {verdict})").format(
+        change=change, interval=interval, verdict=verdict
+    )
+
+
+def _best(top: Headline) -> list[str]:
+    """Which line is lowest at the largest common size, and which others cannot be told from it.
+
+    Lines with a pretrained token table are ranked among themselves.
+    """
+    groups = [[one for one in top.standings if one.line.pretrained == kind] for kind in (False, True)]
+    return [_leader_text(group, top.num_samples) for group in groups if group]
+
+
+def _leader_text(group: Sequence[Standing], num_samples: int) -> str:
+    best, others = group[0], group[1:]
+    text = _("At {documents} documents {line} has the lowest val PPL, {ppl}.")
+    if best.line.pretrained:
+        text = _("At {documents} documents {line} is lowest of those with a pretrained token table, {ppl}.")
+    sentence = text.format(
+        documents=numbers.count(num_samples), line=plain(best.line.label), ppl=numbers.ppl(best.ppl)
+    )
+    if not others:
+        return sentence
+    changes = [(other, _at(LineChange(best.line, other.line), num_samples)) for other in others]
+    unsure = [
+        f"{plain(other.line.label)} {ppl_text(ppl_change(pairs)) if pairs else _('on other tokens')}"
+        for other, pairs in changes
+        if not pairs or not ppl_change(pairs).distinguishable
+    ]
+    if not unsure:
+        return f"{sentence} {_('Every other line is higher, and its paired interval excludes 0.')}"
+    return f"{sentence} {_('Not told apart from it: {lines}.').format(lines='; '.join(unsure))}"
+
+
+def _ablations(lines: Sequence[Line]) -> list[str]:
+    """What phase 1, and the context at all, change: lines of cvfp beside the same without it."""
+    texts = {
+        "random-context": _("Phase 1 ({line} instead of {other}, nothing else differs)"),
+        "no-context": _("The context ({line} instead of {other}, nothing else differs)"),
+    }
+    return [
+        _("{what}: PPL {ppl} at {documents} documents; exponent {alpha}.").format(
+            what=texts[change.reference.arm].format(
+                line=plain(change.other.label), other=plain(change.reference.label)
+            ),
+            ppl=ppl_text(change.ppl),
+            documents=numbers.count(change.num_samples),
+            alpha=alpha_text(change.alpha),
+        )
+        for change in _ablation_changes(lines)
+        if change.ppl is not None
+    ]
+
+
+def _ablation_changes(lines: Sequence[Line]) -> list[LineChange]:
+    changes = (
+        LineChange(other, line)
+        for line in lines
+        if line.arm == REFERENCE
+        for other in lines
+        if other.arm in ABLATIONS
+    )
+    return [change for change in changes if [setting.key for setting in change.settings] == ["arm"]]
+
+
+def _against_ngrams(lines: Sequence[Line]) -> list[str]:
+    """The best line of cvfp beside each n-gram: at the smallest and the largest size, and the exponent."""
+    ours = [line for line in lines if line.arm == REFERENCE and line.scored]
+    if not ours:
+        return []
+    best = min(ours, key=lambda line: min(point.val_ppl for point in line.scored))
+    changes = [LineChange(line, best) for line in lines if line.arm in NGRAMS]
+    return [_ngram_text(change) for change in changes if change.pairs]
+
+
+def _ngram_text(change: LineChange) -> str:
+    first, last = change.pairs[0][0].num_samples, change.num_samples
+    sizes = [first] if first == last else [first, last]
+    ends = "; ".join(
+        _("{ppl} at {documents} documents").format(
+            ppl=ppl_text(ppl_change(_at(change, size))), documents=numbers.count(size)
+        )
+        for size in sizes
+    )
+    return _("{line} against {other}, PPL: {ends}; exponent {alpha}.").format(
+        line=plain(change.other.label),
+        other=plain(change.reference.label),
+        ends=ends,
+        alpha=alpha_text(change.alpha),
+    )
+
+
+def _at(change: LineChange, num_samples: int) -> list[Pair]:
+    return [pair for pair in change.pairs if pair[0].num_samples == num_samples]
+
+
+def _settings(lines: Sequence[Line]) -> list[str]:
+    """What settings change within the arm of cvfp; one setting is credited, several are not."""
+    return [
+        _setting_text(change)
+        for change in changes_within_arms(lines)
+        if change.other.arm == REFERENCE and change.ppl is not None
+    ]
+
+
+def _setting_text(change: LineChange) -> str:
+    names = plain(", ".join(map(str, change.settings)))
+    if len(change.settings) == 1:
+        cause = _("{settings}, the only setting that differs").format(settings=names)
+    else:
+        cause = _("{count} settings differ ({settings}), so none of them is credited").format(
+            count=len(change.settings), settings=names
+        )
+    return _(
+        "{line} against {other} ({cause}): PPL {ppl} at {documents} documents; exponent {alpha}."
+    ).format(
+        line=plain(change.other.label),
+        other=plain(change.reference.label),
+        cause=cause,
+        ppl=ppl_text(change.ppl),
+        documents=numbers.count(change.num_samples),
+        alpha=alpha_text(change.alpha),
+    )
+
+
+def _windows(lines: Sequence[Line]) -> list[str]:
+    """Whether an exponent changes from the first sliding window to the last."""
+    sentences = []
+    for line in lines:
+        found = line.progression
+        if found is None:
+            continue
+        change = Change(found.alpha_change, found.alpha_change_ci95, 1)
+        text = _("The exponent of {line} goes from {first} to {last} over its windows: {change}.").format(
+            line=plain(line.label),
+            first=numbers.exponent(found.windows[0].alpha),
+            last=numbers.exponent(found.windows[-1].alpha),
+            change=alpha_text(change),
+        )
+        curved = _("So one power law does not describe this line.")
+        sentences.append(f"{text} {curved}" if change.distinguishable else text)
+    return sentences
+
+
+def _ranks(lines: Sequence[Line]) -> list[str]:
+    """Effective rank of trained contexts beside untrained ones of the same shape."""
+    changes = [
+        (change, change.field("val_er"))
+        for change in _ablation_changes(lines)
+        if change.reference.arm == "random-context"
+    ]
+    return [
+        _("Effective rank of {line} against untrained contexts: {change} at {documents} documents.").format(
+            line=plain(change.other.label),
+            change=points_text(rank),
+            documents=numbers.count(change.num_samples),
+        )
+        for change, rank in changes
+        if rank is not None
+    ]
+
+
+def _convergence(lines: Sequence[Line]) -> list[str]:
+    """Where phase 1 ended: by itself, or at its cap (then its iterations are a lower bound)."""
+    sentences = []
+    for line in lines:
+        runs = [run for run in line.runs if run is not None and run.phase1_converged is not None]
+        iterations = [run.point.phase1_iter for run in runs if run.point.phase1_iter is not None]
+        if not iterations:
+            continue
+        censored = sum(run.phase1_converged is False for run in runs)
+        if censored:
+            text = _("Phase 1 of {line} ended at its cap in {censored} of {runs} runs: lower bounds only.")
+        else:
+            text = _("Phase 1 of {line} converged in all {runs} runs, in {iterations} iterations.")
+        sentences.append(
+            text.format(
+                line=plain(line.label),
+                censored=censored,
+                runs=len(runs),
+                iterations=_span(min(iterations), max(iterations)),
+            )
+        )
+    return sentences
+
+
+def _span(low: int, high: int) -> str:
+    return str(low) if low == high else numbers.between(str(low), str(high))
+
+
+def _forecasts(lines: Sequence[Line]) -> list[str]:
+    """What the laws say of the farthest size that most lines are predicted at, and whether it orders them."""
+    known = [(line, line.forecasts[-1]) for line in lines if line.forecasts]
+    known = [(line, one) for line, one in known if one.low is not None]
+    if not known:
+        return []
+    tokens = statistics.mode(one.tokens for _line, one in known)
+    known = [(line, one) for line, one in known if one.tokens == tokens]
+    line, lowest = min(known, key=lambda pair: pair[1].ppl)
+    text = _("At {tokens} tokens {line} is predicted lowest, {ppl} (95% interval {interval}).").format(
+        tokens=numbers.count(lowest.tokens),
+        line=plain(line.label),
+        ppl=numbers.ppl(lowest.ppl),
+        interval=numbers.ppl_interval(lowest.low, lowest.high),
+    )
+    reach = lowest.high if lowest.high is not None else float("inf")
+    close = [plain(other.label) for other, one in known if other is not line and one.low <= reach]
+    if not close:
+        return [text]
+    overlap = _("The intervals of {lines} overlap it: the order is not supported.")
+    return [f"{text} {overlap.format(lines=', '.join(close))}"]
+
+
+def _flags(sweep: Sweep, lines: Sequence[Line]) -> list[str]:
+    """Points that a reader must know of before he believes a fit."""
+    ended = [point for line in lines for point in line.points if capped(point)]
+    failed = [point for point in sweep.points if point.status == "failed"]
+    counted = (
+        (_("ended training at their cap"), len(ended)),
+        (_("failed"), len(failed)),
+        (_("have no record yet"), len(sweep.missing())),
+        (_("are left out of the fits"), sum(len(line.fit.excluded) for line in lines)),
+    )
+    parts = [_("{count} {what}").format(count=number, what=what) for what, number in counted if number]
+    if not parts:
+        return []
+    total = len(sweep.plan.points)
+    return [_("Of {total} points {parts}.").format(total=total, parts=", ".join(parts))]

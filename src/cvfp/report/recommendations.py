@@ -1,0 +1,119 @@
+"""Which line to take for which goal, and whether its lead is supported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from cvfp.records.texts import N_
+from cvfp.report import numbers
+from cvfp.report.changes import LineChange
+from cvfp.report.headline import Headline, Standing, headline
+from cvfp.report.language import _
+from cvfp.report.lines import Line
+from cvfp.report.markdown import plain, table
+from cvfp.scaling.pairs import Change, field_change, ppl_change
+
+Value = Callable[[Standing], float | None]
+Difference = Callable[[LineChange, Headline], Change | None]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What is wanted: the line with the lowest `value` (None: does not take part), and how it is compared."""
+
+    name: str
+    value: Value
+    shown: Callable[[float], str]
+    difference: Difference
+
+
+def _at_top(measure: Callable) -> Difference:
+    """A difference over the pairs at the size where the lines stand side by side."""
+
+    def difference(change: LineChange, top: Headline) -> Change | None:
+        pairs = [pair for pair in change.pairs if pair[0].num_samples == top.num_samples]
+        return measure(pairs) if pairs else None
+
+    return difference
+
+
+def _field(name: str) -> Difference:
+    return _at_top(lambda pairs: field_change(pairs, name))
+
+
+def _negated_rank(standing: Standing) -> float | None:
+    rank = standing.mean("val_er")
+    return None if rank is None else -rank
+
+
+def _iterations(standing: Standing) -> float | None:
+    """Mean iterations of phase 1; None when a run ended at its cap: its number is a lower bound."""
+    ended = {run.point: run.phase1_converged for run in standing.line.runs if run is not None}
+    if any(ended.get(point) is False for point in standing.points):
+        return None
+    return standing.mean("phase1_iter")
+
+
+GOALS = (
+    Goal(N_("lowest perplexity"), lambda s: s.ppl, numbers.ppl, _at_top(ppl_change)),
+    Goal(
+        N_("steepest scaling (α)"),
+        lambda s: s.line.summary.alpha,
+        numbers.exponent,
+        lambda change, top: change.alpha,
+    ),
+    Goal(N_("highest effective rank"), _negated_rank, lambda rank: numbers.share(-rank), _field("val_er")),
+    Goal(
+        N_("fewest iterations of phase 1"),
+        _iterations,
+        lambda value: numbers.decimals(value, 1),
+        _field("phase1_iter"),
+    ),
+    Goal(
+        N_("shortest run (seconds)"),
+        lambda s: s.mean("wall_seconds"),
+        numbers.seconds,
+        _field("wall_seconds"),
+    ),
+)
+
+
+def recommendation_table(lines: Sequence[Line]) -> str:
+    """One row per goal: the line that leads, its value, and the lines that are not told apart from it.
+
+    Values are those at the largest common size; exponents those of the fits. Lines with a pretrained token
+    table are ranked among themselves, and marked. Empty without such a size.
+    """
+    top = headline(lines)
+    if top is None:
+        return ""
+    header = (_("goal"), _("line"), _("value"), _("not told apart from"))
+    rows = [
+        row
+        for pretrained in (False, True)
+        for goal in GOALS
+        if (row := _row(goal, top, pretrained)) is not None
+    ]
+    return table(header, rows, left=2) if rows else ""
+
+
+def _row(goal: Goal, top: Headline, pretrained: bool) -> list[str] | None:
+    known = [(each, goal.value(each)) for each in top.standings if each.line.pretrained == pretrained]
+    known = [(standing, value) for standing, value in known if value is not None]
+    if not known:
+        return None
+    best, value = min(known, key=lambda pair: pair[1])
+    unsure = [
+        plain(other.line.label)
+        for other, _value in known
+        if other is not best and not _told_apart(goal, best, other, top)
+    ]
+    alone = _("no other line to compare") if len(known) == 1 else _("none")
+    name = plain(best.line.label) + ("†" if pretrained else "")
+    return [_(goal.name), name, goal.shown(value), ", ".join(unsure) or alone]
+
+
+def _told_apart(goal: Goal, best: Standing, other: Standing, top: Headline) -> bool:
+    change = goal.difference(LineChange(best.line, other.line), top)
+    return change is not None and change.distinguishable is True
