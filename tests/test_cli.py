@@ -63,7 +63,13 @@ def test_run_report_status_work_together(capsys, tmp_path, corpus):
     code, out, err = call(capsys, *run, *tiny_settings(), "phase2.epochs=40")
     assert code == 0, err
     assert json.loads(out) == {"out": str(out_dir), "done": 12, "failed": 0}
-    for name in ("report.md", "report.html", "figures/context_dim_scaling.png", "summary.json", "alpha_progression.json"):
+    for name in (
+        "report.md",
+        "report.html",
+        "figures/context_dim_scaling.png",
+        "summary.json",
+        "alpha_progression.json",
+    ):
         assert (out_dir / name).stat().st_size > 0
     summary = json.loads((out_dir / "summary.json").read_text())
     assert {row["arm"] for row in summary} == {"cvfp", "kneser-ney", "no-context", "random-context"}

@@ -121,6 +121,23 @@ def test_losses_by_test_document_sum_to_the_recorded_perplexity(tmp_path, corpus
         assert documents.nats[2] == pytest.approx(first.sum(), rel=1e-3)
 
 
+def test_the_log_reads_from_the_heading_to_the_laws(tmp_path, corpus):
+    plan = tiny_plan(corpus, arms=("unigram", "kneser-ney"))
+    run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
+    lines = [line[21:] for line in (tmp_path / "sweep" / "output.txt").read_text().splitlines()]
+    assert lines[0] == "tiny:  (standard protocol)"
+    assert lines[1].startswith("cpu") and "torch" in lines[1]
+    assert "6 points, 0 done before, 6 to run" in lines
+    summary = json.loads((tmp_path / "sweep" / "summary.json").read_text())[0]
+    law = f"line   unigram 1gram: PPL = {summary['A']:.4g} * tokens^{summary['alpha']:.4f}, "
+    assert [line for line in lines if line.startswith(law)]
+    assert sum(line.startswith("line ") for line in lines) == 2
+    before = len(lines)
+    run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
+    after = (tmp_path / "sweep" / "output.txt").read_text().splitlines()
+    assert [line[21:] for line in after[before:]] == ["6 points, 6 done before, 0 to run"]
+
+
 def test_metrics_say_when(tmp_path, corpus):
     plan = tiny_plan(corpus, samples=(16,), arms=("cvfp",))
     run_sweep(plan, tmp_path / "sweep", CPU, Monitor())

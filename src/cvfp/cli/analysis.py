@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from cvfp.cli.options import Json, print_json
+from cvfp.cli.options import Json, Lang, print_json
 from cvfp.cli.tables import print_table
 
 
@@ -46,12 +46,42 @@ def fit(
     return 0
 
 
-def published(versions: tyro.conf.Positional[tuple[str, ...]] = ("v1", "v2", "v3")) -> int:
+def published(versions: tyro.conf.Positional[tuple[str, ...]] = ("v1", "v2", "v3"), lang: Lang = "en") -> int:
     """The published tables, recomputed, with every number that does not follow from them marked.
 
     Example: cvfp published v3
     """
+    from cvfp.report.language import speaking
     from cvfp.report.published import published_report
 
-    print(published_report(versions))
+    with speaking(lang):
+        print(published_report(versions))
+    return 0
+
+
+def compare(
+    sweeps: tyro.conf.Positional[Annotated[tuple[str, ...], tyro.conf.arg(metavar="DIR|published:NAME")]],
+    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help="write the comparison here")] = None,
+    lang: Lang = "en",
+    json: Json = False,
+) -> int:
+    """Version tables: alpha, ER, iterations, PPL, accuracy, each with change, interval and verdict.
+
+    Takes two or more sweep directories, or published:v1, published:v2, published:v3.
+
+    Example: cvfp compare cvfp-runs/v1 cvfp-runs/v2 --out v1-against-v2
+    """
+    from cvfp.report.compare import comparison_text, comparison_values, read_versions, write_comparison
+    from cvfp.report.language import speaking
+
+    versions = read_versions(sweeps)
+    if json:
+        print_json(comparison_values(versions))
+        return 0
+    with speaking(lang):
+        if out is None:
+            print(comparison_text(versions, None))
+            return 0
+        for path in write_comparison(versions, out):
+            print(path)
     return 0

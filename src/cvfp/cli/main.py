@@ -16,6 +16,7 @@ COMMANDS: dict[str, Callable] = {
     "status": sweep.status,
     "report": sweep.report,
     "fit": analysis.fit,
+    "compare": analysis.compare,
     "published": analysis.published,
     "train": model.train,
     "eval": model.evaluate,

@@ -13,6 +13,7 @@ from cvfp.records.errors import InputError
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Json = Annotated[bool, tyro.conf.arg(name="json", help="print the answer as JSON")]
+Lang = Annotated[Literal["en", "ja"], tyro.conf.arg(help="language of the report")]
 Set = Annotated[
     tuple[str, ...],
     tyro.conf.arg(name="set", metavar="KEY=VALUE [KEY=VALUE ...]", help="config fields, by dotted key"),

@@ -8,7 +8,17 @@ from typing import Annotated
 
 import tyro
 
-from cvfp.cli.options import Device, Json, Set, given, print_json, settings_of, split_list, whole_numbers
+from cvfp.cli.options import (
+    Device,
+    Json,
+    Lang,
+    Set,
+    given,
+    print_json,
+    settings_of,
+    split_list,
+    whole_numbers,
+)
 from cvfp.cli.tables import print_table
 from cvfp.records.errors import InputError
 from cvfp.records.plan import Plan
@@ -147,13 +157,13 @@ def status(directory: tyro.conf.Positional[Path], json: Json = False) -> int:
     return 0
 
 
-def report(directory: tyro.conf.Positional[Path]) -> int:
+def report(directory: tyro.conf.Positional[Path], lang: Lang = "en") -> int:
     """(Re)write report.md, report.html and figures of a sweep from its records alone.
 
-    Example: cvfp report cvfp-runs/v3
+    Example: cvfp report cvfp-runs/v3 --lang ja
     """
     from cvfp.report.write import write_report
 
-    for path in write_report(directory):
+    for path in write_report(directory, lang):
         print(path)
     return 0

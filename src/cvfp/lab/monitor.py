@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cvfp.records.plan import PlannedPoint
-from cvfp.records.results import RunRecord
+from cvfp.records.results import RunRecord, SummaryRecord
 from cvfp.training.events import Event
 
 
@@ -31,6 +31,9 @@ class Monitor:
     def event(self, event: Event) -> None: ...
 
     def point_finished(self, point: PlannedPoint, record: RunRecord) -> None: ...
+
+    def sweep_finished(self, lines: Sequence[SummaryRecord]) -> None:
+        """Every pending point has been run; `lines` are the summaries of all lines."""
 
 
 class LogFile(Monitor):
@@ -60,6 +63,10 @@ class LogFile(Monitor):
     def point_finished(self, point: PlannedPoint, record: RunRecord) -> None:
         self._write(f"end    {point_label(point)}: {outcome(record)}")
 
+    def sweep_finished(self, lines: Sequence[SummaryRecord]) -> None:
+        for line in lines:
+            self._write(f"line   {line.arm} {line.config_name}: {law_text(line)}")
+
 
 class Monitors(Monitor):
     """Several monitors as one."""
@@ -87,6 +94,10 @@ class Monitors(Monitor):
         for monitor in self.monitors:
             monitor.point_finished(point, record)
 
+    def sweep_finished(self, lines: Sequence[SummaryRecord]) -> None:
+        for monitor in self.monitors:
+            monitor.sweep_finished(lines)
+
 
 def outcome(record: RunRecord) -> str:
     """The figures of a finished point in one line, or the error of a failed one."""
@@ -103,3 +114,15 @@ def outcome(record: RunRecord) -> str:
     if row.phase1_iter is not None:
         parts.append(f"phase 1 {'' if record.phase1_converged else '>= '}{row.phase1_iter} iterations")
     return ", ".join([*parts, f"{row.stop_reason}, {row.wall_seconds:.1f} s"])
+
+
+def law_text(line: SummaryRecord) -> str:
+    """The law of a line and its best score in one line."""
+    best = "no score" if line.best_ppl is None else f"best test PPL {line.best_ppl:.1f}"
+    if line.alpha is None:
+        return f"no fit, {best}"
+    law = f"PPL = {line.A:.4g} * tokens^{line.alpha:.4f}, R2 {line.r_squared:.4f}"
+    if line.alpha_ci95 is not None:
+        low, high = line.alpha_ci95
+        law += f", 95% interval of the exponent {low:.4f} to {high:.4f} (over {line.interval_kind})"
+    return f"{law}, {line.fitted_points} points in the fit, {best}"

@@ -19,6 +19,7 @@ from cvfp.lab.sweep_directory import LOCK, SweepDirectory
 from cvfp.records.errors import CvfpError, InputError
 from cvfp.records.plan import Plan, PlannedPoint
 from cvfp.records.results import RunRecord
+from cvfp.scaling.summary import summarise
 
 LOCK_SECONDS = 2
 """Longest wait for the sweep's lock: `cvfp status` holds it for a moment."""
@@ -89,14 +90,22 @@ class _Sweep:
     ) -> None:
         self.directory, self.datasets, self.device = directory, datasets, device
         self.checkpoints = checkpoints
-        self.monitor = Monitors([LogFile(directory.files.output), monitor])
+        self.log = LogFile(directory.files.output)
+        self.monitor = Monitors([self.log, monitor])
         self.environment = environment(device)
-        for text in datasets.notes:
-            self.monitor.monitors[0].note(text)
+
+    def _heading(self) -> tuple[str, str]:
+        """What the log begins with: the experiment, and where it runs."""
+        plan, made = self.directory.plan, self.environment
+        software = f"cvfp {made['cvfp']}, torch {made['packages']['torch']}, python {made['python']}"
+        return f"{plan.name}: {plan.description} ({plan.protocol} protocol)", f"{made['device']}, {software}"
 
     def run(self) -> SweepOutcome:
         started = time.time()
         pending = _pending(self.directory)
+        if pending:
+            for text in (*self._heading(), *self.datasets.notes):
+                self.log.note(text)
         self.monitor.sweep_started(len(self.directory.plan.points), len(pending))
         if pending:
             earlier = self._note_machine(started)
@@ -105,6 +114,9 @@ class _Sweep:
                 self.directory.update_metadata({"wall_seconds": earlier + time.time() - started})
         self.directory.write_results()
         records = self.directory.records()
+        if pending:
+            points = [record.point for record in records.values()]
+            self.monitor.sweep_finished(summarise(points, self.directory.plan.analysis))
         failures = tuple(record for record in records.values() if record.point.status == "failed")
         return SweepOutcome(len(records) - len(failures), failures)
 

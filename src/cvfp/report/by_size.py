@@ -128,7 +128,7 @@ def _phase1_row(line: Line, size: int, runs: Sequence[Run]) -> list[str]:
     second = _mean_of(runs, lambda run: run.facts.phase2 and run.facts.phase2.seconds)
     iterations = _mean([point.phase1_iter for point, _run in runs])
     censored = any(run is not None and run.phase1_converged is False for _point, run in runs)
-    shown = numbers.decimals(iterations, 0 if float(iterations).is_integer() else 1)
+    shown = numbers.average(iterations)
     # Iteration 1 is the random start: it costs no sweep.
     each = None if first is None or iterations < 2 else first / (iterations - 1)
     return [

@@ -50,7 +50,7 @@ class LineChange:
 
     @cached_property
     def pairs(self) -> list[Pair]:
-        """The fitted and other scored points of both at equal tokens."""
+        """Scored points of both at equal tokens, in the fits or not."""
         return paired(self.reference.points, self.other.points) if self.same_test else []
 
     @cached_property
@@ -73,10 +73,15 @@ class LineChange:
         return field_change(self.top, name)
 
     @cached_property
+    def fitted_pairs(self) -> list[Pair]:
+        """The pairs of points that are both in the fits of their lines."""
+        before, after = set(self.reference.fitted), set(self.other.fitted)
+        return [pair for pair in self.pairs if pair[0] in before and pair[1] in after]
+
+    @cached_property
     def ratio(self) -> Law | None:
-        """The law of the ratio of the two perplexities over sizes at which both have a fitted point."""
-        fitted = (set(self.reference.fitted), set(self.other.fitted))
-        return law_of_ratio([pair for pair in self.pairs if pair[0] in fitted[0] and pair[1] in fitted[1]])
+        """The law of the ratio of the two perplexities over the common sizes of both fits."""
+        return law_of_ratio(self.fitted_pairs)
 
     @property
     def alpha(self) -> Change | None:

@@ -160,30 +160,33 @@ def _at(change: LineChange, num_samples: int) -> list[Pair]:
 def _settings(lines: Sequence[Line]) -> list[str]:
     """What settings change within the arm of cvfp; one setting is credited, several are not."""
     return [
-        _setting_text(change)
+        setting_text(change)
         for change in changes_within_arms(lines)
         if change.other.arm == REFERENCE and change.ppl is not None
     ]
 
 
-def _setting_text(change: LineChange) -> str:
-    names = plain(", ".join(map(str, change.settings)))
-    if len(change.settings) == 1:
-        cause = _("{settings}, the only setting that differs").format(settings=names)
-    else:
-        cause = _("{count} settings differ ({settings}), so none of them is credited").format(
-            count=len(change.settings), settings=names
-        )
-    return _(
-        "{line} against {other} ({cause}): PPL {ppl} at {documents} documents; exponent {alpha}."
-    ).format(
+def setting_text(change: LineChange) -> str:
+    """What changes from a line to another one at equal tokens, and whether a setting can be credited."""
+    text = _("{line} against {other}: PPL {ppl} at {documents} documents; exponent {alpha}. {cause}")
+    return text.format(
         line=plain(change.other.label),
         other=plain(change.reference.label),
-        cause=cause,
         ppl=ppl_text(change.ppl),
         documents=numbers.count(change.num_samples),
         alpha=alpha_text(change.alpha),
+        cause=_cause_text(change),
     )
+
+
+def _cause_text(change: LineChange) -> str:
+    settings = plain(", ".join(map(str, change.settings)))
+    if not change.settings:
+        return _("No setting differs.")
+    if len(change.settings) == 1:
+        return _("Only {settings} differs.").format(settings=settings)
+    text = _("{count} settings differ ({settings}): none of them can be credited.")
+    return text.format(count=len(change.settings), settings=settings)
 
 
 def _windows(lines: Sequence[Line]) -> list[str]:

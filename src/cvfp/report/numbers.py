@@ -118,6 +118,16 @@ def decimals(value: Number | None, places: int = 3) -> str:
     return ABSENT if value is None else f"{value:.{places}f}"
 
 
+def average(value: Number | None) -> str:
+    """A mean of whole numbers: one decimal, and none where it is whole."""
+    return ABSENT if value is None else f"{value:.1f}".removesuffix(".0")
+
+
+def signed_decimals(value: Number, places: int) -> str:
+    """A change of any other real number."""
+    return f"{value:+.{places}f}"
+
+
 def count(value: Number | None) -> str:
     """A whole number with thousands separators."""
     return ABSENT if value is None else f"{value:,.0f}"

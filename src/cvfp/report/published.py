@@ -5,37 +5,41 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from cvfp.records.errors import InputError
-from cvfp.records.published import load_published
+from cvfp.records.published import load_published, published_experiment
+from cvfp.records.texts import N_
 from cvfp.report import numbers
+from cvfp.report.language import _
 from cvfp.report.markdown import plain, table
+from cvfp.report.published_defects import defects
 from cvfp.report.rounding import Printed, Range, reachable
+from cvfp.report.versions import published_version
 from cvfp.scaling.power_law import PowerLaw, fit_power_law
 from cvfp.scaling.windows import change_interval, progression, sliding_windows
 
 MARK = " ✗"
 PPL_UNIT, ALPHA_UNIT, R_SQUARED_UNIT, FORECAST_UNIT, PERCENT_UNIT = 0.1, 1e-4, 1e-3, 1, 0.1
 A_DIGITS = 3
-PERPLEXITIES = "the printed perplexities"
-
-INTRODUCTION = f"""# Published tables, recomputed
-
-α, A and R² are least squares of ln PPL on ln tokens over the printed perplexities.
-A printed number is marked{MARK} only if no inputs within half a printed unit give it."""
+PERPLEXITIES = N_("the printed perplexities")
 
 
 def published_report(versions: Sequence[str] = ()) -> str:
-    """Markdown: printed beside recomputed, for the named versions (none named: all of them).
+    """Markdown: printed beside recomputed, for the named versions (none named: all of them), and what of
+    the published conclusions the tables do not support.
 
     Raises:
         InputError: a name that is not a published version; lists those there are.
     """
-    experiments = load_published()["experiments"]
-    for version in versions:
-        if version not in experiments:
-            raise InputError(f"no published version {version!r}; there are {', '.join(experiments)}")
-    chosen = dict.fromkeys(versions if len(versions) > 0 else experiments)
-    return "\n\n".join([INTRODUCTION, *(_version(name, experiments[name]) for name in chosen)]) + "\n"
+    chosen = list(dict.fromkeys(versions if len(versions) > 0 else load_published()["experiments"]))
+    parts = [_version(name, published_experiment(name)) for name in chosen]
+    shown = defects([published_version(name) for name in chosen])
+    return "\n\n".join([_introduction(), *parts, shown]) + "\n"
+
+
+def _introduction() -> str:
+    title = _("Published tables, recomputed")
+    method = _("α, A and R² are least squares of ln PPL on ln tokens over the printed perplexities.")
+    mark = _("A printed number is marked{mark} only if no inputs within half a printed unit give it.")
+    return f"# {title}\n\n{method} {mark.format(mark=MARK)}"
 
 
 def _version(name: str, experiment: dict[str, Any]) -> str:
@@ -62,11 +66,21 @@ class _Marker:
 
     def sentence(self, what: str, source: str) -> str:
         if self.wrong == 0:
-            return f"All printed {what} follow from {source}."
-        return f"{self.wrong} of {self.seen} printed {what} do not follow from {source}."
+            return _("All printed {what} follow from {source}.").format(what=what, source=source)
+        text = _("{wrong} of {seen} printed {what} do not follow from {source}.")
+        return text.format(wrong=self.wrong, seen=self.seen, what=what, source=source)
 
 
-LAW_HEADER = ("α printed", "α", "95% interval of α", "A printed", "A", "R² printed", "R²")
+def _law_header() -> tuple[str, ...]:
+    return (
+        _("α printed"),
+        _("α"),
+        _("95% interval of α"),
+        _("A printed"),
+        _("A"),
+        _("R² printed"),
+        _("R²"),
+    )
 
 
 def _laws(experiment: dict[str, Any]) -> str:
@@ -75,8 +89,9 @@ def _laws(experiment: dict[str, Any]) -> str:
         [plain(row["config_name"]), *_law_cells(row, _points(experiment, row["config_name"]), marker)]
         for row in experiment["summary"]
     ]
-    text = table(("config", *LAW_HEADER), rows)
-    return f"### Power laws\n\n{text}\n\n{marker.sentence('α, A and R²', PERPLEXITIES)}"
+    text = table((_("config"), *_law_header()), rows)
+    sentence = marker.sentence(_("α, A and R²"), _(PERPLEXITIES))
+    return f"### {_('Power laws')}\n\n{text}\n\n{sentence}"
 
 
 def _law_cells(row: dict[str, Any], points: list[dict[str, Any]], marker: _Marker) -> list[str]:
@@ -100,10 +115,10 @@ def _windows(experiment: dict[str, Any]) -> str:
         low, high = window["sample_range"]
         inside = [point for point in points if low <= point["num_samples"] <= high]
         members.append(inside)
-        rows.append([f"{low} to {high}", *_law_cells(window, inside, marker)])
-    text = table(("samples", *LAW_HEADER), rows)
-    sentence = marker.sentence("α, A and R² of the windows", PERPLEXITIES)
-    return f"### Sliding windows\n\n{text}\n\n{sentence} {_change(experiment, points, members)}"
+        rows.append([numbers.count_range((low, high)), *_law_cells(window, inside, marker)])
+    text = table((_("documents"), *_law_header()), rows)
+    sentence = marker.sentence(_("α, A and R² of the windows"), _(PERPLEXITIES))
+    return f"### {_('Sliding windows')}\n\n{text}\n\n{sentence} {_change(experiment, points, members)}"
 
 
 def _change(
@@ -123,11 +138,17 @@ def _change(
         numbers.signed_percent,
         reachable(lambda *a: progression(a).alpha_change_percent, alphas),
     )
-    return (
-        f"Change of α printed {delta} ({percent}, {plain(printed['trend'])}), recomputed "
-        f"{numbers.signed_exponent(change.alpha_change)} "
-        f"({numbers.signed_percent(change.alpha_change_percent)}, {change.trend}), "
-        f"{_change_interval(points, window_size=len(members[0]))}."
+    return _(
+        "Change of α printed {delta} ({percent}, {trend}), recomputed {new_delta} "
+        "({new_percent}, {new_trend}), {interval}."
+    ).format(
+        delta=delta,
+        percent=percent,
+        trend=plain(_(printed["trend"])),
+        new_delta=numbers.signed_exponent(change.alpha_change),
+        new_percent=numbers.signed_percent(change.alpha_change_percent),
+        new_trend=_(change.trend),
+        interval=_change_interval(points, window_size=len(members[0])),
     )
 
 
@@ -135,9 +156,11 @@ def _change_interval(points: list[dict[str, Any]], window_size: int) -> str:
     tokens, ppl = [point["train_tokens"] for point in points], [point["val_ppl"] for point in points]
     interval = change_interval(tokens, ppl, tokens, sliding_windows(tokens, ppl, window_size))
     if interval is None:
-        return "without an interval: too few points"
-    covers = "covers" if interval[0] <= 0 <= interval[1] else "excludes"
-    return f"95% interval {numbers.signed_exponent_interval(interval)}, which {covers} 0"
+        return _("without an interval: too few points")
+    text = _("95% interval {interval}, which excludes 0")
+    if interval[0] <= 0 <= interval[1]:
+        text = _("95% interval {interval}, which covers 0")
+    return text.format(interval=numbers.signed_exponent_interval(interval))
 
 
 def _extrapolations(experiment: dict[str, Any]) -> str:
@@ -148,16 +171,18 @@ def _extrapolations(experiment: dict[str, Any]) -> str:
         for one in experiment["published_extrapolation"]
     ]
     header = (
-        "config",
-        "tokens",
-        "PPL printed",
-        "from printed α and A",
-        "from the perplexities",
-        "95% interval",
+        _("config"),
+        _("tokens"),
+        _("PPL printed"),
+        _("from printed α and A"),
+        _("from the perplexities"),
+        _("95% interval"),
     )
-    sentence = marker.sentence("predictions", f"the printed α and A or {PERPLEXITIES}")
-    note = "The interval is for one new run: deviation from a straight line over sizes, not run-to-run noise."
-    return f"### Extrapolations\n\n{table(header, rows)}\n\n{sentence} {note}"
+    sentence = marker.sentence(_("predictions"), _("the printed α and A or the printed perplexities"))
+    note = _(
+        "The interval is for one new run: deviation from a straight line over sizes, not run-to-run noise."
+    )
+    return f"### {_('Extrapolations')}\n\n{table(header, rows)}\n\n{sentence} {note}"
 
 
 def _extrapolation_row(
@@ -176,7 +201,7 @@ def _extrapolation_row(
         marker.cell(Printed(one["ppl"], FORECAST_UNIT), numbers.count, from_law, from_points),
         numbers.ppl(A.value * tokens**alpha.value),
         numbers.ppl(float(law.predict(tokens))),
-        f"{numbers.ppl(float(low))} to {numbers.ppl(float(high))}",
+        numbers.ppl_interval(float(low), float(high)),
     ]
 
 

@@ -67,7 +67,7 @@ GOALS = (
     Goal(
         N_("fewest iterations of phase 1"),
         _iterations,
-        lambda value: numbers.decimals(value, 1),
+        numbers.average,
         _field("phase1_iter"),
     ),
     Goal(

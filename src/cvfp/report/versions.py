@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cvfp.records.errors import InputError
@@ -35,10 +35,11 @@ together although one reads two tokens and the other one."""
 
 @dataclass(frozen=True)
 class Version:
-    """A name and the lines that stand under it."""
+    """A name, the lines that stand under it, and the fingerprints of the data that they were run on."""
 
     name: str
     lines: tuple[Line, ...]
+    datasets: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,13 @@ class Row:
 
     arm: str
     label: str
+    versions: tuple[str, ...]
     lines: tuple[Line | None, ...]
+
+    @property
+    def name(self) -> str:
+        """Arm and label, the name of the row."""
+        return f"{self.arm} {self.label}"
 
 
 def read_version(source: str) -> Version:
@@ -57,12 +64,17 @@ def read_version(source: str) -> Version:
         InputError: as `load_sweep` and `published_sweep`; a sweep without any point.
     """
     if source.startswith(PUBLISHED):
-        name = source.removeprefix(PUBLISHED)
-        return Version(f"{name} (published)", tuple(report_lines(published_sweep(name))))
-    lines = tuple(report_lines(load_sweep(Path(source))))
+        return published_version(source.removeprefix(PUBLISHED))
+    sweep = load_sweep(Path(source))
+    lines = tuple(report_lines(sweep))
     if not lines:
         raise InputError(f"{source}: no point has a record yet: there is nothing to compare")
-    return Version(Path(source).resolve().name, lines)
+    return Version(Path(source).resolve().name, lines, sweep.metadata.datasets)
+
+
+def published_version(name: str) -> Version:
+    """The published tables of an experiment. Raises `InputError` for a name that is none."""
+    return Version(f"{name} (published)", tuple(report_lines(published_sweep(name))), {})
 
 
 def rows_of(versions: Sequence[Version]) -> list[Row]:
@@ -72,7 +84,17 @@ def rows_of(versions: Sequence[Version]) -> list[Row]:
         if all(len(found) == len(version.lines) for found, version in zip(by_key, versions, strict=True)):
             break
     keys = dict.fromkeys(one for found in by_key for one in found)
-    return [_row(pattern, one, tuple(found.get(one) for found in by_key)) for one in keys]
+    names = tuple(version.name for version in versions)
+    return [_row(pattern, one, names, tuple(found.get(one) for found in by_key)) for one in keys]
+
+
+def labelled(row: Row) -> list[Line]:
+    """The lines of a row under the names of their versions."""
+    return [
+        replace(line, label=version)
+        for version, line in zip(row.versions, row.lines, strict=True)
+        if line is not None
+    ]
 
 
 def _by_key(version: Version, key: Key) -> dict[tuple[object, ...], Line]:
@@ -83,7 +105,9 @@ def _key(line: Line, key: Key) -> tuple[object, ...]:
     return key(line) if line.summary.num_layers is not None else (line.arm, line.config_name)
 
 
-def _row(pattern: str, key: tuple[object, ...], lines: tuple[Line | None, ...]) -> Row:
+def _row(
+    pattern: str, key: tuple[object, ...], versions: tuple[str, ...], lines: tuple[Line | None, ...]
+) -> Row:
     arm, known = str(key[0]), next(line for line in lines if line is not None)
     label = known.config_name if known.summary.num_layers is None else pattern.format(*key)
-    return Row(arm, label, lines)
+    return Row(arm, label, versions, lines)

@@ -1,0 +1,133 @@
+"""Versions side by side: any sweeps, the published tables, and what may be said of them."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from report_helpers import DEFAULT_LINES, METADATA, LineSpec, write_sweep
+
+from cvfp.cli.main import main
+from cvfp.records.errors import InputError
+from cvfp.report.compare import comparison_text, comparison_values, read_versions, write_comparison
+from cvfp.report.versions import read_version, rows_of
+
+PUBLISHED = ("published:v1", "published:v2", "published:v3")
+
+
+def row_of(text: str, title: str, *starts: str) -> str:
+    """The row of a section's table whose first cells are `starts`."""
+    part = text.split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0]
+    (found,) = [line for line in part.splitlines() if line.startswith("| " + " | ".join(starts) + " |")]
+    return found
+
+
+def test_the_published_versions_are_compared_at_equal_tokens():
+    text = comparison_text(read_versions(PUBLISHED), None)
+    step = "v2 (published) → v3 (published)"
+    changes = [row_of(text, "Perplexity", "cvfp 1L_768d", step, size) for size in ("50", "100", "200")]
+    assert [row.split(" | ")[-2] for row in changes] == ["+2.7%", "+3.6%", "+3.6%"]
+    assert all(row.endswith("| no verdict |") for row in changes)
+    assert "948,524" not in text.split("## Perplexity")[1]
+
+
+def test_the_published_exponents_ranks_and_iterations():
+    text = comparison_text(read_versions(PUBLISHED[:2]), None)
+    step = "v1 (published) → v2 (published)"
+    alpha = row_of(text, "Exponent α", "cvfp 1L_768d", step)
+    assert "| -0.5461 | -0.4760 | +0.0701 |" in alpha and alpha.endswith("| +12.8% | not distinguishable |")
+    assert "| 77.5% | 79.2% | +1.7 points |" in row_of(text, "Effective rank", "cvfp 1L_768d", step)
+    iterations = row_of(text, "Iterations of phase 1", "cvfp 1L_1537d", step)
+    assert iterations.endswith("| ≥ 40 | 32 | – | – | – | no verdict |")
+    assert "| 23.1% | 23.0% | -0.1 points |" in row_of(text, "Accuracy", "cvfp 1L_1200d", step)
+
+
+def test_several_settings_are_listed_and_none_is_credited():
+    text = comparison_text(read_versions(PUBLISHED[:2]), None)
+    assert row_of(text, "Settings that differ", "cvfp 1L_768d", "phase1.context_noise").endswith(
+        "| 0.1 | 0.0 |"
+    )
+    assert text.count("4 settings differ") == 3
+    assert "Only " not in text
+
+
+def test_lines_belong_together_by_the_coarsest_names_that_tell_them_apart(tmp_path):
+    one = (LineSpec("cvfp", "1L_768d_1tok"), LineSpec("cvfp", "1L_768d_1tok x", {"phase2.lr": 1e-4}))
+    for name, lines in (("a", one), ("b", DEFAULT_LINES)):
+        write_sweep(tmp_path / name, lines=lines)
+    rows = rows_of([read_version(str(tmp_path / name)) for name in "ab"])
+    assert [(row.name, [line is not None for line in row.lines]) for row in rows][:2] == [
+        ("cvfp 1L_768d_1tok", [True, True]),
+        ("cvfp 1L_768d_1tok x", [True, False]),
+    ]
+
+
+def test_a_real_change_of_one_setting_has_a_verdict_and_a_cause(tmp_path):
+    slow = replace(DEFAULT_LINES[0], law=(-0.31, 12_000.0), settings={"phase1.context_noise": 0.1})
+    write_sweep(tmp_path / "old", lines=(slow,), seeds=(1, 2, 3))
+    write_sweep(tmp_path / "new", lines=DEFAULT_LINES[:1], seeds=(1, 2, 3))
+    text = comparison_text(read_versions([str(tmp_path / "old"), str(tmp_path / "new")]), None)
+    assert "new against old: PPL -16" in text
+    assert ": lower) at 400 documents" in text
+    assert "Only phase1.context_noise 0.1 → 0.0 differs." in text
+    assert row_of(text, "Perplexity", "cvfp 1L_768d", "old → new", "50").endswith("| lower |")
+    assert "| lowest perplexity | new |" in text
+
+
+def test_versions_that_an_arm_cannot_tell_apart_are_the_same(tmp_path):
+    write_sweep(tmp_path / "old", lines=DEFAULT_LINES[:2])
+    write_sweep(tmp_path / "new", lines=DEFAULT_LINES[:2])
+    text = comparison_text(read_versions([str(tmp_path / "old"), str(tmp_path / "new")]), None)
+    assert "- kneser-ney 5gram old → new" in text.split("## The same results")[1]
+
+
+def test_nothing_in_common_is_said(tmp_path):
+    write_sweep(tmp_path / "old", lines=DEFAULT_LINES[:1], corpus="a")
+    write_sweep(tmp_path / "new", lines=DEFAULT_LINES[:1], corpus="b")
+    text = comparison_text(read_versions([str(tmp_path / "old"), str(tmp_path / "new")]), None)
+    assert "nothing can be compared" in text
+    assert "- cvfp 1L_768d old → new" in text.split("## Not compared")[1]
+
+
+def test_other_data_under_the_same_settings_is_refused(tmp_path):
+    for name, fingerprint in (("old", "1"), ("new", "2")):
+        write_sweep(tmp_path / name, metadata=METADATA | {"datasets": {"chitchat gpt2 x": fingerprint}})
+    with pytest.raises(InputError, match="was run on other data than"):
+        read_versions([str(tmp_path / "old"), str(tmp_path / "new")])
+
+
+@pytest.mark.parametrize(
+    ("sources", "message"),
+    [
+        (("published:v1",), "needs two or more sweeps, got 1"),
+        (("published:v1", "published:v9"), "no published version 'v9'; there are v1, v2, v3"),
+        (("published:v1", "published:v1"), "two versions are called 'v1"),
+        (("published:v1", "nowhere"), "no such directory"),
+    ],
+)
+def test_bad_sources_get_one_line(sources, message, capsys):
+    assert main(["compare", *sources]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_sweep_without_a_point_cannot_be_compared(tmp_path):
+    write_sweep(tmp_path / "new", change=lambda run: None)
+    with pytest.raises(InputError, match="nothing to compare"):
+        read_versions(["published:v1", str(tmp_path / "new")])
+
+
+def test_files_are_written_with_the_figure(tmp_path):
+    written = write_comparison(read_versions(PUBLISHED), tmp_path / "out")
+    assert [path.name for path in written] == ["compare.md", "compare.html", "version_comparison.png"]
+    assert "](figures/version_comparison.png)" in written[0].read_text(encoding="utf-8")
+    assert "data:image/png;base64," in written[1].read_text(encoding="utf-8")
+
+
+def test_json_holds_the_numbers_of_the_tables(capsys):
+    assert main(["compare", *PUBLISHED, "--json"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert values == json.loads(json.dumps(comparison_values(read_versions(PUBLISHED))))
+    names = ("v2 (published)", "v3 (published)")
+    (step,) = [each for each in values["changes"] if (each["before"], each["after"]) == names]
+    assert (step["num_samples"], round(step["ppl_change_percent"], 1)) == (200, 3.6)
+    assert step["ppl_change_ci95"] is None
+    assert step["settings"] == {"model.num_input_tokens": [1, 2], "phase1.slice_length": [8000, 5000]}
