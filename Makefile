@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := cvfp-runs/quickstart
 
-.PHONY: demo test lint clean
+.PHONY: demo test messages clean
 
 demo: $(VENV)/.train
 	$(BIN)/cvfp quickstart --out $(DEMO)
@@ -26,6 +26,13 @@ $(VENV)/.train: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,dev]'
 	touch $@ $(VENV)/.train
+
+# Brings the catalogues of the report's languages up to date with the texts in the source.
+messages: $(VENV)/.dev
+	mkdir -p build
+	$(BIN)/pybabel -q extract -F babel.cfg -k N_ --no-location --omit-header -o build/cvfp.pot src/cvfp
+	for po in src/cvfp/report/locale/*.po; do $(BIN)/pybabel -q update -i build/cvfp.pot -o $$po \
+	    -l $$(basename $$po .po) -w 110 --omit-header --no-fuzzy-matching --ignore-obsolete || exit 1; done
 
 clean:
 	rm -rf $(VENV) cvfp-runs build dist

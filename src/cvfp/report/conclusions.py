@@ -13,7 +13,7 @@ from cvfp.records.sweep import Sweep
 from cvfp.report import numbers
 from cvfp.report.changes import LineChange, changes_within_arms
 from cvfp.report.headline import NGRAMS, REFERENCE, Headline, Standing, headline
-from cvfp.report.language import _
+from cvfp.report.language import _, sentences
 from cvfp.report.lines import Line, capped
 from cvfp.report.markdown import plain
 from cvfp.scaling.pairs import Change, Pair, ppl_change
@@ -84,15 +84,17 @@ def _leader_text(group: Sequence[Standing], num_samples: int) -> str:
     )
     if not others:
         return sentence
+    apart = _("on other tokens")
     changes = [(other, _at(LineChange(best.line, other.line), num_samples)) for other in others]
     unsure = [
-        f"{plain(other.line.label)} {ppl_text(ppl_change(pairs)) if pairs else _('on other tokens')}"
+        f"{plain(other.line.label)} {ppl_text(ppl_change(pairs)) if pairs else apart}"
         for other, pairs in changes
         if not pairs or not ppl_change(pairs).distinguishable
     ]
-    if not unsure:
-        return f"{sentence} {_('Every other line is higher, and its paired interval excludes 0.')}"
-    return f"{sentence} {_('Not told apart from it: {lines}.').format(lines='; '.join(unsure))}"
+    rest = _("Every other line is higher, and its paired interval excludes 0.")
+    if unsure:
+        rest = _("Not told apart from it: {lines}.").format(lines="; ".join(unsure))
+    return sentences(sentence, rest)
 
 
 def _ablations(lines: Sequence[Line]) -> list[str]:
@@ -191,7 +193,7 @@ def _cause_text(change: LineChange) -> str:
 
 def _windows(lines: Sequence[Line]) -> list[str]:
     """Whether an exponent changes from the first sliding window to the last."""
-    sentences = []
+    found_texts = []
     for line in lines:
         found = line.progression
         if found is None:
@@ -204,8 +206,8 @@ def _windows(lines: Sequence[Line]) -> list[str]:
             change=alpha_text(change),
         )
         curved = _("So one power law does not describe this line.")
-        sentences.append(f"{text} {curved}" if change.distinguishable else text)
-    return sentences
+        found_texts.append(sentences(text, curved) if change.distinguishable else text)
+    return found_texts
 
 
 def _ranks(lines: Sequence[Line]) -> list[str]:
@@ -228,7 +230,7 @@ def _ranks(lines: Sequence[Line]) -> list[str]:
 
 def _convergence(lines: Sequence[Line]) -> list[str]:
     """Where phase 1 ended: by itself, or at its cap (then its iterations are a lower bound)."""
-    sentences = []
+    found = []
     for line in lines:
         runs = [run for run in line.runs if run is not None and run.phase1_converged is not None]
         iterations = [run.point.phase1_iter for run in runs if run.point.phase1_iter is not None]
@@ -239,7 +241,7 @@ def _convergence(lines: Sequence[Line]) -> list[str]:
             text = _("Phase 1 of {line} ended at its cap in {censored} of {runs} runs: lower bounds only.")
         else:
             text = _("Phase 1 of {line} converged in all {runs} runs, in {iterations} iterations.")
-        sentences.append(
+        found.append(
             text.format(
                 line=plain(line.label),
                 censored=censored,
@@ -247,7 +249,7 @@ def _convergence(lines: Sequence[Line]) -> list[str]:
                 iterations=_span(min(iterations), max(iterations)),
             )
         )
-    return sentences
+    return found
 
 
 def _span(low: int, high: int) -> str:
@@ -274,7 +276,7 @@ def _forecasts(lines: Sequence[Line]) -> list[str]:
     if not close:
         return [text]
     overlap = _("The intervals of {lines} overlap it: the order is not supported.")
-    return [f"{text} {overlap.format(lines=', '.join(close))}"]
+    return [sentences(text, overlap.format(lines=", ".join(close)))]
 
 
 def _flags(sweep: Sweep, lines: Sequence[Line]) -> list[str]:

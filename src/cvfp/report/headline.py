@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from cvfp.records.arms import ARM_KINDS
 from cvfp.records.results import PointRecord
 from cvfp.report import markdown, numbers
-from cvfp.report.language import _
+from cvfp.report.language import _, sentences
 from cvfp.report.lines import Line, capped
 from cvfp.report.markdown import plain
 from cvfp.scaling.pairs import Change, paired, ppl_change
@@ -146,7 +146,7 @@ def _comparison_text(one: Comparison) -> str:
         parts.append(_("Not on equal terms: only one of the two uses a pretrained token table."))
     if one.ngram_wins:
         parts.append(markdown.bold(_("Here {ours} loses to an n-gram model.").format(ours=ours)))
-    return " ".join(parts)
+    return sentences(*parts)
 
 
 def _change_words(change: Change, other: str) -> str:

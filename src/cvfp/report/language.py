@@ -49,6 +49,11 @@ def _(text: str) -> str:
     return text if language == SOURCE else catalogue(language).get(text, text)
 
 
+def sentences(*texts: str) -> str:
+    """Sentences one after the other, with a space between them where the language has one."""
+    return ("" if spoken() == "ja" else " ").join(texts)
+
+
 @functools.cache
 def catalogue(language: Language) -> dict[str, str]:
     """Translations of a language by English text, without those that still need a look (fuzzy)."""

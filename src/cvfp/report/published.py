@@ -51,6 +51,10 @@ def _version(name: str, experiment: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+def _section(title: str, *parts: str) -> str:
+    return "\n\n".join([f"### {title}", *parts])
+
+
 class _Marker:
     """Writes printed numbers, marks those that do not follow, and counts both."""
 
@@ -91,7 +95,7 @@ def _laws(experiment: dict[str, Any]) -> str:
     ]
     text = table((_("config"), *_law_header()), rows)
     sentence = marker.sentence(_("α, A and R²"), _(PERPLEXITIES))
-    return f"### {_('Power laws')}\n\n{text}\n\n{sentence}"
+    return _section(_("Power laws"), text, sentence)
 
 
 def _law_cells(row: dict[str, Any], points: list[dict[str, Any]], marker: _Marker) -> list[str]:
@@ -118,7 +122,7 @@ def _windows(experiment: dict[str, Any]) -> str:
         rows.append([numbers.count_range((low, high)), *_law_cells(window, inside, marker)])
     text = table((_("documents"), *_law_header()), rows)
     sentence = marker.sentence(_("α, A and R² of the windows"), _(PERPLEXITIES))
-    return f"### {_('Sliding windows')}\n\n{text}\n\n{sentence} {_change(experiment, points, members)}"
+    return _section(_("Sliding windows"), text, f"{sentence} {_change(experiment, points, members)}")
 
 
 def _change(
@@ -182,7 +186,7 @@ def _extrapolations(experiment: dict[str, Any]) -> str:
     note = _(
         "The interval is for one new run: deviation from a straight line over sizes, not run-to-run noise."
     )
-    return f"### {_('Extrapolations')}\n\n{table(header, rows)}\n\n{sentence} {note}"
+    return _section(_("Extrapolations"), table(header, rows), f"{sentence} {note}")
 
 
 def _extrapolation_row(

@@ -33,7 +33,8 @@ def defects(versions: Sequence[Version]) -> str:
         _parameter_efficiency(versions),
     ]
     parts = [f"### {title}\n\n{body}\n\n{text}" for title, body, text in found if body]
-    return "\n\n".join([f"## {_('What the tables do not support')}", *parts, _unseen()])
+    title = _("What the tables do not support")
+    return "\n\n".join([f"## {title}", *parts, _unseen()])
 
 
 def _unequal_data(versions: Sequence[Version]) -> Section:

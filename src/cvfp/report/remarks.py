@@ -28,8 +28,9 @@ def priors(lines: Sequence[Line]) -> list[str]:
     for line in lines:
         for prior in line.prior:
             users.setdefault(prior, []).append(plain(line.label))
+    everyone = _("all lines")
     return [
-        f"{_('all lines') if len(labels) == len(lines) else ', '.join(labels)}: {plain(_(prior))}"
+        f"{everyone if len(labels) == len(lines) else ', '.join(labels)}: {plain(_(prior))}"
         for prior, labels in users.items()
     ]
 

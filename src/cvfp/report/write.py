@@ -73,4 +73,5 @@ def _file_list(files: SweepFiles, sweep: Sweep, figures: Sequence[Path]) -> list
         text = _("a directory for each of {count} runs").format(count=len(sweep.runs))
         found.append(f"`{files.runs.name}/`: {text}")
     found += [f"`{files.figures.name}/{path.name}`" for path in figures]
-    return [*found, f"`{files.page.name}`: {_('this report as one page')}"]
+    page = _("this report as one page")
+    return [*found, f"`{files.page.name}`: {page}"]
