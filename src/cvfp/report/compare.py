@@ -17,6 +17,7 @@ from cvfp.report.changes import LineChange, setting_changes
 from cvfp.report.compare_tables import Step
 from cvfp.report.conclusions import setting_text
 from cvfp.report.environment import environment
+from cvfp.report.figures.versions import write_versions
 from cvfp.report.language import _
 from cvfp.report.markdown import plain, table
 from cvfp.report.page import render_page
@@ -85,7 +86,7 @@ def comparison_text(versions: Sequence[Version], figure: str | None) -> str:
 def write_comparison(versions: Sequence[Version], directory: Path) -> list[Path]:
     """Write `compare.md`, `compare.html` and the figure into a directory. Raises `CvfpError` if it cannot."""
     figure = directory / "figures" / "version_comparison.png"
-    drawn = False
+    drawn = write_versions(figure, versions)
     link = f"figures/{figure.name}" if drawn else None
     markdown = comparison_text(versions, link)
     images: Mapping[str, bytes] = {link: figure.read_bytes()} if drawn else {}

@@ -7,7 +7,11 @@ from pathlib import Path
 
 from cvfp.records.files import write_text
 from cvfp.records.sweep import Sweep, SweepFiles, load_sweep
-from cvfp.report.figure import write_scaling_figure
+from cvfp.report.figures.analysis import write_analysis
+from cvfp.report.figures.phase1 import write_phase1
+from cvfp.report.figures.phase2 import write_phase2
+from cvfp.report.figures.progression import write_progression
+from cvfp.report.figures.scaling import write_scaling
 from cvfp.report.language import SOURCE, _, speaking
 from cvfp.report.lines import Line, report_lines
 from cvfp.report.page import render_page
@@ -43,7 +47,11 @@ def write_report(directory: Path, language: str = SOURCE) -> list[Path]:
 def _drawings(sweep: Sweep, lines: Sequence[Line]) -> dict[str, tuple[str, Draw]]:
     """File name and drawing of every figure, by its name in the report."""
     return {
-        "scaling": ("context_dim_scaling.png", lambda path: write_scaling_figure(path, lines)),
+        "scaling": ("context_dim_scaling.png", lambda path: write_scaling(path, lines)),
+        "analysis": ("context_dim_analysis.png", lambda path: write_analysis(path, lines)),
+        "progression": ("alpha_progression.png", lambda path: write_progression(path, lines)),
+        "phase1": ("phase1_convergence.png", lambda path: write_phase1(path, sweep, lines)),
+        "phase2": ("phase2_curves.png", lambda path: write_phase2(path, sweep, lines)),
     }
 
 

@@ -10,8 +10,9 @@ from matplotlib.axis import Axis
 from matplotlib.ticker import MaxNLocator
 
 from cvfp.report.numbers import short_count
+from cvfp.scaling.power_law import Number
 
-Limits = tuple[float, float]
+Limits = tuple[Number, Number]
 
 MANTISSAS = (
     (1.0,),
@@ -23,13 +24,13 @@ MANTISSAS = (
 """Steps within a decade, coarse to fine."""
 FEWEST, MOST = 4, 9
 """Labels that an axis should have."""
-NARROW = 3
-"""Labels at most on an axis of an inch and a half."""
+ROOM = 0.14
+"""Of a label, as a share of an axis of about three inches."""
 FURTHEST_INTERVAL = 0.6
 """An interval reaches at least this share of the largest |value| beyond the values before it is cut off."""
 
 
-def log_ticks(low: float, high: float, fewest: int = FEWEST, most: int = MOST) -> list[float]:
+def log_ticks(low: Number, high: Number, fewest: int = FEWEST, most: int = MOST) -> list[float]:
     """Round numbers in [low, high], about evenly spaced on a logarithmic axis.
 
     The coarsest steps of `MANTISSAS` that give at least `fewest`; a range too narrow for all of them gets
@@ -42,13 +43,13 @@ def log_ticks(low: float, high: float, fewest: int = FEWEST, most: int = MOST) -
     return linear_ticks(low, high, min(6, most))
 
 
-def linear_ticks(low: float, high: float, intervals: int = 6) -> list[float]:
+def linear_ticks(low: Number, high: Number, intervals: int = 6) -> list[float]:
     """Evenly spaced round numbers in [low, high], at most `intervals` apart and one more."""
     ticks = MaxNLocator(nbins=intervals, steps=[1, 2, 5, 10]).tick_values(low, high)
     return [float(tick) for tick in ticks if low <= tick <= high]
 
 
-def padded(values: Iterable[float], share: float) -> Limits:
+def padded(values: Iterable[Number], share: float) -> Limits:
     """(low, high) of positive values, widened at both ends by `share` of their logarithmic range."""
     known = list(values)
     low, high = math.log(min(known)), math.log(max(known))
@@ -56,15 +57,15 @@ def padded(values: Iterable[float], share: float) -> Limits:
     return math.exp(low - margin), math.exp(high + margin)
 
 
-def widened(values: Iterable[float], share: float) -> Limits:
-    """(low, high) of values, widened at both ends by `share` of their range (of |value| when all are equal)."""
+def widened(values: Iterable[Number], share: float) -> Limits:
+    """(low, high) of values, widened at both ends by `share` of their range (equal ones: by a tenth)."""
     known = list(values)
     low, high = min(known), max(known)
     margin = share * (high - low) or 0.1 * abs(high) or 1.0
     return low - margin, high + margin
 
 
-def with_intervals(values: Sequence[float], intervals: Iterable[Limits | None]) -> list[float]:
+def with_intervals(values: Sequence[Number], intervals: Iterable[Limits | None]) -> list[Number]:
     """The values and the ends of their 95% intervals, those far outside moved in.
 
     Three points of a line give intervals a hundred times as wide as what there is to see: an interval that
@@ -76,42 +77,59 @@ def with_intervals(values: Sequence[float], intervals: Iterable[Limits | None]) 
     return [*values, *np.clip(ends, low - reach, high + reach).tolist()]
 
 
-def set_log(axis: Axis, limits: Limits, narrow: bool = False) -> None:
-    """A logarithmic axis with a few round counts."""
-    counts = {"fewest": 2, "most": NARROW} if narrow else {}
-    _dress(axis, "log", limits, log_ticks(*limits, **counts), short_count)
+def set_log(axis: Axis, limits: Limits, most: int = MOST) -> None:
+    """A logarithmic axis with a few round counts, at most `most`."""
+    _dress(axis, "log", limits, log_ticks(*limits, min(FEWEST, max(2, most - 2)), most), short_count)
 
 
-def set_linear(
-    axis: Axis, limits: Limits, narrow: bool = False, written: Callable[[float], str] | None = None
-) -> None:
-    """A linear axis with a few round numbers."""
-    ticks = linear_ticks(*limits, NARROW - 1 if narrow else 6)
-    _dress(axis, "linear", limits, ticks, written or decimals(ticks))
+def set_linear(axis: Axis, limits: Limits, most: int = 7) -> None:
+    """A linear axis with a few round numbers, at most `most`."""
+    ticks = linear_ticks(*limits, most - 1)
+    _dress(axis, "linear", limits, ticks, decimals(ticks))
 
 
-def set_ticks(axis: Axis, ticks: Sequence[float], labels: Sequence[str]) -> None:
+def set_log_at(axis: Axis, limits: Limits, places: Sequence[Number], labels: Sequence[str]) -> None:
+    """A logarithmic axis labelled at sorted places where they have room, else at round counts."""
+    set_log(axis, limits, most=5)
+    if _apart(np.log(places), math.log(limits[1] / limits[0])):
+        set_ticks(axis, places, labels)
+
+
+def set_linear_at(axis: Axis, limits: Limits, places: Sequence[Number], labels: Sequence[str]) -> None:
+    """A linear axis labelled at sorted places where they have room, else at round numbers."""
+    set_linear(axis, limits)
+    if _apart(np.asarray(places, dtype=np.float64), limits[1] - limits[0]):
+        set_ticks(axis, places, labels)
+
+
+def set_ticks(axis: Axis, ticks: Sequence[Number], labels: Sequence[str]) -> None:
     """These ticks and no other."""
     axis.set_ticks(list(ticks), list(labels))
     axis.set_ticks([], minor=True)
 
 
-def decimals(ticks: Sequence[float]) -> Callable[[float], str]:
+def decimals(ticks: Sequence[Number]) -> Callable[[Number], str]:
     """Writes numbers with as many decimals as tell these apart, and a true minus sign."""
     step = min(np.diff(ticks), default=1.0)
-    places = max(0, -math.floor(math.log10(step) + 1e-9))
+    exact = (places for places in range(12) if abs(round(step, places) - step) < 1e-6 * step)
+    places = next(exact, 12)
     return lambda value: f"{value:.{places}f}".replace("-", "−")
 
 
 def _dress(
-    axis: Axis, scale: str, limits: Limits, ticks: Sequence[float], written: Callable[[float], str]
+    axis: Axis, scale: str, limits: Limits, ticks: Sequence[Number], written: Callable[[Number], str]
 ) -> None:
-    name = axis.axis_name
-    axis.axes.set(**{f"{name}scale": scale, f"{name}lim": limits})
+    getattr(axis.axes, f"set_{axis.axis_name}scale")(scale)
+    getattr(axis.axes, f"set_{axis.axis_name}lim")(*limits)
     set_ticks(axis, ticks, [written(tick) for tick in ticks])
 
 
-def _in_range(mantissas: tuple[float, ...], low: float, high: float) -> list[float]:
+def _apart(places: np.ndarray, span: float) -> bool:
+    """Whether each has room for a label of its own on an axis of this span."""
+    return bool((np.diff(places) >= ROOM * span).all())
+
+
+def _in_range(mantissas: tuple[float, ...], low: Number, high: Number) -> list[float]:
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     ticks = (mantissa * 10.0**decade for decade in decades for mantissa in mantissas)
     return [tick for tick in ticks if low <= tick <= high]

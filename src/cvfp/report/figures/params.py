@@ -1,0 +1,160 @@
+"""Panels of what the parameters of the context block buy: perplexity against their number and their ratio."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+
+from cvfp.records.arms import ARM_KINDS
+from cvfp.report.changes import LineChange, changes_within_arms
+from cvfp.report.figures.axes import Limits, padded, set_linear, set_log, set_log_at, widened, with_intervals
+from cvfp.report.figures.canvas import INK
+from cvfp.report.figures.marks import draw_interval, draw_mean, draw_seeds, mean_ppl
+from cvfp.report.figures.style import Styles, documents, short_label
+from cvfp.report.headline import Headline, Standing
+from cvfp.report.lines import Line
+from cvfp.report.numbers import short_count
+from cvfp.scaling.power_law import Number
+
+DODGE = 0.025
+"""Between lines with as many parameters, as a share of the range, so that they do not hide each other."""
+OFF_SCALE = 1.6
+"""A reference further from the lines with contexts than this factor is named but not drawn to scale."""
+LABEL_GAP = 0.075
+"""Between labels beside a panel, as a share of its height."""
+
+
+def changes_of_size(lines: Sequence[Line]) -> list[LineChange]:
+    """Lines with contexts against the first line of their arm; none where all have as many parameters."""
+    changes = [
+        change
+        for change in changes_within_arms([line for line in lines if line.summary.context_block_params])
+        if change.ppl is not None
+    ]
+    return changes if any(ratio(change) != 1 for change in changes) else []
+
+
+def ratio(change: LineChange) -> float:
+    """Parameters of the context block over those of the reference line."""
+    return change.other.summary.context_block_params / change.reference.summary.context_block_params
+
+
+def draw_efficiency(axes: Axes, changes: Sequence[LineChange], styles: Styles) -> None:
+    """Change of test PPL in percent against the ratio of parameters, with 95% intervals over seeds."""
+    ratios = sorted({1.0, *map(ratio, changes)})
+    limits = padded(ratios, 0.12)
+    places = dodged([ratio(change) for change in changes], limits)
+    axes.axhline(0, color=INK, linewidth=1.0, zorder=1.5)
+    axes.plot([1], [0], marker="o", color=INK, markersize=4)
+    for change, x in zip(changes, places, strict=True):
+        style = styles[change.other.label]
+        draw_interval(axes, x, change.ppl.interval, style)
+        draw_mean(axes, [(x, change.ppl.value)], style)
+    values = [0.0, *(change.ppl.value for change in changes)]
+    shown = with_intervals(values, [change.ppl.interval for change in changes])
+    set_log_at(axes.xaxis, limits, ratios, [f"{each:.3g}×" for each in ratios])
+    set_linear(axes.yaxis, widened(shown, 0.10))
+    axes.set(xlabel="parameters of the context block", ylabel="% against the arm's first line")
+    axes.set_title(f"change of test PPL{_sizes(changes)}")
+
+
+def several_perplexities(top: Headline | None) -> bool:
+    """Whether a line with a context block has anything to stand beside."""
+    return top is not None and len(_sized(top)) > 0 and len(_sized(top)) + len(_references(top)) > 1
+
+
+def draw_perplexity(axes: Axes, top: Headline, styles: Styles) -> None:
+    """Test PPL against parameters; a horizontal line for the best line of every arm without contexts."""
+    shown = _sized(top)
+    params = [one.line.summary.context_block_params for one in shown]
+    across = padded(params, 0.12)
+    for one, x in zip(shown, dodged(params, across), strict=True):
+        draw_seeds(axes, [(x, point.val_ppl) for point in one.points], styles[one.line.label])
+        draw_mean(axes, [(x, mean_ppl(one.points))], styles[one.line.label])
+    ppls = [point.val_ppl for one in shown for point in one.points]
+    references = _references(top)
+    near = [one for one in references if _near(one, ppls)]
+    limits = padded([*ppls, *(one.ppl for one in near)], 0.10)
+    counts = sorted(set(params))
+    set_log_at(axes.xaxis, across, counts, [_millions(count) for count in counts])
+    set_log(axes.yaxis, limits)
+    _draw_references(axes, references, near, limits)
+    axes.set(xlabel="parameters of the context block", ylabel="test perplexity")
+    axes.set_title(f"test PPL at {documents(top.num_samples)}")
+
+
+def spread(values: Sequence[float], gap: float) -> list[float]:
+    """The values moved as little as it takes to lie `gap` apart, in their order, within [0, 1]."""
+    order = sorted(range(len(values)), key=lambda index: values[index])
+    moved = [min(max(values[index], 0.0), 1.0) for index in order]
+    for index in range(1, len(moved)):
+        moved[index] = max(moved[index], moved[index - 1] + gap)
+    ceiling = 1.0
+    for index in reversed(range(len(moved))):
+        moved[index] = min(moved[index], ceiling)
+        ceiling = moved[index] - gap
+    return [moved[order.index(index)] for index in range(len(values))]
+
+
+def dodged(values: Sequence[Number], limits: Limits) -> list[float]:
+    """Positive values, equal ones moved apart about where they were on a logarithmic axis."""
+    step = (limits[1] / limits[0]) ** DODGE
+    seen: Counter[Number] = Counter()
+    total, moved = Counter(values), []
+    for value in values:
+        moved.append(value * step ** (seen[value] - (total[value] - 1) / 2))
+        seen[value] += 1
+    return moved
+
+
+def _sized(top: Headline) -> list[Standing]:
+    """The standings of lines with a context block."""
+    return [one for one in top.standings if one.line.summary.context_block_params]
+
+
+def _references(top: Headline) -> list[Standing]:
+    """The best line of every arm without contexts."""
+    best: dict[str, Standing] = {}
+    for one in top.standings:
+        if not ARM_KINDS[one.line.arm].has_context:
+            best.setdefault(one.line.arm, one)
+    return list(best.values())
+
+
+def _near(reference: Standing, ppls: Sequence[float]) -> bool:
+    return min(ppls) / OFF_SCALE <= reference.ppl <= max(ppls) * OFF_SCALE
+
+
+def _draw_references(
+    axes: Axes, references: Sequence[Standing], near: Sequence[Standing], limits: Limits
+) -> None:
+    """The lines that are near, and all names to the right of the panel, where they do not touch."""
+    low, high = map(math.log, limits)
+    heights = [(math.log(one.ppl) - low) / (high - low) for one in references]
+    for one, height, place in zip(references, heights, spread(heights, LABEL_GAP), strict=True):
+        name, inside = short_label(one.line.label), one in near
+        if inside:
+            axes.axhline(one.ppl, color="#555555", linestyle=(0, (4, 2)), linewidth=1.0, zorder=1.5)
+        arrow = {"arrowstyle": "-", "color": "#999999", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 0}
+        axes.annotate(
+            name if inside else f"{name} {one.ppl:.0f} {'↑' if height > 1 else '↓'}",
+            xy=(1.0, min(max(height, 0.0), 1.0)),
+            xytext=(1.03, place),
+            xycoords="axes fraction",
+            textcoords="axes fraction",
+            va="center",
+            fontsize=8,
+            arrowprops=arrow if inside else None,
+        )
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:.3g}M" if count >= 1e5 else short_count(count)
+
+
+def _sizes(changes: Sequence[LineChange]) -> str:
+    sizes = {change.num_samples for change in changes}
+    return f" at {documents(sizes.pop())}" if len(sizes) == 1 else ", largest common size"

@@ -1,0 +1,259 @@
+"""The scaling figure, and what all figures share: readable axes, lines told apart, files written whole."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import matplotlib
+import matplotlib.image
+import pytest
+from figure_helpers import (
+    RESULTS,
+    assert_readable,
+    changed_point,
+    drawn_sweep,
+    four_arms,
+    legend_names,
+    legends_of,
+    read,
+    texts_of,
+    titled,
+    with_contexts,
+    xy,
+)
+from report_helpers import DEFAULT_LINES, LineSpec, nine_lines, write_sweep
+
+from cvfp.records.plan import Analysis
+from cvfp.report.figures.analysis import write_analysis
+from cvfp.report.figures.axes import decimals, linear_ticks, log_ticks, with_intervals
+from cvfp.report.figures.phase1 import write_phase1
+from cvfp.report.figures.phase2 import write_phase2
+from cvfp.report.figures.progression import write_progression
+from cvfp.report.figures.scaling import scaling_figure, write_scaling
+from cvfp.report.figures.style import short_label, style_of, styles_of
+
+WRITERS = (write_scaling, write_analysis, write_progression, write_phase1, write_phase2)
+
+
+def write(writer, path, sweep, lines):
+    """Draw with a writer, which may or may not want the sweep."""
+    return writer(path, sweep, lines) if writer in (write_phase1, write_phase2) else writer(path, lines)
+
+
+def figure_of(directory, **settings):
+    return scaling_figure(read(write_sweep(directory, **settings))[1])
+
+
+def capped_at_50(run):
+    return run if run.point.num_samples > 50 else changed_point(run, stop_reason="cap")
+
+
+@pytest.mark.parametrize("low", [1.0, 42.0, 7e4])
+@pytest.mark.parametrize("ratio", [1.02, 1.5, 4.0, 30.0, 1e3, 1e7, 1e12])
+def test_axes_have_a_few_round_ticks_whatever_their_range(low, ratio):
+    ticks = log_ticks(low, low * ratio)
+    assert 3 <= len(ticks) <= 9
+    assert all(low <= tick <= low * ratio for tick in ticks)
+    assert ticks == sorted(set(ticks))
+
+
+@pytest.mark.parametrize("low", [1.0, 42.0, 7e4])
+@pytest.mark.parametrize("ratio", [1.1, 1.5, 4.0, 30.0, 1e3, 1e7])
+def test_narrow_axes_have_two_or_three_ticks(low, ratio):
+    assert 1 <= len(log_ticks(low, low * ratio, fewest=2, most=3)) <= 4
+
+
+@pytest.mark.parametrize("span", [1e-4, 0.02, 0.3, 7.0, 4e3])
+def test_ticks_are_written_as_different_numbers_that_say_what_they_are(span):
+    ticks = linear_ticks(-0.4, -0.4 + span)
+    written = [decimals(ticks)(tick) for tick in ticks]
+    assert len(set(written)) == len(ticks)
+    assert [float(text.replace("−", "-")) for text in written] == pytest.approx(ticks, abs=1e-9)
+
+
+def test_an_interval_far_outside_does_not_squeeze_the_rest():
+    shown = with_intervals([-0.5, -0.4], [(-20.0, 19.0), (-0.45, -0.35), None])
+    assert min(shown) > -1.1 and max(shown) < 0.3
+    assert {-0.5, -0.4, -0.45, -0.35} <= set(shown)
+
+
+def test_lines_are_told_apart_without_colour():
+    styles = [style_of(index) for index in range(55)]
+    assert len({(style.marker, str(style.dashes)) for style in styles}) == 55
+
+
+def test_long_names_are_cut_in_the_middle():
+    assert short_label("cvfp 1L_768d_1tok") == "cvfp 1L_768d_1tok"
+    cut = short_label("cvfp 1L_768d_1tok source=/some/long/path/to/a/table.safetensors")
+    assert len(cut) <= 43 and cut.startswith("cvfp 1L_768d") and cut.endswith("safetensors")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [DEFAULT_LINES[:1], DEFAULT_LINES, nine_lines(), four_arms(1), four_arms(3), four_arms(9)],
+    ids=["one", "four", "nine", "1x4", "3x4", "9x4"],
+)
+def test_no_labels_touch(tmp_path, lines):
+    figure = figure_of(tmp_path, lines=lines, seeds=(42, 43), change=with_contexts)
+    assert_readable(figure)
+    assert 5 < figure.get_figheight() < 15
+
+
+@pytest.mark.parametrize("version", ["v1", "v2", "v3"])
+def test_no_labels_touch_in_real_sweeps(version):
+    assert_readable(scaling_figure(read(RESULTS / version)[1]))
+
+
+@pytest.mark.parametrize("lines", [DEFAULT_LINES[:1], DEFAULT_LINES])
+def test_the_legend_stands_beside_the_panel_and_leaves_it_most_of_the_width(tmp_path, lines):
+    figure = figure_of(tmp_path, lines=lines)
+    figure.canvas.draw()
+    (legend,), inside = legends_of(figure), figure.axes[0].get_window_extent()
+    assert len(legend.get_texts()) == len(lines)
+    assert legend.get_window_extent().x0 >= inside.x1
+    assert inside.width > 0.5 * figure.bbox.width
+
+
+@pytest.mark.parametrize("lines", [DEFAULT_LINES, four_arms(9)], ids=["one panel", "panels"])
+def test_every_scored_point_is_drawn_within_its_panel(tmp_path, lines):
+    _sweep, found = read(write_sweep(tmp_path, lines=lines, seeds=(42, 43), change=capped_at_50))
+    figure = scaling_figure(found)
+    for line in found:
+        axes = titled(figure, line.arm) if len(lines) > 7 else figure.axes[0]
+        across, up = axes.get_xlim(), axes.get_ylim()
+        shown = {place for drawn in axes.lines if drawn.get_marker() != "None" for place in xy(drawn)}
+        for point in line.scored:
+            assert (point.train_tokens, point.val_ppl) in shown
+            assert across[0] < point.train_tokens < across[1]
+            assert up[0] < point.val_ppl < up[1]
+
+
+def test_excluded_points_are_hollow(tmp_path):
+    axes = figure_of(tmp_path, lines=DEFAULT_LINES[:1], change=capped_at_50).axes[0]
+    hollow = [line for line in axes.lines if line.get_markerfacecolor() == "white"]
+    assert [list(line.get_xdata()) for line in hollow] == [[60_000]]
+
+
+def test_fits_are_dotted_beyond_the_data_to_ten_times_the_largest_size(tmp_path):
+    axes = figure_of(tmp_path, lines=DEFAULT_LINES[:1]).axes[0]
+    (dotted,) = [line for line in axes.lines if line.get_linestyle() == ":"]
+    assert (dotted.get_xdata()[0], dotted.get_xdata()[-1]) == pytest.approx((480_000, 4_800_000))
+    assert len(axes.collections) == 1
+
+
+def test_every_line_of_28_has_its_law_and_band_in_the_panel_of_its_arm(tmp_path):
+    _sweep, lines = read(write_sweep(tmp_path, lines=four_arms(9), seeds=(42, 43)))
+    figure = scaling_figure(lines)
+    for arm, count in (("cvfp", 9), ("kneser-ney", 1), ("no-context", 9), ("random-context", 9)):
+        axes = titled(figure, arm)
+        assert sum(line.get_linestyle() == ":" for line in axes.lines) == count
+        assert len(axes.collections) == count
+    assert len({axes.get_xlim() + axes.get_ylim() for axes in figure.axes[:4]}) == 1
+
+
+def test_two_sizes_have_a_line_but_no_band(tmp_path):
+    axes = figure_of(tmp_path, lines=DEFAULT_LINES[:1], sizes=(50, 100)).axes[0]
+    assert len(axes.collections) == 0
+    assert any(line.get_linestyle() == ":" for line in axes.lines)
+
+
+def test_a_single_size_is_drawn_without_a_line_and_without_exponents(tmp_path):
+    figure = figure_of(tmp_path, sizes=(50,))
+    assert not any(line.get_linestyle() == ":" for line in figure.axes[0].lines)
+    assert [axes.get_title().split("\n")[0] for axes in figure.axes[1:]] == [
+        "test PPL",
+        "train PPL",
+        "test accuracy, %",
+    ]
+    assert_readable(figure)
+
+
+def test_lines_of_a_panel_differ_in_marker_and_dashes(tmp_path):
+    _sweep, lines = read(write_sweep(tmp_path, lines=four_arms(9)))
+    styles = styles_of(lines)
+    for arm in {line.arm for line in lines}:
+        own = [styles[line.label] for line in lines if line.arm == arm]
+        assert len({(style.marker, str(style.dashes)) for style in own}) == len(own)
+
+
+def test_a_config_has_one_style_in_all_panels_and_one_entry_in_the_legend(tmp_path):
+    _sweep, lines = read(write_sweep(tmp_path, lines=four_arms(9)))
+    styles, by_name = styles_of(lines), {(line.arm, line.config_name): line.label for line in lines}
+    for layers, tokens in ((1, 1), (2, 3)):
+        trained, untrained, without = (
+            styles[by_name[arm, f"{layers}L_{width}d_{tokens}tok"]]
+            for arm, width in (("cvfp", 768), ("random-context", 768), ("no-context", 0))
+        )
+        assert trained == untrained == without
+    names = legend_names(scaling_figure(lines))
+    assert len(names) == 10 and names[0] == "1L_768d_1tok / 0d" and "5gram" in names
+
+
+def test_the_forest_shows_the_values_of_every_line_at_the_largest_common_size(tmp_path):
+    def without_the_last(run):
+        """kneser-ney has not run at 400 documents."""
+        return None if (run.point.arm, run.point.num_samples) == ("kneser-ney", 400) else run
+
+    _sweep, lines = read(write_sweep(tmp_path, seeds=(42, 43), change=without_the_last))
+    figure = scaling_figure(lines)
+    ppl, alpha = titled(figure, "test PPL"), titled(figure, "α")
+    assert ppl.get_title() == "test PPL\nat 200 documents"
+    for row, line in enumerate(lines):
+        at_200 = [point.val_ppl for point in line.points if point.num_samples == 200]
+        shown = {x for drawn in ppl.lines for x, y in xy(drawn) if y == row}
+        mean = (at_200[0] * at_200[1]) ** 0.5
+        assert {*at_200} <= shown and any(x == pytest.approx(mean) for x in shown)
+        exponents = {x for drawn in alpha.lines for x, y in xy(drawn) if y == row}
+        assert {line.summary.alpha, *line.summary.alpha_ci95} <= exponents
+
+
+def test_lines_without_a_common_size_have_no_columns_of_results(tmp_path):
+    def apart(run):
+        return run if (run.point.arm == "cvfp") == (run.point.num_samples <= 100) else None
+
+    figure = figure_of(tmp_path, change=apart)
+    assert [axes.get_title() for axes in figure.axes[1:]] == ["α", "A"]
+    assert_readable(figure)
+
+
+def test_names_are_shown_as_they_are(tmp_path):
+    name = r"$x_1^2$ \frac{a}{b} 100% {0}"
+    figure = figure_of(
+        tmp_path, lines=[LineSpec("cvfp", name), LineSpec("cvfp", "other", {"phase1.lr": 1.0})]
+    )
+    figure.canvas.draw()
+    shown = [text for text in texts_of(figure) if text.get_text() == name]
+    assert len(shown) == 2 and not any(text.get_parse_math() for text in texts_of(figure))
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_files_are_the_same_bytes_whatever_the_users_settings(tmp_path, writer):
+    lines = four_arms(1)
+    sweep, found = drawn_sweep(tmp_path, lines, seeds=(42, 43), analysis=Analysis(window_size=3))
+    assert write(writer, tmp_path / "one.png", sweep, found)
+    with matplotlib.rc_context({"font.size": 20, "axes.grid": False, "savefig.bbox": "tight"}):
+        assert write(writer, tmp_path / "two.png", sweep, found)
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+    pixels = matplotlib.image.imread(tmp_path / "one.png")
+    assert pixels.shape[1] == 1500 and (pixels[0, 0, :3] == 1).all()
+    assert len({tuple(pixel) for pixel in pixels.reshape(-1, pixels.shape[2])[::7]}) > 50
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_nothing_to_show_writes_nothing(tmp_path, writer):
+    def failed(run):
+        return changed_point(run, status="failed", val_ppl=None, val_er=None, phase1_iter=None)
+
+    sweep, lines = read(write_sweep(tmp_path, change=failed))
+    assert write(writer, tmp_path / "none.png", sweep, lines) is False
+    assert write(writer, tmp_path / "none.png", sweep, []) is False
+    assert list(tmp_path.glob("*none.png*")) == []
+
+
+def test_the_figures_need_neither_pyplot_nor_torch():
+    modules = ("scaling", "analysis", "progression", "phase1", "phase2", "versions")
+    code = "import sys\n" + "".join(f"import cvfp.report.figures.{name}\n" for name in modules)
+    code += "print([name for name in ('matplotlib.pyplot', 'torch') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,31 @@
+"""The reports kept in docs/results are what their records give, in every language, word for word."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cvfp.report.language import LANGUAGES
+from cvfp.report.write import write_report
+
+RESULTS = Path(__file__).parents[1] / "docs" / "results"
+SWEEPS = sorted(path.parent.name for path in RESULTS.glob("*/plan.json"))
+NAMES = {"en": "report.md", "ja": "report.ja.md"}
+
+
+def test_every_language_has_a_kept_report():
+    assert set(NAMES) == set(LANGUAGES)
+    assert {"v1", "v2", "v3"} <= set(SWEEPS)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("name", SWEEPS)
+def test_the_report_of_a_recorded_sweep_reads_as_it_was_checked(tmp_path, name, language):
+    """After a change that is meant: `make results` writes the kept reports again; read them before a commit."""
+    sweep = shutil.copytree(RESULTS / name, tmp_path / name)
+    write_report(sweep, language)
+    assert (sweep / "report.md").read_text(encoding="utf-8") == (RESULTS / name / NAMES[language]).read_text(
+        encoding="utf-8"
+    )
