@@ -217,6 +217,14 @@ def test_lines_without_a_common_size_have_no_columns_of_results(tmp_path):
     assert_readable(figure)
 
 
+@pytest.mark.filterwarnings("error")
+def test_equal_results_are_drawn_without_complaint(tmp_path):
+    def equal(run):
+        return changed_point(run, val_ppl=100.0, train_ppl=50.0, val_acc=0.2)
+
+    assert_readable(figure_of(tmp_path, sizes=(50,), change=equal))
+
+
 def test_names_are_shown_as_they_are(tmp_path):
     name = r"$x_1^2$ \frac{a}{b} 100% {0}"
     figure = figure_of(

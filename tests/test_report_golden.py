@@ -23,9 +23,18 @@ def test_every_language_has_a_kept_report():
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("name", SWEEPS)
 def test_the_report_of_a_recorded_sweep_reads_as_it_was_checked(tmp_path, name, language):
-    """After a change that is meant: `make results` writes the kept reports again; read them before a commit."""
+    """After a change that is meant, `make results` writes the kept reports again: read them, then commit."""
     sweep = shutil.copytree(RESULTS / name, tmp_path / name)
     write_report(sweep, language)
     assert (sweep / "report.md").read_text(encoding="utf-8") == (RESULTS / name / NAMES[language]).read_text(
         encoding="utf-8"
     )
+
+
+def test_what_the_readme_says_was_found_stands_in_the_kept_reports():
+    readme = (RESULTS.parents[1] / "README.md").read_text(encoding="utf-8")
+    section = readme.split("\n## What has been found so far\n", 1)[1].split("\n## ", 1)[0]
+    quoted = [line for line in section.splitlines() if line.startswith("- ")]
+    kept = "\n".join((RESULTS / name / "report.md").read_text(encoding="utf-8") for name in SWEEPS)
+    assert len(quoted) >= 4
+    assert [line for line in quoted if line not in kept.splitlines()] == []

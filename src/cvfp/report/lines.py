@@ -83,7 +83,20 @@ def report_lines(sweep: Sweep) -> list[Line]:
     analysis = sweep.plan.analysis
     fits, summaries = fit_lines(sweep.points, analysis), summarise(sweep.points, analysis)
     labels = line_labels([(row.arm, row.config_name) for row in summaries])
-    return [_line(sweep, *each) for each in zip(fits, summaries, labels, strict=True)]
+    windows = {(row.arm, row.config_name): row for row in progressions(sweep.points, analysis)}
+    configs = {planned_key(point): point.config for point in sweep.plan.points}
+    return [
+        Line(
+            label=label,
+            config=configs[key_of(fit.points[0])],
+            fit=fit,
+            summary=summary,
+            forecasts=tuple(fit.forecasts(analysis)),
+            runs=tuple(sweep.run_of(point) for point in fit.points),
+            progression=windows.get((summary.arm, summary.config_name)),
+        )
+        for fit, summary, label in zip(fits, summaries, labels, strict=True)
+    ]
 
 
 def line_labels(names: Sequence[Name]) -> list[str]:
@@ -109,22 +122,3 @@ def phase1_iterations(point: PointRecord, run: RunRecord | None) -> str:
 def capped(point: PointRecord) -> bool:
     """Whether training ended at its cap, so perhaps not at the minimum of its dev loss."""
     return point.stop_reason == CAP
-
-
-def _line(sweep: Sweep, fit: LineFit, summary: SummaryRecord, label: str) -> Line:
-    planned = {planned_key(point): point.config for point in sweep.plan.points}
-    return Line(
-        label=label,
-        config=planned[key_of(fit.points[0])],
-        fit=fit,
-        summary=summary,
-        forecasts=tuple(fit.forecasts(sweep.plan.analysis)),
-        runs=tuple(sweep.run_of(point) for point in fit.points),
-        progression=_progression(sweep, fit),
-    )
-
-
-def _progression(sweep: Sweep, fit: LineFit) -> ProgressionRecord | None:
-    name = (fit.points[0].arm, fit.points[0].config_name)
-    found = progressions(sweep.points, sweep.plan.analysis)
-    return next((row for row in found if (row.arm, row.config_name) == name), None)

@@ -119,8 +119,9 @@ def decimals(ticks: Sequence[Number]) -> Callable[[Number], str]:
 def _dress(
     axis: Axis, scale: str, limits: Limits, ticks: Sequence[Number], written: Callable[[Number], str]
 ) -> None:
-    getattr(axis.axes, f"set_{axis.axis_name}scale")(scale)
+    # Limits first: a scale that is set on an axis without limits looks for some of its own.
     getattr(axis.axes, f"set_{axis.axis_name}lim")(*limits)
+    getattr(axis.axes, f"set_{axis.axis_name}scale")(scale)
     set_ticks(axis, ticks, [written(tick) for tick in ticks])
 
 
