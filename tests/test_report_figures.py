@@ -162,9 +162,9 @@ def test_a_single_size_is_drawn_without_a_line_and_without_exponents(tmp_path):
     figure = figure_of(tmp_path, sizes=(50,))
     assert not any(line.get_linestyle() == ":" for line in figure.axes[0].lines)
     assert [axes.get_title().split("\n")[0] for axes in figure.axes[1:]] == [
-        "test PPL",
+        "val PPL",
         "train PPL",
-        "test accuracy, %",
+        "val accuracy, %",
     ]
     assert_readable(figure)
 
@@ -197,8 +197,8 @@ def test_the_forest_shows_the_values_of_every_line_at_the_largest_common_size(tm
 
     _sweep, lines = read(write_sweep(tmp_path, seeds=(42, 43), change=without_the_last))
     figure = scaling_figure(lines)
-    ppl, alpha = titled(figure, "test PPL"), titled(figure, "α")
-    assert ppl.get_title() == "test PPL\nat 200 documents"
+    ppl, alpha = titled(figure, "val PPL"), titled(figure, "α")
+    assert ppl.get_title() == "val PPL\nat 200 documents"
     for row, line in enumerate(lines):
         at_200 = [point.val_ppl for point in line.points if point.num_samples == 200]
         shown = {x for drawn in ppl.lines for x, y in xy(drawn) if y == row}

@@ -1,22 +1,111 @@
 """The page: one file, nothing fetched, nothing obeyed."""
 
+import base64
+import hashlib
+import html
 import re
 
+import plotly.graph_objects as go
+import pytest
 from markdown_it import MarkdownIt
 from report_helpers import write_sweep
 
+from cvfp.report.language import speaking
 from cvfp.report.markdown import plain, table
-from cvfp.report.page import render_page
+from cvfp.report.page import plotly_script, render_page
 from cvfp.report.write import write_report
+
+PNG = b"\x89PNG of nothing"
+EMBEDDED = base64.b64encode(PNG).decode()
+WITH_CHART = "## Scaling\n\n![what it shows](f.png)\n\n![another](g.png)\n"
+
+
+def chart(name: str = "line") -> go.Figure:
+    figure = go.Figure(go.Scatter(x=[1], y=[2], name=name), layout={"template": go.layout.Template()})
+    return figure.update_layout(meta={"narrow": {}, "dark": {}})
+
+
+def page_with_chart(name: str = "line") -> str:
+    return render_page(WITH_CHART, "t", {"f.png": PNG, "g.png": PNG}, {"f.png": chart(name)}, "en")
+
+
+def scripts(page: str) -> list[str]:
+    """The scripts that a browser runs."""
+    return re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
 
 
 def test_the_page_needs_no_other_file_and_no_network(tmp_path):
     write_report(write_sweep(tmp_path))
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    sources = re.findall(r"""(?:src|href)=["']([^"']{0,40})""", page)
-    assert sources and all(source.startswith("data:image/png;base64,") for source in sources)
-    assert "url(" not in page and "@import" not in page and "<script" not in page
+    markup = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
+    sources = re.findall(r"""(?:src|href)=["']([^"']{0,40})""", markup)
+    assert any(source.startswith("data:image/png;base64,") for source in sources)
+    assert all(source.startswith(("data:", "#")) for source in sources)
+    assert "url(" not in markup and "@import" not in markup and not re.search(r"<script[^>]*src", page)
     assert "figures/context_dim_scaling.png</code>" in page
+
+
+def test_the_policy_lets_nothing_in_and_runs_no_script_but_the_pages_own():
+    page = page_with_chart()
+    policy = html.unescape(re.search(r'Content-Security-Policy" content="([^"]*)"', page)[1])
+    assert policy.startswith(
+        "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'sha"
+    )
+    assert "http" not in policy and "eval" not in policy
+    hashes = [base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts(page)]
+    assert len(hashes) == 2
+    assert re.findall(r"'sha256-([^']*)'", policy) == hashes
+
+
+def test_a_page_with_a_chart_holds_plotly_the_chart_and_the_png_and_stays_small():
+    page = page_with_chart()
+    assert page.count(plotly_script()) == 1
+    assert page.count(f'<img src="data:image/png;base64,{EMBEDDED}"') == 2
+    assert page.count('<figure class="chart">') == 1
+    assert len(page.encode()) < 8_000_000
+
+
+def test_without_a_chart_there_is_no_plotly(tmp_path):
+    for charts in ({}, {"elsewhere.png": chart()}):
+        page = render_page(WITH_CHART, "t", {"f.png": PNG, "g.png": PNG}, charts, "en")
+        assert "Plotly.js" not in page and 'class="settings"' not in page and "<figure class" not in page
+        assert len(page.encode()) < 30_000
+        assert page.count(EMBEDDED) == 2
+
+
+def test_the_script_that_sorts_is_there_once():
+    for page in (page_with_chart(), render_page("text", "t", {}, {}, "en")):
+        assert sum("aria-sort" in script for script in scripts(page)) == 1
+
+
+def test_an_image_without_a_file_leaves_its_text():
+    page = render_page("![far <b>](http://example.org/i.png) ![near](gone.png)", "t", {}, {}, "en")
+    assert "<img" not in page and "example.org" not in page
+    assert "far &lt;b&gt;" in page and "near" in page
+
+
+def test_a_chart_only_takes_the_place_of_an_image_that_stands_alone():
+    page = render_page("see ![i](f.png) here", "t", {"f.png": PNG}, {"f.png": chart()}, "en")
+    assert "<figure" not in page and "<p>see <img" in page and plotly_script() not in page
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_the_page_says_its_language(language):
+    with speaking(language):
+        page = render_page("text", "t", {}, {}, language)
+    assert page.startswith(f'<!doctype html>\n<html lang="{language}">')
+
+
+def test_contents_lead_to_every_section():
+    page = render_page(
+        "# t\n\n## One *x*\n\n## <i>\n\n### No\n\n## i 2\n\n## i\n\n## I\n\n## ###\n", "t", {}, {}, "en"
+    )
+    entries = re.findall(r'<li><a href="#([^"]*)">(.*)</a></li>', page)
+    assert [title for _place, title in entries] == ["One x", "&lt;i&gt;", "i 2", "i", "I", ""]
+    places = re.findall(r'<h2 id="([^"]*)">', page)
+    assert [place for place, _title in entries] == places
+    assert places == ["one-x", "i", "i-2", "i-3", "i-4", "section"]
+    assert "<nav" not in render_page("no sections", "t", {}, {}, "en")
 
 
 def test_markdown_tables_become_html_tables(tmp_path):
@@ -26,10 +115,16 @@ def test_markdown_tables_become_html_tables(tmp_path):
     assert "| :---" not in page
 
 
-def test_html_in_markdown_and_title_is_shown_not_obeyed():
-    page = render_page("a <b onclick=x>bold</b>\n\n<script>x</script>", "<t> & more", {})
-    assert "<title>&lt;t&gt; &amp; more</title>" in page
-    assert "<script" not in page and "<b " not in page
+def test_html_in_markdown_title_and_chart_is_shown_not_obeyed():
+    hostile = "</script><script>alert(1)</script> <b onclick=x>bold</b>"
+    images, charts = {"f.png": PNG}, {"f.png": chart(hostile)}
+    page = render_page(
+        f"a {hostile}\n\n![{plain(hostile)}](f.png)", f"{hostile} & more", images, charts, "en"
+    )
+    assert f"<title>{html.escape(hostile)} &amp; more</title>" in page
+    assert "<script>alert" not in page and "<b onclick" not in page
+    assert page.count(html.escape(hostile)) == 4  # title, text, picture, chart
+    assert "\\u003cscript>" in page or "\\u003cscript\\u003e" in page
 
 
 def test_plain_text_survives_a_markdown_renderer():

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from cvfp.records.results import PointRecord
-from cvfp.scaling.pairs import at_largest_size, field_change, law_of_ratio, paired, ppl_change
+from cvfp.scaling.pairs import Change, at_largest_size, field_change, law_of_ratio, paired, ppl_change
 
 SIZES = (50, 100, 200, 400)
 
@@ -114,3 +114,15 @@ def test_across_draws_the_interval_is_students_over_the_slopes():
 def test_one_common_size_gives_no_law():
     assert law_of_ratio(paired(power(-0.3, 1e4), power(-0.3, 1e4, sizes=(50,)))) is None
     assert law_of_ratio([]) is None
+
+
+def test_one_draw_gives_no_verdict_on_a_difference_of_exponents():
+    """Its interval is over sizes: it may say that nothing is seen, but not what another draw would give."""
+    bumps = {50: 0.001, 100: -0.001, 200: 0.0, 400: 0.0005}
+    far = law_of_ratio(paired(power(-0.3, 1e4, noise=lambda size, seed: bumps[size]), power(-0.4, 1e4)))
+    near = law_of_ratio(paired(power(-0.3, 1e4, noise=lambda size, seed: 20 * bumps[size]), power(-0.3, 1e4)))
+    verdicts = [
+        Change(law.alpha, law.alpha_ci95, law.n, law.interval_kind).distinguishable for law in (far, near)
+    ]
+    assert far.alpha_ci95[1] < 0 < near.alpha_ci95[1]
+    assert verdicts == [None, False]

@@ -88,7 +88,7 @@ class LineChange:
         """Difference of the exponents over the common sizes; above 0 the other line falls less steeply."""
         if self.ratio is None:
             return None
-        return Change(self.ratio.alpha, self.ratio.alpha_ci95, self.ratio.n)
+        return Change(self.ratio.alpha, self.ratio.alpha_ci95, self.ratio.n, self.ratio.interval_kind)
 
 
 def setting_changes(reference: RunConfig, other: RunConfig) -> tuple[SettingChange, ...]:

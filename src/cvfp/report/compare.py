@@ -18,7 +18,7 @@ from cvfp.report.compare_tables import Step
 from cvfp.report.conclusions import setting_text
 from cvfp.report.environment import environment
 from cvfp.report.figures.versions import write_versions
-from cvfp.report.language import _
+from cvfp.report.language import _, spoken
 from cvfp.report.markdown import plain, table
 from cvfp.report.page import render_page
 from cvfp.report.recommendations import recommendation_table
@@ -92,7 +92,7 @@ def write_comparison(versions: Sequence[Version], directory: Path) -> list[Path]
     images: Mapping[str, bytes] = {link: figure.read_bytes()} if drawn else {}
     title = _("Comparison of {names}").format(names=", ".join(version.name for version in versions))
     write_text(directory / REPORT, markdown)
-    write_text(directory / PAGE, render_page(markdown, title, images))
+    write_text(directory / PAGE, render_page(markdown, title, images, {}, spoken()))
     return [directory / REPORT, directory / PAGE, *([figure] if drawn else [])]
 
 

@@ -12,6 +12,7 @@ from cvfp.report.changes import LineChange
 from cvfp.report.language import _
 from cvfp.report.lines import Line
 from cvfp.report.markdown import plain, table
+from cvfp.report.verdicts import alpha_verdict, verdict
 from cvfp.scaling.line_fit import law_of
 from cvfp.scaling.pairs import Change, Pair, ppl_change
 
@@ -99,7 +100,7 @@ def _alpha_row(step: Step) -> list[str]:
         numbers.signed_exponent(change.value),
         numbers.signed_exponent_interval(change.interval),
         numbers.signed_percent(100 * change.value / abs(before)),
-        numbers.alpha_verdict(change),
+        alpha_verdict(change),
     ]
 
 
@@ -122,7 +123,7 @@ def _ppl_row(step: Step, pairs: list[Pair]) -> list[str]:
         numbers.signed_decimals(after - before, 1),
         numbers.signed_percent_interval(change.interval),
         numbers.signed_percent(change.value),
-        numbers.verdict(change),
+        verdict(change),
     ]
 
 
@@ -139,7 +140,7 @@ def _share_row(step: Step, name: str) -> list[str] | None:
         numbers.signed_points(change.value),
         numbers.signed_points_interval(change.interval),
         numbers.signed_percent(100 * change.value / before),
-        numbers.verdict(change),
+        verdict(change),
     ]
 
 
@@ -170,7 +171,7 @@ def _iteration_change(change: Change, before: float, ended: Sequence[bool]) -> l
     if bounds is not None:
         interval = numbers.between(*(numbers.signed_decimals(bound, 1) for bound in bounds))
     percent = numbers.signed_percent(100 * change.value / before)
-    return [numbers.signed_decimals(change.value, 1), interval, percent, numbers.verdict(change)]
+    return [numbers.signed_decimals(change.value, 1), interval, percent, verdict(change)]
 
 
 def _censored(line: Line, points: Sequence[PointRecord]) -> bool:

@@ -16,6 +16,7 @@ from cvfp.report.headline import NGRAMS, REFERENCE, Headline, Standing, headline
 from cvfp.report.language import _, sentences
 from cvfp.report.lines import Line, capped
 from cvfp.report.markdown import plain
+from cvfp.report.verdicts import alpha_text, points_text, ppl_text
 from cvfp.scaling.pairs import Change, Pair, ppl_change
 
 ABLATIONS = ("random-context", "no-context")
@@ -35,34 +36,6 @@ def conclusions(sweep: Sweep, lines: Sequence[Line]) -> list[str]:
         *_forecasts(lines),
         *_flags(sweep, lines),
     ]
-
-
-def ppl_text(change: Change) -> str:
-    """A change of perplexity with its interval and what that says: `-2.0% (95% interval ...: lower)`."""
-    interval = numbers.signed_percent_interval(change.interval)
-    return _with_interval(numbers.signed_percent(change.value), interval, numbers.verdict(change))
-
-
-def alpha_text(change: Change | None) -> str:
-    """A change of the exponent; None where the two lines have no two sizes in common."""
-    if change is None:
-        return _("not compared")
-    interval = numbers.signed_exponent_interval(change.interval)
-    return _with_interval(numbers.signed_exponent(change.value), interval, numbers.alpha_verdict(change))
-
-
-def points_text(change: Change) -> str:
-    """A change of a share in percentage points."""
-    interval = numbers.signed_points_interval(change.interval)
-    return _with_interval(numbers.signed_points(change.value), interval, numbers.verdict(change))
-
-
-def _with_interval(change: str, interval: str, verdict: str) -> str:
-    if interval == numbers.ABSENT:
-        return _("{change} (no interval: no verdict)").format(change=change)
-    return _("{change} (95% interval {interval}: {verdict})").format(
-        change=change, interval=interval, verdict=verdict
-    )
 
 
 def _best(top: Headline) -> list[str]:
@@ -92,7 +65,9 @@ def _leader_text(group: Sequence[Standing], num_samples: int) -> str:
         if not pairs or not ppl_change(pairs).distinguishable
     ]
     rest = _("Every other line is higher, and its paired interval excludes 0.")
-    if unsure:
+    if all(pairs and ppl_change(pairs).interval is None for _other, pairs in changes):
+        rest = _("There is one pair of results for each comparison: no verdict on the order.")
+    elif unsure:
         rest = _("Not told apart from it: {lines}.").format(lines="; ".join(unsure))
     return sentences(sentence, rest)
 
@@ -198,7 +173,8 @@ def _windows(lines: Sequence[Line]) -> list[str]:
         found = line.progression
         if found is None:
             continue
-        change = Change(found.alpha_change, found.alpha_change_ci95, 1)
+        kind = found.windows[0].interval_kind or "line"
+        change = Change(found.alpha_change, found.alpha_change_ci95, len(line.fitted), kind)
         text = _("The exponent of {line} goes from {first} to {last} over its windows: {change}.").format(
             line=plain(line.label),
             first=numbers.exponent(found.windows[0].alpha),

@@ -12,6 +12,7 @@ from cvfp.report import markdown, numbers
 from cvfp.report.language import _, sentences
 from cvfp.report.lines import Line, capped
 from cvfp.report.markdown import plain
+from cvfp.report.verdicts import verdict
 from cvfp.scaling.pairs import Change, paired, ppl_change
 
 REFERENCE = "cvfp"
@@ -158,7 +159,7 @@ def _change_words(change: Change, other: str) -> str:
         percent=percent,
         interval=numbers.signed_percent_interval(change.interval),
         pairs=change.pairs,
-        verdict=numbers.verdict(change),
+        verdict=verdict(change),
     )
 
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from cvfp.records.texts import N_
 from cvfp.report.language import _
-from cvfp.scaling.pairs import Change
 
 Number = int | float
 ABSENT = "–"
@@ -90,22 +89,6 @@ def signed_points(value: Number | None) -> str:
 def signed_points_interval(bounds: tuple[float, float] | None) -> str:
     """An interval of a change of a share, in percentage points."""
     return ABSENT if bounds is None else between(f"{100 * bounds[0]:+.1f}", f"{100 * bounds[1]:+.1f}")
-
-
-def verdict(change: Change | None) -> str:
-    """What an interval of a change says, in words."""
-    if change is None or change.interval is None:
-        return _("no verdict")
-    if not change.distinguishable:
-        return _("not distinguishable")
-    return _("higher") if change.value > 0 else _("lower")
-
-
-def alpha_verdict(change: Change | None) -> str:
-    """What an interval of a change of the exponent says, in words."""
-    if change is None or not change.distinguishable:
-        return verdict(change)
-    return _("flatter") if change.value > 0 else _("steeper")
 
 
 def bits(value: Number | None) -> str:

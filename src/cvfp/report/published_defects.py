@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 from cvfp.report import numbers
 from cvfp.report.changes import LineChange
-from cvfp.report.conclusions import alpha_text
 from cvfp.report.language import _
 from cvfp.report.lines import Line
 from cvfp.report.markdown import bullets, plain, table
+from cvfp.report.verdicts import alpha_text
 from cvfp.report.versions import Row, Version, labelled, rows_of
 from cvfp.scaling.line_fit import law_of
 from cvfp.scaling.pairs import ppl_change

@@ -104,16 +104,17 @@ def _row(goal: Goal, top: Headline, pretrained: bool) -> list[str] | None:
     if not known:
         return None
     best, value = min(known, key=lambda pair: pair[1])
-    unsure = [
-        plain(other.line.label)
-        for other, _value in known
-        if other is not best and not _told_apart(goal, best, other, top)
-    ]
-    alone = _("no other line to compare") if len(known) == 1 else _("none")
+    others = [standing for standing, _value in known if standing is not best]
     name = plain(best.line.label) + ("†" if pretrained else "")
-    return [_(goal.name), name, goal.shown(value), ", ".join(unsure) or alone]
+    return [_(goal.name), name, goal.shown(value), _support(goal, best, others, top)]
 
 
-def _told_apart(goal: Goal, best: Standing, other: Standing, top: Headline) -> bool:
-    change = goal.difference(LineChange(best.line, other.line), top)
-    return change is not None and change.distinguishable is True
+def _support(goal: Goal, best: Standing, others: Sequence[Standing], top: Headline) -> str:
+    """The lines that are not told apart from the best one, in words where none or all are."""
+    if not others:
+        return _("no other line to compare")
+    changes = [(other, goal.difference(LineChange(best.line, other.line), top)) for other in others]
+    if all(change is None or change.interval is None for _other, change in changes):
+        return _("any: one result each, no verdict")
+    unsure = [plain(other.line.label) for other, change in changes if not (change and change.distinguishable)]
+    return ", ".join(unsure) or _("none")

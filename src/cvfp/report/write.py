@@ -12,6 +12,7 @@ from cvfp.report.figures.phase1 import write_phase1
 from cvfp.report.figures.phase2 import write_phase2
 from cvfp.report.figures.progression import write_progression
 from cvfp.report.figures.scaling import write_scaling
+from cvfp.report.interactive.charts import report_charts
 from cvfp.report.language import SOURCE, _, speaking
 from cvfp.report.lines import Line, report_lines
 from cvfp.report.page import render_page
@@ -40,7 +41,8 @@ def write_report(directory: Path, language: str = SOURCE) -> list[Path]:
         write_text(files.report, markdown)
         images = {links[name]: path.read_bytes() for name, path in figures.items()}
         title = _("{name}: CVFP scaling report").format(name=sweep.plan.name)
-        write_text(files.page, render_page(markdown, title, images))
+        charts = {links[name]: chart for name, chart in report_charts(lines).items() if name in links}
+        write_text(files.page, render_page(markdown, title, images, charts, language))
     return [files.report, files.page, *figures.values()]
 
 

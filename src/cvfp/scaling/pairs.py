@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cvfp.records.results import PointRecord
+from cvfp.records.results import IntervalKind, PointRecord
 from cvfp.scaling.draws import Law, fit_draws, lone_draws
 from cvfp.scaling.power_law import student_interval
 
@@ -24,17 +24,22 @@ Pair = tuple[PointRecord, PointRecord]
 class Change:
     """Mean change from the reference to the other line over distinct `pairs`.
 
-    `interval` is its 95% Student-t interval over the pairs, None with one of them: then there is no verdict.
+    `interval` is its 95% Student-t interval over the pairs, None with one of them. `kind` is what it means:
+    `line`, the deviation from a straight line over the sizes of one draw, not what another draw would give.
     """
 
     value: float
     interval: tuple[float, float] | None
     pairs: int
+    kind: IntervalKind = "draws"
 
     @property
     def distinguishable(self) -> bool | None:
-        """Whether the interval excludes 0; None without an interval."""
-        return None if self.interval is None else not self.interval[0] <= 0 <= self.interval[1]
+        """Whether the interval excludes 0; None (no verdict) without an interval, and where one draw does."""
+        if self.interval is None:
+            return None
+        excludes = not self.interval[0] <= 0 <= self.interval[1]
+        return None if excludes and self.kind == "line" else excludes
 
 
 def paired(reference: Sequence[PointRecord], other: Sequence[PointRecord]) -> list[Pair]:

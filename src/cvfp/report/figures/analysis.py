@@ -41,7 +41,7 @@ def write_analysis(path: Path, lines: Sequence[Line]) -> bool:
 
 @house_style
 def analysis_figure(lines: Sequence[Line]) -> Figure | None:
-    """Effective rank and dimensions, and test PPL against parameters and their ratio; panels with content."""
+    """Effective rank and dimensions, and val PPL against parameters and their ratio; panels with content."""
     shown = [line for line in lines if line.scored and line.summary.context_dim]
     styles = _styles(shown, lines)
     panels = _panels(shown, lines, styles)

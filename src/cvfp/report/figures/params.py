@@ -43,7 +43,7 @@ def ratio(change: LineChange) -> float:
 
 
 def draw_efficiency(axes: Axes, changes: Sequence[LineChange], styles: Styles) -> None:
-    """Change of test PPL in percent against the ratio of parameters, with 95% intervals over seeds."""
+    """Change of val PPL in percent against the ratio of parameters, with 95% intervals over seeds."""
     ratios = sorted({1.0, *map(ratio, changes)})
     limits = padded(ratios, 0.12)
     places = dodged([ratio(change) for change in changes], limits)
@@ -58,7 +58,7 @@ def draw_efficiency(axes: Axes, changes: Sequence[LineChange], styles: Styles) -
     set_log_at(axes.xaxis, limits, ratios, [f"{each:.3g}×" for each in ratios])
     set_linear(axes.yaxis, widened(shown, 0.10))
     axes.set(xlabel="parameters of the context block", ylabel="% against the arm's first line")
-    axes.set_title(f"change of test PPL{_sizes(changes)}")
+    axes.set_title(f"change of val PPL{_sizes(changes)}")
 
 
 def several_perplexities(top: Headline | None) -> bool:
@@ -82,8 +82,8 @@ def draw_perplexity(axes: Axes, top: Headline, styles: Styles) -> None:
     set_log_at(axes.xaxis, across, counts, [_millions(count) for count in counts])
     set_log(axes.yaxis, limits)
     _draw_references(axes, references, near, limits)
-    axes.set(xlabel="parameters of the context block", ylabel="test perplexity")
-    axes.set_title(f"test PPL at {documents(top.num_samples)}")
+    axes.set(xlabel="parameters of the context block", ylabel="validation perplexity")
+    axes.set_title(f"val PPL at {documents(top.num_samples)}")
 
 
 def spread(values: Sequence[float], gap: float) -> list[float]:

@@ -33,7 +33,7 @@ def draw_ranks(axes: Axes, lines: Sequence[Line], styles: Styles) -> None:
     set_log(axes.xaxis, padded([point.train_tokens for point in points], 0.06), most=5)
     set_linear(axes.yaxis, widened([100 * point.val_er for point in points], 0.10))
     axes.set(xlabel="training tokens", ylabel="% of the width")
-    axes.set_title("effective rank of the test contexts")
+    axes.set_title("effective rank of the validation contexts")
 
 
 def draw_dimensions(axes: Axes, lines: Sequence[Line], styles: Styles) -> None:

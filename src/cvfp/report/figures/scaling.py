@@ -74,7 +74,7 @@ def _draw_laws(figure: Figure | SubFigure, shown: Sequence[Line], lines: Sequenc
         for line in members:
             draw_line(axes, line, styles[line.label])
         set_law_axes(axes, shown)
-    label_outer(panels, "training tokens", "test perplexity")
+    label_outer(panels, "training tokens", "validation perplexity")
     if len(panels) > 1:
         legend_below(figure, line_entries(shown, lines))
     else:
@@ -115,9 +115,9 @@ def _columns(shown: Sequence[Line], top: Headline | None) -> list[Column]:
         standing = {one.line.label: one for one in top.standings}
         ordered = [standing[line.label] for line in shown]
         found += [
-            Column(f"test PPL\n{at}", _marks(ordered, "val_ppl"), log=True),
+            Column(f"val PPL\n{at}", _marks(ordered, "val_ppl"), log=True),
             Column(f"train PPL\n{at}", _marks(ordered, "train_ppl"), log=True),
-            Column(f"test accuracy, %\n{at}", _marks(ordered, "val_acc")),
+            Column(f"val accuracy, %\n{at}", _marks(ordered, "val_acc")),
         ]
     return [column for column in found if column.known]
 

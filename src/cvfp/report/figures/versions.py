@@ -34,8 +34,8 @@ TITLES = {
     "alpha": "α",
     "rank": "effective rank, %",
     "iterations": "phase 1 iterations",
-    "ppl": "test PPL",
-    "accuracy": "test accuracy, %",
+    "ppl": "val PPL",
+    "accuracy": "val accuracy, %",
 }
 """By the fields of an entry."""
 BAR_ROOM = 1.5

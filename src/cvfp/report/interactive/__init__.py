@@ -1,0 +1,1 @@
+"""The main figures of a report as interactive charts, for its page."""
