@@ -338,3 +338,22 @@ def test_brackets_in_names_are_printed_as_they_are(capsys, tmp_path, corpus):
     assert call(capsys, *run, "--out", tmp_path / "[red]" / "x", *tiny_settings())[0] == 0
     code, out, _ = call(capsys, "status", tmp_path / "[red]" / "x")
     assert code == 0 and "[red]" in out.replace("\n", "")
+
+
+def test_a_reader_that_leaves_ends_the_command_quietly():
+    command = [sys.executable, "-m", "cvfp", "published"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    assert (process.stderr.read(), process.wait()) == ("", 1)
+
+
+@pytest.mark.parametrize(("language", "word"), [("en", "Conclusions"), ("ja", "結論")])
+def test_reports_speak_the_language_that_was_asked_for(capsys, tmp_path, language, word):
+    write_sweep(tmp_path / "sweep")
+    assert call(capsys, "report", tmp_path / "sweep", "--lang", language)[0] == 0
+    assert f"\n## {word}\n" in (tmp_path / "sweep" / "report.md").read_text(encoding="utf-8")
+    page = (tmp_path / "sweep" / "report.html").read_text(encoding="utf-8")
+    assert f'<html lang="{language}">' in page
+    for command in (["compare", "published:v1", "published:v2"], ["published"]):
+        code, out, _ = call(capsys, *command, "--lang", language)
+        assert code == 0 and any(ord(letter) > 0x3000 for letter in out) == (language == "ja")
