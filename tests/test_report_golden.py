@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from cvfp.report.compare import comparison_text, read_versions
 from cvfp.report.language import LANGUAGES
+from cvfp.report.published import published_report
 from cvfp.report.write import write_report
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
@@ -29,6 +31,13 @@ def test_the_report_of_a_recorded_sweep_reads_as_it_was_checked(tmp_path, name, 
     assert (sweep / "report.md").read_text(encoding="utf-8") == (RESULTS / name / NAMES[language]).read_text(
         encoding="utf-8"
     )
+
+
+def test_the_kept_comparison_and_the_published_tables_read_as_they_were_checked():
+    versions = read_versions([str(RESULTS / name) for name in ("v1", "v2", "v3")])
+    compared = comparison_text(versions, "figures/version_comparison.png")
+    assert compared == (RESULTS / "versions" / "compare.md").read_text(encoding="utf-8")
+    assert published_report() + "\n" == (RESULTS / "published.md").read_text(encoding="utf-8")
 
 
 def test_what_the_readme_says_was_found_stands_in_the_kept_reports():
