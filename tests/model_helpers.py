@@ -45,7 +45,7 @@ def draw_tokens(count: int, seed: int = 0, vocab_size: int = VOCABULARY) -> Tens
 
 def train_contexts(model: CVFPModel, tokens: Tensor, iterations: int = 40, **settings) -> None:
     """A short phase 1 with the same number of steps whatever happens."""
-    fixed = {"min_iterations": iterations, "max_iterations": iterations, "lr": 0.01}
+    fixed = {"min_iterations": iterations, "max_iterations": iterations, "lr": 0.01, "precision": "float32"}
     learn_contexts(model, tokens, Phase1Config(**(fixed | settings)), seed=0)
 
 

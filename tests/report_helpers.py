@@ -90,7 +90,7 @@ def one_point(spec: LineSpec, config: RunConfig, noise: float) -> PointRecord:
         seed=config.seed,
         steps=10 * config.data.num_samples if neural else None,
         tokens_seen=20 * tokens if neural else None,
-        stop_reason="patience" if neural else "closed_form",
+        stop_reason="dev_minimum" if neural else "closed_form",
         best_epoch=4.5 if neural else None,
         phase1_iter=23 if spec.arm == "cvfp" else None,
         train_er=0.797 if contexts else None,
@@ -185,7 +185,9 @@ def _run(spec: LineSpec, config: RunConfig, noise: float) -> RunRecord:
     contexts = spec.arm in ("cvfp", "random-context")
     facts = RunFacts(
         health=HEALTH if contexts else None,
-        phase1=Phase1Facts(convergence_rate=0.994, seconds=3.2) if spec.arm == "cvfp" else None,
+        phase1=Phase1Facts(convergence_rate=0.994, seconds=3.2, precision="bf16")
+        if spec.arm == "cvfp"
+        else None,
     )
     return RunRecord(
         run_hash=config.run_hash,

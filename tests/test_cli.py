@@ -31,8 +31,10 @@ def assert_one_line(err, *words):
         assert word in line, line
 
 
-def tiny_settings():
-    return ["--set", *(f"{key}={value}" for key, value in TINY.items())]
+def tiny_settings(**changes):
+    """`--set` with small widths; a change is written phase2__lr=0.1."""
+    changed = {key.replace("__", "."): value for key, value in changes.items()}
+    return ["--set", *(f"{key}={value}" for key, value in (TINY | changed).items())]
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +62,7 @@ def test_run_report_status_work_together(capsys, tmp_path, corpus):
     out_dir = tmp_path / "sweep"
     samples = ["--samples", "4,8", "16"]
     run = ["run", "v3", "--corpus", corpus, *samples, "--out", out_dir, "--device", "cpu", "--json"]
-    code, out, err = call(capsys, *run, *tiny_settings(), "phase2.epochs=40")
+    code, out, err = call(capsys, *run, *tiny_settings(phase2__epochs=40))
     assert code == 0, err
     assert json.loads(out) == {"out": str(out_dir), "done": 12, "failed": 0}
     for name in (
@@ -141,8 +143,19 @@ def test_tokenize_counts_a_file(capsys, tmp_path):
         (["run", "v3", "--corpus", "chitchatt"], ["chitchatt"]),
         (["run", "v3", "--seeds", "0"], ["seeds", "greater than or equal to 1"]),
         (["run", "nowhere.toml"], ["nowhere.toml", "no such file"]),
-        (["status", "nowhere"], ["nowhere", "no sweep here"]),
-        (["report", "nowhere"], ["nowhere"]),
+        (["run", "v3", "--samples", "10", "20", "10"], ["samples: 10 is given twice"]),
+        (["run", "v3", "--arms", "cvfp,cvfp"], ["arms: cvfp is given twice"]),
+        (["run", "v3", "--set", "seed=1", "seed=2"], ["--set: seed is given twice"]),
+        (["run", "v3", "--out", "something/x"], ["--out something/x: something is a file", "directory"]),
+        (["run", "v3", "--out", "something", "--dry-run"], ["--out something: something is a file"]),
+        (["compare", "nowhere", "nowhere", "--out", "something"], ["--out something: something is a file"]),
+        (["train", "--out", "something/x"], ["--out something/x: something is a file"]),
+        (["status", "nowhere"], ["nowhere: no such directory; a sweep directory is needed"]),
+        (["report", "nowhere"], ["nowhere: no such directory; a sweep directory is needed"]),
+        (["report", "."], [".: no sweep here (there is no plan.json)"]),
+        (["report", ""], ["argument 2 is empty"]),
+        (["fit", "."], [".: is a directory", "detailed_results.json"]),
+        (["published", "v3", "v3"], ["v3 is given twice"]),
         (["fit", "nowhere.csv"], ["nowhere.csv", "no such file"]),
         (["published", "v9"], ["v9", "v1, v2, v3"]),
         (["eval", "nowhere", "text.txt"], ["nowhere", "no checkpoint here"]),
@@ -199,9 +212,13 @@ def test_another_plan_in_the_directory_is_refused(capsys, tmp_path, corpus):
         "unigram",
     ]
     assert call(capsys, *run, "--samples", 4, 8, *tiny_settings())[0] == 0
-    code, _, err = call(capsys, *run, "--samples", 4, 16, *tiny_settings())
-    assert code == 2
-    assert_one_line(err, "holds another plan")
+    refused = []
+    for more in ((), ("--dry-run",)):
+        code, out, err = call(capsys, *run, "--samples", 4, 16, *more, *tiny_settings())
+        assert (code, out) == (2, "")
+        assert_one_line(err, "holds another plan")
+        refused.append(err.strip())
+    assert refused[0] == refused[1]
 
 
 def test_an_embedding_of_the_wrong_shape_is_refused(capsys, tmp_path, corpus):
@@ -261,7 +278,7 @@ def test_an_interrupt_is_exit_code_130(capsys, monkeypatch):
 
 def test_a_failed_point_makes_the_run_exit_with_1(capsys, tmp_path, corpus):
     run = ["run", "v3", "--corpus", corpus, "--samples", 4, 8, "--out", tmp_path / "sweep", "--device", "cpu"]
-    code, _, err = call(capsys, *run, "--arms", "cvfp", "unigram", *tiny_settings(), "phase2.lr=1e30")
+    code, _, err = call(capsys, *run, "--arms", "cvfp", "unigram", *tiny_settings(phase2__lr=1e30))
     assert code == 1
     assert "diverged" in err and "Traceback" not in err
     assert "diverged" in (tmp_path / "sweep" / "report.md").read_text()
@@ -306,7 +323,7 @@ def test_a_missing_extra_is_named(tmp_path):
     ("text", "words"),
     [
         ("preset = ['v1']", ["unknown preset ['v1']"]),
-        ("samples = [4]\nname = '../evil'", ["name", "pattern"]),
+        ("samples = [4]\nname = '../evil'", ["name: allowed are letters, digits", "'../evil'"]),
         ("samples = [4]\n[settings]\nseed = 'x'", ["seed", "valid integer"]),
         (
             "samples = [4]\n[settings.data]\nsplit_seed = -1",
@@ -325,7 +342,7 @@ def test_a_bad_sweep_file_is_one_line_on_the_command_line(capsys, tmp_path, monk
 def test_a_checkpoint_with_another_tokenizer_is_refused(capsys, tmp_path, corpus):
     for name, size in (("a", 300), ("b", 320)):
         train = ["train", "--out", tmp_path / name, "--corpus", corpus, "--samples", 4, "--device", "cpu"]
-        assert call(capsys, *train, *tiny_settings(), f"data.tokenizer=bpe:{size}")[0] == 0
+        assert call(capsys, *train, *tiny_settings(data__tokenizer=f"bpe:{size}"))[0] == 0
     for path in (tmp_path / "b").glob("tokenizer*"):
         (tmp_path / "a" / path.name).write_bytes(path.read_bytes())
     code, _, err = call(capsys, "eval", tmp_path / "a", corpus)

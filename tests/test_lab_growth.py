@@ -70,6 +70,14 @@ def test_a_file_with_both_is_refused(tmp_path):
     ("arguments", "message"),
     [
         (["--growth", "start=5", "--samples", "5"], "--samples and --growth both give the sizes"),
+        (["--growth"], "--growth: start, multiplier, window_size: required, but missing"),
+        (["--growth", "start=5"], "--growth: multiplier, window_size: required, but missing"),
+        (
+            ["--growth", "start=0", "rate=2"],
+            "--growth: start: input should be greater than or equal to 1, got 0; "
+            "multiplier, window_size: required, but missing (and 1 more)",
+        ),
+        (["--growth", "start=25", "start=26"], "--growth: start is given twice"),
         (["--growth", "start"], "--growth 'start': write KEY=VALUE"),
         (["--growth", "start=5", "multiplier=2", "window_size=2", "rate=2"], "--growth: unknown key 'rate'"),
     ],

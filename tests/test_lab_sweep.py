@@ -219,7 +219,7 @@ def test_a_damaged_or_foreign_record_is_named(tmp_path, corpus):
     with pytest.raises(InputError, match=r"record\.json: not JSON"):
         run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
     first.write_text(second.read_text())
-    with pytest.raises(InputError, match="is the record of run"):
+    with pytest.raises(InputError, match="is the record of another run: run_hash"):
         run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
 
 

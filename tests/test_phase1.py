@@ -36,6 +36,7 @@ IDS = ["full", "short-last", "two-rows-last", "one-row-joins", "one-slice"]
 
 def settings_of(iterations: int = 4, slice_length: int = 20, **changes) -> Phase1Config:
     fixed = {"max_iterations": iterations, "min_iterations": iterations, "slice_length": slice_length}
+    fixed["precision"] = "float32"
     return Phase1Config(**(fixed | changes))
 
 

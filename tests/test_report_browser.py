@@ -19,15 +19,8 @@ api = pytest.importorskip("playwright.sync_api", reason="playwright is not insta
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
 
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
+SWITCHES = "no-sandbox disable-gpu disable-quic disable-background-networking disable-component-update"
+ARGUMENTS = [f"--{name}" for name in f"{SWITCHES} disable-sync no-first-run".split()]
 SCALING = "figure.chart >> nth=0"
 
 
@@ -247,6 +240,14 @@ def test_nothing_sticks_out_of_the_window(visit, report, width):
     page.evaluate("document.querySelector('nav details').open = true")
     page.get_by_role("link", name="Predictions").click()
     assert 0 <= page.locator("#predictions").bounding_box()["y"] < 300
+
+
+def test_a_wide_table_is_marked_where_it_goes_on(page):
+    page.set_viewport_size({"width": 600, "height": 900})
+    frame = page.locator("#summary-per-line + .wide")
+    api.expect(frame).to_have_class("wide more-right")
+    frame.evaluate("frame => frame.scrollTo(9999, 0)")
+    api.expect(frame).to_have_class("wide more-left")
 
 
 def test_the_printed_figure_is_a_click_away_and_back(page):

@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import pytest
 from report_helpers import DEFAULT_LINES, LineSpec, write_sweep
 
 from cvfp.records.plan import Analysis
@@ -48,7 +49,7 @@ def test_the_lowest_line_is_named_with_those_that_are_not_told_apart(tmp_path):
     texts, _ = found(tmp_path, seeds=SEEDS, change=planted(FACTORS))
     best = texts[0]
     assert best.startswith("At 400 documents cvfp has the lowest val PPL, ")
-    assert "Not told apart from it: random-context +0.0% (95% interval" in best
+    assert "Not told apart from it: random-context +0.02% (95% interval" in best
     assert "kneser-ney" not in best and "no-context" not in best
 
 
@@ -119,9 +120,30 @@ def test_a_changing_exponent_is_a_conclusion_only_when_its_interval_excludes_zer
         change=planted(FACTORS),
         analysis=window,
     )
-    said = "So one power law does not describe this line."
+    said = "So one power law does not describe this line, and no prediction is taken from it."
     assert any(said in text and ": flatter)" in text for text in bent)
     assert not any(said in text for text in straight)
+    going_on = "If the power laws go on, "
+    assert not any(text.startswith(going_on) for text in bent)
+    assert any(text.startswith(going_on) for text in straight)
+
+
+def test_a_law_that_misses_its_own_largest_size_predicts_nothing(tmp_path):
+    def broken(run):
+        point = run.point
+        factor = 1.5 if point.num_samples == 400 and point.arm == "cvfp" else 1.0
+        ppl = FACTORS[point.arm, point.config_name] * point.train_tokens**-0.3 * factor
+        ppl *= math.exp(0.001 * (point.seed - 42) * (1 + math.log(point.train_tokens)))
+        return run.model_copy(update={"point": point.model_copy(update={"val_ppl": ppl})})
+
+    texts, lines = found(tmp_path, seeds=SEEDS, change=broken)
+    (missed,) = [text for text in texts if text.startswith("Laws that miss their own largest size")]
+    test = {line.label: line.backtest for line in lines}
+    assert not test["cvfp"].held and test["kneser-ney"].held
+    assert test["cvfp"].measured / test["cvfp"].predicted == pytest.approx(1.5, rel=0.01)
+    assert f"cvfp (predicted {test['cvfp'].predicted:.1f} from" in missed and "kneser-ney" not in missed
+    (lowest,) = [text for text in texts if text.startswith("If the power laws go on, ")]
+    assert not lowest.startswith("If the power laws go on, cvfp ")
 
 
 def test_phase_1_that_ended_at_its_cap_gives_lower_bounds(tmp_path):
@@ -150,9 +172,11 @@ def test_flagged_points_are_counted(tmp_path):
 
 def test_overlapping_forecasts_support_no_order(tmp_path):
     texts, lines = found(tmp_path, lines=DEFAULT_LINES[:2])
-    (text,) = [text for text in texts if "is predicted lowest" in text]
+    (text,) = [text for text in texts if text.startswith("If the power laws go on, ")]
     lowest = min((line.forecasts[-1] for line in lines), key=lambda one: one.ppl)
-    assert f"{lowest.ppl:.1f} (95% interval {lowest.low:.1f} to {lowest.high:.1f})" in text
+    assert (
+        f"{lowest.ppl:.1f} (one draw: 95% interval over sizes {lowest.low:.1f} to {lowest.high:.1f})" in text
+    )
 
 
 def test_pretrained_tables_are_ranked_among_themselves(tmp_path):

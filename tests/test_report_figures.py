@@ -24,6 +24,7 @@ from figure_helpers import (
 )
 from report_helpers import DEFAULT_LINES, LineSpec, nine_lines, write_sweep
 
+from cvfp.records.arms import ARMS
 from cvfp.records.plan import Analysis
 from cvfp.report.figures.analysis import write_analysis
 from cvfp.report.figures.axes import decimals, linear_ticks, log_ticks, with_intervals
@@ -31,7 +32,7 @@ from cvfp.report.figures.phase1 import write_phase1
 from cvfp.report.figures.phase2 import write_phase2
 from cvfp.report.figures.progression import write_progression
 from cvfp.report.figures.scaling import scaling_figure, write_scaling
-from cvfp.report.figures.style import short_label, style_of, styles_of
+from cvfp.report.figures.style import LOOKS, short_label, style_of, styles_of
 
 WRITERS = (write_scaling, write_analysis, write_progression, write_phase1, write_phase2)
 
@@ -79,8 +80,21 @@ def test_an_interval_far_outside_does_not_squeeze_the_rest():
 
 
 def test_lines_are_told_apart_without_colour():
-    styles = [style_of(index) for index in range(55)]
-    assert len({(style.marker, str(style.dashes)) for style in styles}) == 55
+    styles = [style_of(index) for index in range(41)]
+    assert len({(style.marker, str(style.dashes)) for style in styles}) == 41
+
+
+@pytest.mark.parametrize("arms", [ARMS, ARMS[:3], ARMS[::-1]])
+@pytest.mark.parametrize("configs", [1, 3, 9])
+def test_arms_look_the_same_in_every_report(tmp_path, arms, configs):
+    specs = [LineSpec(arm, f"{arm} line") for arm in arms if arm != "cvfp"]
+    specs += [LineSpec("cvfp", f"line {index}", {"phase1.lr": 0.1 + index}) for index in range(configs)]
+    _sweep, lines = read(write_sweep(tmp_path, lines=specs))
+    styles = styles_of(lines)
+    first = {line.arm: styles[line.label] for line in reversed(lines)}
+    assert all((one.color, one.marker, one.dashes) == LOOKS[arm] for arm, one in first.items())
+    assert len({style.marker for style in styles.values()}) == len(lines)
+    assert len({style.color for style in styles.values()}) >= min(len(lines), 8)
 
 
 def test_long_names_are_cut_in_the_middle():
@@ -152,6 +166,24 @@ def test_every_line_of_28_has_its_law_and_band_in_the_panel_of_its_arm(tmp_path)
     assert len({axes.get_xlim() + axes.get_ylim() for axes in figure.axes[:4]}) == 1
 
 
+@pytest.mark.parametrize("version", ["v1", "v2", "v3"])
+def test_no_band_is_cut_off(version):
+    axes = scaling_figure(read(RESULTS / version)[1]).axes[0]
+    low, high = axes.get_ylim()
+    ends = [ppl for band in axes.collections for ppl in band.get_paths()[0].vertices[:, 1]]
+    assert low < min(ends) and max(ends) < high
+
+
+def test_a_band_far_wider_than_the_rest_is_cut_off(tmp_path):
+    def apart(run):
+        return changed_point(run, val_ppl=run.point.val_ppl * (2 if run.point.num_samples == 100 else 1))
+
+    figure = figure_of(tmp_path, lines=DEFAULT_LINES[:1], sizes=(50, 100, 200), change=apart)
+    (band,) = figure.axes[0].collections
+    low, high = figure.axes[0].get_ylim()
+    assert band.get_paths()[0].vertices[:, 1].min() < low / 2 and high / low < 200
+
+
 def test_two_sizes_have_a_line_but_no_band(tmp_path):
     axes = figure_of(tmp_path, lines=DEFAULT_LINES[:1], sizes=(50, 100)).axes[0]
     assert len(axes.collections) == 0
@@ -187,7 +219,7 @@ def test_a_config_has_one_style_in_all_panels_and_one_entry_in_the_legend(tmp_pa
         )
         assert trained == untrained == without
     names = legend_names(scaling_figure(lines))
-    assert len(names) == 10 and names[0] == "1L_768d_1tok / 0d" and "5gram" in names
+    assert len(names) == 10 and names[0] == "1L_768d_1tok / 0d" and "kneser-ney" in names
 
 
 def test_the_forest_shows_the_values_of_every_line_at_the_largest_common_size(tmp_path):

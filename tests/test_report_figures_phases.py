@@ -107,6 +107,8 @@ def test_one_line_is_shown_by_size_and_several_by_line(tmp_path):
     sizes = [f"{size} documents" for size in (50, 100, 200, 400)]
     assert legend_names(phase1_figure(*one)) == [*sizes, "stops at 0.99"]
     assert legend_names(phase1_figure(*two)) == ["1L_768d_1tok", "1L_1200d_1tok", "stops at 0.99"]
+    titles = [phase1_figure(*drawn).get_suptitle() for drawn in (one, two)]
+    assert titles == ["1L_768d_1tok, 50 to 400 documents, seed 42", "400 documents, seed 42"]
 
 
 def test_lines_that_reached_other_sizes_say_so(tmp_path):
@@ -116,7 +118,9 @@ def test_lines_that_reached_other_sizes_say_so(tmp_path):
     sweep, lines = drawn_sweep(tmp_path, WIDTHS, change=short)
     names = legend_names(phase1_figure(sweep, lines))
     assert names[:2] == ["1L_768d_1tok, 100 documents", "1L_1200d_1tok, 400 documents"]
-    assert titled(phase2_figure(sweep, lines), "cvfp, 100 to 400 documents").has_data()
+    assert phase1_figure(sweep, lines).get_suptitle() == "100 to 400 documents, seed 42"
+    (axes,) = phase2_figure(sweep, lines).axes
+    assert axes.get_title(loc="left") == "cvfp\n100 to 400 documents, seed 42"
 
 
 def test_the_threshold_is_that_of_the_config(tmp_path):
@@ -142,7 +146,7 @@ def test_phase_2_shows_dev_and_train_with_the_best_evaluation_marked(tmp_path):
     sweep, lines = drawn_sweep(tmp_path, DEFAULT_LINES)
     figure = phase2_figure(sweep, lines)
     assert len(figure.axes) == 3 and len({axes.get_ylim() for axes in figure.axes}) == 1
-    dev, train = titled(figure, "cvfp, 400 documents").lines
+    dev, train = titled(figure, "cvfp").lines
     curve = phase2_curve(sweep, lines[0].points[-1])
     assert xy(dev) == list(zip(curve.steps, curve.dev_ppl, strict=True)) and dev.get_linestyle() == "-"
     assert xy(train) == list(zip(curve.steps, curve.train_ppl, strict=True)) and train.get_linestyle() != "-"
@@ -156,12 +160,12 @@ def test_unfinished_failed_and_unkept_runs_are_left_out(tmp_path):
         return changed_point(run, status="failed", val_ppl=None) if run.point.num_samples == 200 else run
 
     sweep, lines = drawn_sweep(tmp_path, DEFAULT_LINES, change=partial)
-    assert titled(phase2_figure(sweep, lines), "cvfp, 100 documents").has_data()
+    assert len(phase2_figure(sweep, lines).axes) == 3
     for line in lines[2:]:
         for point in line.points:
             metrics_file(sweep, point).unlink()
     (axes,) = phase2_figure(sweep, lines).axes
-    assert axes.get_title(loc="left") == "cvfp, 100 documents"
+    assert axes.get_title(loc="left") == "cvfp\n100 documents, seed 42"
 
 
 def test_nothing_told_writes_nothing(tmp_path):

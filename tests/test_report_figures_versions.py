@@ -96,11 +96,13 @@ def test_exponents_are_also_shown_over_the_common_sizes_where_those_are_fewer(tm
     versions = versions_of([first, second])
     (group,) = groups_of(rows_of(versions))
     longer, shorter = (entry.alpha for entry in group.entries)
-    assert shorter.other is None and longer.other == pytest.approx(shorter.value)
-    assert longer.value != longer.other
+    assert shorter.other is None and longer.other.value == pytest.approx(shorter.value)
+    assert longer.other.interval == pytest.approx(shorter.interval) and longer.value != longer.other.value
     figure = versions_figure(versions)
     hollow = [one for one in titled(figure, "α").lines if one.get_markerfacecolor() == "white"]
-    assert [place for one in hollow for place in xy(one)] == [(longer.other, 0.0)]
+    ((value, height),) = [place for one in hollow for place in xy(one)]
+    assert value == longer.other.value and 0 < height < 0.5
+    assert [(end, height) for end in longer.other.interval] in [xy(one) for one in titled(figure, "α").lines]
     assert "α over common sizes only" in legend_names(figure)
 
 

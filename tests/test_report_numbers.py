@@ -74,6 +74,7 @@ class Recomputed:
             yield from self.line(points)
         for a, b in itertools.permutations(self.lines.values(), 2):
             yield from self.pair(a, b)
+        yield from self.common()
         yield from self.counts()
 
     def laws(self, points: list[dict]) -> dict[int, tuple[float, float]]:
@@ -96,16 +97,31 @@ class Recomputed:
     def line(self, points: list[dict]) -> Iterator[float]:
         fitted = [p for p in points if p["stop_reason"] != "cap"]
         yield from self.law(fitted)
-        laws = np.array(list(self.laws(fitted).values()))
         largest = max(p["train_tokens"] for p in fitted)
         for factor in (4, 10):
-            logs = laws[:, 1] + laws[:, 0] * math.log(factor * largest)
-            spread = stats.t.ppf(0.975, len(logs) - 1) * logs.std(ddof=1) * math.sqrt(1 + 1 / len(logs))
             yield from (factor * largest, factor)
-            yield from np.exp([logs.mean(), logs.mean() - spread, logs.mean() + spread])
+            yield from self.forecast(fitted, factor * largest)
+        sizes = self.by_size(fitted)
+        top = sizes.pop(max(sizes))
+        smaller = [p for group in sizes.values() for p in group]
+        yield from self.forecast(smaller, np.mean([p["train_tokens"] for p in top]))
         yield from self.windows(fitted)
         for group in self.by_size(points).values():
             yield from self.means(group)
+
+    def forecast(self, points: list[dict], tokens: float) -> Iterator[float]:
+        laws = np.array(list(self.laws(points).values()))
+        logs = laws[:, 1] + laws[:, 0] * math.log(tokens)
+        spread = stats.t.ppf(0.975, len(logs) - 1) * logs.std(ddof=1) * math.sqrt(1 + 1 / len(logs))
+        yield from np.exp([logs.mean(), logs.mean() - spread, logs.mean() + spread])
+
+    def common(self) -> Iterator[float]:
+        """Exponents over the sizes and seeds that all lines have in their fits."""
+        fits = [[p for p in points if p["stop_reason"] != "cap"] for points in self.lines.values()]
+        shared = set.intersection(*({(p["num_samples"], p["seed"]) for p in points} for points in fits))
+        for points in fits:
+            own = [p for p in points if (p["num_samples"], p["seed"]) in shared]
+            yield np.mean([alpha for alpha, _ in self.laws(own).values()])
 
     def windows(self, points: list[dict], size: int = 4) -> Iterator[float]:
         sizes = sorted({p["num_samples"] for p in points})

@@ -264,7 +264,7 @@ def test_predictions_are_at_four_and_ten_times_the_largest_size_with_their_label
 
 def test_two_sizes_predict_without_an_interval(tmp_path):
     text = section(report(tmp_path, lines=DEFAULT_LINES[:1], sizes=(50, 100)), "Predictions")
-    assert text.count("| – |") == 2
+    assert text.count("| – | – | – |") == 2
 
 
 def test_windows_show_exponents_change_and_trend(tmp_path):

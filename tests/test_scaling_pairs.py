@@ -33,7 +33,7 @@ def test_pairs_have_the_same_size_seed_and_tokens_and_both_a_score():
         point(50, 300.0),
         point(100, 200.0),
         point(200, 150.0),
-        point(400, None),
+        point(400, None, status="failed"),
         point(50, 1.0, seed=2),
     ]
     other = [point(100, 210.0), point(50, 310.0), point(200, 140.0, tokens=7), point(400, 100.0)]

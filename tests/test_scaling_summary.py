@@ -60,16 +60,15 @@ def test_summary_holds_the_law_of_the_line():
 def test_capped_and_failed_points_are_left_out_with_a_reason_each():
     points = [
         point(50, 1.0, stop_reason="cap"),
-        point(100, power(100), stop_reason="patience"),
+        point(100, power(100), stop_reason="dev_minimum"),
         point(200, power(200)),
         point(400, None, status="failed", train_tokens=None),
-        point(800, None),
     ]
     (summary,) = summarise(points, Analysis())
     assert summary.alpha == pytest.approx(-0.45)
     assert summary.alpha_ci95 is None
     assert summary.fitted_points == 2
-    assert reasons(summary) == [(50, 42, "cap"), (400, 42, "failed"), (800, 42, "no_result")]
+    assert reasons(summary) == [(50, 42, "cap"), (400, 42, "failed")]
 
 
 def test_capped_points_are_fitted_when_asked_for():

@@ -65,9 +65,13 @@ class CvfpArm(Arm):
             seed,
             budget.listen,
         )
-        notes: dict[str, Any] = {"phase2": {"seconds": second.seconds}}
+        notes: dict[str, Any] = {"phase2": {"seconds": second.seconds, "precision": second.precision}}
         if first is not None:
-            notes["phase1"] = {"convergence_rate": first.convergence_rate, "seconds": first.seconds}
+            notes["phase1"] = {
+                "convergence_rate": first.convergence_rate,
+                "seconds": first.seconds,
+                "precision": first.precision,
+            }
         if self.use_context:
             notes["health"] = asdict(diagnose(model, dev_tokens, seed))
         return FittedCvfp(model, self._facts(model, len(train), first, second, train_er, notes))

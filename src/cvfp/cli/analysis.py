@@ -10,6 +10,8 @@ import tyro
 
 from cvfp.cli.options import Json, Lang, print_json
 from cvfp.cli.tables import print_table
+from cvfp.records.errors import InputError
+from cvfp.records.files import check_out
 
 
 def fit(
@@ -17,7 +19,8 @@ def fit(
     x: Annotated[str | None, tyro.conf.arg(help="column of token counts")] = None,
     y: Annotated[str | None, tyro.conf.arg(help="column of perplexities")] = None,
     by: Annotated[
-        str | None, tyro.conf.arg(help="columns that tell the lines apart, comma separated")
+        str | None,
+        tyro.conf.arg(help="columns that tell lines apart, comma separated (default: arm, config_name)"),
     ] = None,
     window: Annotated[int | None, tyro.conf.arg(help="sizes per sliding window")] = None,
     extrapolate: Annotated[tuple[float, ...], tyro.conf.arg(help="token counts to predict at")] = (),
@@ -39,8 +42,8 @@ def fit(
         print_json(result)
         return 0
     print_table("PPL = A * tokens^alpha", HEADER, text_rows(result))
-    if window is not None:
-        print_table("Sliding windows", WINDOW_HEADER, window_rows(result))
+    if windows := window_rows(result):
+        print_table("Sliding windows", WINDOW_HEADER, windows)
     if footnote(result):
         print(footnote(result))
     return 0
@@ -54,6 +57,9 @@ def published(versions: tyro.conf.Positional[tuple[str, ...]] = ("v1", "v2", "v3
     from cvfp.report.language import speaking
     from cvfp.report.published import published_report
 
+    for name in versions:
+        if versions.count(name) > 1:
+            raise InputError(f"published: {name} is given twice")
     with speaking(lang):
         print(published_report(versions))
     return 0
@@ -74,6 +80,8 @@ def compare(
     from cvfp.report.compare import comparison_text, comparison_values, read_versions, write_comparison
     from cvfp.report.language import speaking
 
+    if out is not None:
+        check_out(out)
     versions = read_versions(sweeps)
     if json:
         print_json(comparison_values(versions))

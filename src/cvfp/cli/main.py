@@ -46,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
+        if "" in arguments:
+            raise InputError(f"argument {arguments.index('') + 1} is empty ('')")
         code = _dispatch(arguments)
         sys.stdout.flush()
         return code

@@ -43,13 +43,15 @@ def settings_of(assignments: Sequence[str], option: str = "--set") -> dict[str, 
     """`("model.context_dim=256",)` as `{"model.context_dim": 256}`. Values are TOML; bare words are text.
 
     Raises:
-        InputError: an assignment without `=`; names the option.
+        InputError: an assignment without `=`, a key given twice; names the option.
     """
     settings = {}
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
         if not equals or not key:
             raise InputError(f"{option} {assignment!r}: write KEY=VALUE")
+        if key.strip() in settings:
+            raise InputError(f"{option}: {key.strip()} is given twice")
         settings[key.strip()] = _value(value.strip())
     return settings
 

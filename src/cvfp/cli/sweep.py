@@ -61,12 +61,12 @@ def run(
     arms: Annotated[tuple[str, ...] | None, tyro.conf.arg(help="cvfp kneser-ney ...")] = None,
     samples: Annotated[tuple[str, ...] | None, tyro.conf.arg(help="numbers of training documents")] = None,
     growth: Annotated[
-        tuple[str, ...],
+        tuple[str, ...] | None,
         tyro.conf.arg(
             metavar="start=N multiplier=X window_size=W num_windows=K",
             help="sizes that grow by a factor, instead of --samples",
         ),
-    ] = (),
+    ] = None,
     seeds: Annotated[int | None, tyro.conf.arg(help="how many seeds, each with its own draw")] = None,
     corpus: Annotated[
         str | None, tyro.conf.arg(help="chitchat, ultrachat, hub:OWNER/NAME, or a path")
@@ -90,10 +90,11 @@ def run(
     from cvfp.lab.plan import make_plan
     from cvfp.lab.presets import find_spec
 
-    if growth and samples is not None:
+    if growth is not None and samples is not None:
         raise InputError("--samples and --growth both give the sizes; keep one of them")
     spec = find_spec(sweep)
-    spec = spec.growing(Growth.parse(settings_of(growth, "--growth"), "--growth")) if growth else spec
+    if growth is not None:
+        spec = spec.growing(Growth.parse(settings_of(growth, "--growth"), "--growth"))
     spec = spec.as_published() if published else spec
     spec = spec.including_capped() if include_capped else spec
     fields = given(
@@ -103,9 +104,10 @@ def run(
     )
     settings = given(**{"data.corpus": corpus, "embedding.source": embedding}) | settings_of(set_)
     plan = make_plan(spec.override(**fields).with_settings(settings))
+    out = out or Path("cvfp-runs") / plan.name
     if dry_run:
-        return _show_plan(plan, device, json)
-    return _run_plan(plan, out or Path("cvfp-runs") / plan.name, device, checkpoints, json)
+        return _show_plan(plan, out, device, json)
+    return _run_plan(plan, out, device, checkpoints, json)
 
 
 def _run_plan(plan: Plan, out: Path, device: Device, checkpoints: bool, json: bool) -> int:
@@ -126,10 +128,12 @@ def _run_plan(plan: Plan, out: Path, device: Device, checkpoints: bool, json: bo
     return 1 if outcome.failed else 0
 
 
-def _show_plan(plan: Plan, device: Device, json: bool) -> int:
+def _show_plan(plan: Plan, out: Path, device: Device, json: bool) -> int:
     from cvfp.lab.estimate import estimate_plan
+    from cvfp.lab.sweep_directory import SweepDirectory
     from cvfp.training.devices import pick_device
 
+    SweepDirectory(out, plan).check()
     estimate = estimate_plan(plan, pick_device(device))
     if json:
         print_json(estimate.as_dict())

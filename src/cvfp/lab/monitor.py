@@ -104,16 +104,20 @@ def outcome(record: RunRecord) -> str:
     row = record.point
     if row.status == "failed":
         return f"FAILED: {record.error}"
-    parts = [
-        f"test PPL {row.val_ppl:.1f}",
-        f"accuracy {row.val_acc:.1%}",
-        f"{row.bits_per_byte:.3f} bits/byte",
-    ]
+    parts = [f"test PPL {row.val_ppl:.1f}"]
+    if row.val_acc is not None:
+        parts.append(f"accuracy {row.val_acc:.1%}")
+    if row.bits_per_byte is not None:
+        parts.append(f"{row.bits_per_byte:.3f} bits/byte")
     if row.val_er is not None:
         parts.append(f"ER {row.val_er:.1%}")
     if row.phase1_iter is not None:
         parts.append(f"phase 1 {'' if record.phase1_converged else '>= '}{row.phase1_iter} iterations")
-    return ", ".join([*parts, f"{row.stop_reason}, {row.wall_seconds:.1f} s"])
+    if row.stop_reason is not None:
+        parts.append(row.stop_reason)
+    if row.wall_seconds is not None:
+        parts.append(f"{row.wall_seconds:.1f} s")
+    return ", ".join(parts)
 
 
 def law_text(line: SummaryRecord) -> str:

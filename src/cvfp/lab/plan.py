@@ -24,7 +24,7 @@ def make_plan(spec: SweepSpec) -> Plan:
         InputError: a setting that does not exist or is outside its range.
     """
     configs: dict[str, RunConfig] = {}
-    for arm in dict.fromkeys(spec.arms):
+    for arm in spec.arms:
         for variant in spec.variants:
             for config in _line(spec, arm, variant):
                 configs.setdefault(config.run_hash, config)
@@ -48,7 +48,7 @@ def _line(spec: SweepSpec, arm: str, variant: dict[str, Any]) -> list[RunConfig]
         )
     first_seed = RunConfig.from_settings(settings, f"sweep {spec.name!r}").seed
     configs = []
-    for num_samples in sorted(set(spec.samples)):
+    for num_samples in sorted(spec.samples):
         for offset in range(spec.seeds):
             point = {"arm": arm, "data.num_samples": num_samples, "seed": first_seed + offset}
             configs.append(RunConfig.from_settings(settings | point, f"sweep {spec.name!r}"))

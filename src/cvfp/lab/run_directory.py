@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cvfp.records.errors import InputError
-from cvfp.records.files import atomic_path, read_json, write_json
+from cvfp.records.files import atomic_path, write_json
 from cvfp.records.results import RunRecord
 from cvfp.training.events import Event
 
@@ -26,23 +25,9 @@ RECORD, CONFIG, ENVIRONMENT, LOSSES, METRICS = (
 class RunDirectory:
     """`runs/<run_hash>/` of a sweep."""
 
-    def __init__(self, path: Path, run_hash: str) -> None:
-        self.path, self.run_hash = path, run_hash
+    def __init__(self, path: Path) -> None:
+        self.path = path
         self.started = time.perf_counter()
-
-    def record(self) -> RunRecord | None:
-        """The record of a finished or failed run; None when there is none yet.
-
-        Raises:
-            InputError: the file is damaged, or belongs to another run.
-        """
-        path = self.path / RECORD
-        if not path.exists():
-            return None
-        record = RunRecord.parse_json(read_json(path), str(path))
-        if record.run_hash != self.run_hash:
-            raise InputError(f"{path}: is the record of run {record.run_hash}, not of {self.run_hash}")
-        return record
 
     def begin(self, config: dict[str, Any], environment: dict[str, Any]) -> None:
         """Write what is known before the run, and start its metrics anew."""

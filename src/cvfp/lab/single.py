@@ -22,7 +22,7 @@ from cvfp.models.checkpoint import CONFIG, load_checkpoint
 from cvfp.models.cvfp import CVFPModel
 from cvfp.records.config import DataConfig, RunConfig
 from cvfp.records.errors import InputError
-from cvfp.records.files import read_text, write_json
+from cvfp.records.files import check_out, read_text, write_json
 from cvfp.records.plan import PlannedPoint
 from cvfp.records.results import RunRecord
 from cvfp.training.devices import pick_device
@@ -57,7 +57,8 @@ def train(
         CvfpError: training diverged.
     """
     out, monitor = Path(out), monitor or Monitor()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    check_out(out)
+    if out.exists() and any(out.iterdir()):
         raise InputError(f"--out {out}: exists already; give a new directory")
     point = PlannedPoint(config_name=out.name, config=_one_config(preset, samples, settings or {}))
     budget = Budget(point.config.phase2.epochs, pick_device(device), monitor.event)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,7 +27,7 @@ Settings = dict[str, Any]
 class SweepSpec(Schema):
     """Arms x variants x sizes x seeds, and the settings they share."""
 
-    name: Annotated[str, Field(pattern=r"^\w[\w .-]*$")]
+    name: str
     """Names the default directory, so it is no path."""
     description: str = ""
     arms: tuple[str, ...] = DEFAULT_ARMS
@@ -37,6 +38,22 @@ class SweepSpec(Schema):
     variants: Annotated[tuple[Settings, ...], Field(min_length=1)] = ({},)
     """What tells the lines apart: one table of settings per line."""
     analysis: Analysis = Analysis()
+
+    @field_validator("name")
+    @classmethod
+    def _no_path(cls, value: str) -> str:
+        if not re.fullmatch(r"\w[\w .-]*", value):
+            allowed = "letters, digits, spaces and _ . - after a letter, a digit or _"
+            raise ValueError(f"allowed are {allowed}, got {value!r}")
+        return value
+
+    @field_validator("arms", "samples")
+    @classmethod
+    def _each_once(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
+        for index, one in enumerate(value):
+            if one in value[:index]:
+                raise ValueError(f"{one} is given twice")
+        return value
 
     @field_validator("arms")
     @classmethod

@@ -11,8 +11,9 @@ from filelock import FileLock, Timeout
 
 from cvfp.lab.monitor import outcome
 from cvfp.lab.run_directory import CONFIG
-from cvfp.lab.sweep_directory import LOCK, SweepDirectory, read_plan
+from cvfp.lab.sweep_directory import LOCK, SweepDirectory
 from cvfp.records.plan import PlannedPoint
+from cvfp.records.sweep import read_plan, read_record
 
 STATES = ("done", "running", "failed", "waiting")
 
@@ -69,11 +70,10 @@ def sweep_status(path: Path) -> SweepStatus:
 
 
 def _state(directory: SweepDirectory, point: PlannedPoint, busy: bool) -> PointState:
-    run = directory.run_directory(point.config.run_hash)
-    record = run.record()
+    record = read_record(directory.files, point)
     if record is not None:
         return PointState(point, record.point.status, outcome(record))
-    begun = (run.path / CONFIG).exists()
+    begun = (directory.run_directory(point.config.run_hash).path / CONFIG).exists()
     if begun and busy:
         return PointState(point, "running", "")
     return PointState(point, "waiting", "interrupted; runs again from its start" if begun else "")

@@ -7,10 +7,10 @@ from typing import Any
 
 from cvfp.lab.run_directory import RunDirectory
 from cvfp.records.errors import InputError
-from cvfp.records.files import read_json, write_json
+from cvfp.records.files import check_out, read_json, write_json
 from cvfp.records.plan import Plan
 from cvfp.records.results import RunRecord
-from cvfp.records.sweep import SweepFiles
+from cvfp.records.sweep import SweepFiles, read_plan, read_records
 from cvfp.scaling.summary import progressions, summarise
 
 LOCK = ".lock"
@@ -27,9 +27,7 @@ class SweepDirectory:
     def check(self) -> None:
         """Nothing is written. Raises `InputError` when the path holds another plan, or files of no sweep."""
         path = self.path
-        for each in (path, *path.parents):
-            if each.exists() and not each.is_dir():
-                raise InputError(f"--out {path}: {each} is a file; give a directory")
+        check_out(path)
         if self.files.plan.exists():
             held = read_plan(path)
             if held.plan_hash != self.plan.plan_hash:
@@ -46,16 +44,11 @@ class SweepDirectory:
             write_json(self.files.plan, self.plan.model_dump(mode="json"))
 
     def run_directory(self, run_hash: str) -> RunDirectory:
-        return RunDirectory(self.files.runs / run_hash, run_hash)
+        return RunDirectory(self.files.runs / run_hash)
 
     def records(self) -> dict[str, RunRecord]:
         """Records by run hash, in plan order, of the points that have one."""
-        found = {}
-        for point in self.plan.points:
-            record = self.run_directory(point.config.run_hash).record()
-            if record is not None:
-                found[record.run_hash] = record
-        return found
+        return read_records(self.files, self.plan)
 
     def write_results(self) -> None:
         """(Re)write the tables that are made from the records: rows, lines, windows."""
@@ -75,11 +68,3 @@ class SweepDirectory:
     def update_metadata(self, changes: dict[str, Any]) -> None:
         """Merge into `metadata.json`."""
         write_json(self.files.metadata, self.metadata() | changes)
-
-
-def read_plan(path: Path) -> Plan:
-    """The plan of a sweep directory. Raises `InputError` when there is none, or it is damaged."""
-    where = SweepFiles(Path(path)).plan
-    if not where.exists():
-        raise InputError(f"{path}: no sweep here (there is no {where.name})")
-    return Plan.parse_json(read_json(where), str(where))

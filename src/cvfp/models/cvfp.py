@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,10 +15,6 @@ from cvfp.records.config import ModelConfig
 
 SEGMENT = 32_768
 """Positions solved at once: bounds memory; the result does not depend on it beyond the tolerance."""
-
-ROW_ALIGNMENT = {"cuda": 64}
-"""Columns of logits come in multiples of this: rows that start at odd addresses keep a GPU's matrix units
-from the products with 50,257 columns (assumed; the usual multiple)."""
 
 
 class CVFPModel(nn.Module):
@@ -77,24 +72,18 @@ class CVFPModel(nn.Module):
     ) -> Float[Tensor, "B d_e"]:
         """u_t at the given positions. `dropout` zeroes elements of the features and of u_t."""
         f = token_features(self.embedding, tokens, positions, self.config.num_input_tokens)
-        u = self.token_block(contexts, nn.functional.dropout(f, dropout))
+        return self.hidden_from(contexts, f, dropout)
+
+    def hidden_from(
+        self, contexts: Float[Tensor, "B L d_c"], features: Float[Tensor, "B d_f"], dropout: float = 0.0
+    ) -> Float[Tensor, "B d_e"]:
+        """As `hidden`, from token features."""
+        u = self.token_block(contexts, nn.functional.dropout(features, dropout))
         return nn.functional.dropout(u, dropout)
 
     def logits(self, hidden: Float[Tensor, "B d_e"]) -> Float[Tensor, "B V"]:
         """u_t E^T, plus the output bias if there is one."""
         return nn.functional.linear(hidden, self.embedding, self.output_bias)
-
-    def aligned_logits(self, hidden: Float[Tensor, "B d_e"]) -> Float[Tensor, "B W"]:
-        """`logits` with -inf after them up to a multiple of `ROW_ALIGNMENT`.
-
-        Cross-entropy, its gradients and the likeliest token are those of `logits`.
-        """
-        missing = -self.vocab_size % ROW_ALIGNMENT.get(self.device.type, 1)
-        if missing == 0:
-            return self.logits(hidden)
-        bias = self.embedding.new_zeros(self.vocab_size) if self.output_bias is None else self.output_bias
-        table = nn.functional.pad(self.embedding, (0, 0, 0, missing))
-        return nn.functional.linear(hidden, table, nn.functional.pad(bias, (0, missing), value=-math.inf))
 
     @torch.no_grad()
     def solve_contexts(

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 WEIGHT_STD = 0.1
@@ -24,11 +24,22 @@ def token_features(
     LN is a plain normalisation (eps 1e-5, nothing trained). `tokens` is the whole stream; gradients reach
     `table` when it requires them.
     """
-    offsets = torch.arange(1 - num_input_tokens, 1, device=positions.device)
-    window = positions[:, None] + offsets
-    ids = tokens[window.clamp(min=0)]
-    vectors = F.layer_norm(F.embedding(ids, table), table.shape[1:])
-    return vectors.masked_fill((window < 0)[..., None], 0.0).flatten(1)
+    ids, before = token_window(tokens, positions, num_input_tokens)
+    return features_of(F.embedding(ids, table), before)
+
+
+def token_window(
+    tokens: Int[Tensor, " N"], positions: Int[Tensor, " B"], num_input_tokens: int
+) -> tuple[Int[Tensor, "B n"], Bool[Tensor, "B n"]]:
+    """The latest tokens of each position, and which of them are before the start: their ids say nothing."""
+    window = positions[:, None] + torch.arange(1 - num_input_tokens, 1, device=positions.device)
+    return tokens[window.clamp(min=0)], window < 0
+
+
+def features_of(vectors: Float[Tensor, "B n d_e"], before: Bool[Tensor, "B n"]) -> Float[Tensor, "B d_f"]:
+    """Token features from the vectors of a window."""
+    normalised = F.layer_norm(vectors, vectors.shape[2:])
+    return normalised.masked_fill(before[..., None], 0.0).flatten(1)
 
 
 def initialise(linear: nn.Linear) -> nn.Linear:

@@ -13,6 +13,9 @@ from cvfp.records.schema import Schema, digest
 Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[float, Field(ge=0)]
 Rate = Annotated[float, Field(gt=0)]
+Precision = Literal["float32", "tf32", "bf16"]
+"""The lowest precision that matrix products of training may take; where a device gains nothing by it, it
+takes the next higher one (`cvfp.training.precision`), and the record says which."""
 Share = Annotated[float, Field(ge=0, le=1)]
 
 EMBEDDING_SETTINGS = {
@@ -130,6 +133,7 @@ class Phase1Config(Schema):
     """A position has converged when its mean squared change is below this."""
     convergence_rate: Share = 0.99
     """Stop when this share of positions has converged."""
+    precision: Precision = "bf16"
 
 
 class Phase2Config(Schema):
@@ -154,6 +158,8 @@ class Phase2Config(Schema):
     """Factor on the learning rate after an evaluation without a better dev loss; 1: constant."""
     context_source: Literal["fixed_point", "one_step"] = "fixed_point"
     """Training contexts: the exact ones, or one more sweep from phase 1's last (the published protocol)."""
+    precision: Precision = "bf16"
+    """Of the steps and of the dev losses that decide when to stop; scores are computed in float32."""
 
 
 class NgramConfig(Schema):

@@ -51,6 +51,13 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def check_out(path: Path) -> None:
+    """Raises `InputError` when no directory can be at `path`, since it, or one above it, is a file."""
+    for each in (path, *path.parents):
+        if each.exists() and not each.is_dir():
+            raise InputError(f"--out {path}: {each} is a file; give a directory")
+
+
 def read_text(path: Path) -> str:
     """The file's text, decoded as UTF-8: exactly as it is but for a byte order mark.
 

@@ -27,9 +27,9 @@ class TextSize(Schema):
 
     model_config = ConfigDict(extra="allow")
 
-    documents: int
-    tokens: int
-    bytes: int
+    documents: Annotated[int, Field(ge=0)]
+    tokens: Annotated[int, Field(ge=0)]
+    bytes: Annotated[int, Field(ge=0)]
 
 
 class DataStats(Schema):

@@ -78,7 +78,7 @@ def published_sweep(version: str) -> Sweep:
         points=tuple(planned),
         analysis=Analysis(window_size=window, include_capped=True),
     )
-    return Sweep(plan, Metadata(), tuple(run.point for run in runs.values()), runs)
+    return Sweep(plan, Metadata(), runs)
 
 
 def _config(chosen: dict[str, Any], row: dict[str, Any]) -> RunConfig:

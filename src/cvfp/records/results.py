@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field, model_validator
 
+from cvfp.records.config import NonNegative, Positive, Precision, Share
 from cvfp.records.schema import Schema
+
+Count = Annotated[int, Field(ge=0)]
+Perplexity = Annotated[float, Field(ge=1)]
+StopReason = Literal["dev_minimum", "cap", "closed_form"]
+"""The dev loss had its minimum; training ended at its cap; the arm counts instead of training."""
 
 CAP = "cap"
 """`stop_reason` of a run that ended at its cap on epochs: not at the minimum of its dev loss."""
@@ -28,30 +34,37 @@ class PointRecord(Schema):
     config_name: str
     config_hash: str
     status: Literal["done", "failed"]
-    num_layers: int | None = None
-    context_dim: int | None = None
-    num_input_tokens: int | None = None
-    num_samples: int
-    train_tokens: int | None = None
-    train_bytes: int | None = None
-    seed: int
-    steps: int | None = None
-    tokens_seen: int | None = None
-    stop_reason: str | None = None
-    best_epoch: float | None = None
-    phase1_iter: int | None = None
-    train_er: float | None = None
-    val_er: float | None = None
-    train_ppl: float | None = None
-    dev_ppl: float | None = None
-    val_ppl: float | None = None
-    val_acc: float | None = None
-    bits_per_byte: float | None = None
-    total_params: int | None = None
-    trained_params: int | None = None
-    context_block_params: int | None = None
-    flops: float | None = None
-    wall_seconds: float | None = None
+    num_layers: Positive | None = None
+    context_dim: Count | None = None
+    num_input_tokens: Positive | None = None
+    num_samples: Positive
+    train_tokens: Positive | None = None
+    train_bytes: Count | None = None
+    seed: Count
+    steps: Count | None = None
+    tokens_seen: Count | None = None
+    stop_reason: StopReason | None = None
+    best_epoch: NonNegative | None = None
+    phase1_iter: Positive | None = None
+    train_er: Share | None = None
+    val_er: Share | None = None
+    train_ppl: Perplexity | None = None
+    dev_ppl: Perplexity | None = None
+    val_ppl: Perplexity | None = None
+    val_acc: Share | None = None
+    bits_per_byte: NonNegative | None = None
+    total_params: Count | None = None
+    trained_params: Count | None = None
+    context_block_params: Count | None = None
+    flops: NonNegative | None = None
+    wall_seconds: NonNegative | None = None
+
+    @model_validator(mode="after")
+    def _done_has_a_result(self) -> PointRecord:
+        for name in ("val_ppl", "train_tokens"):
+            if self.status == "done" and getattr(self, name) is None:
+                raise ValueError(f"{name}: a point that is done needs a number, got None")
+        return self
 
 
 class Health(Schema):
@@ -77,23 +90,25 @@ class Health(Schema):
 
 
 class Phase1Facts(Schema):
-    """How phase 1 ended: the share of positions that had converged; and its wall time."""
+    """How phase 1 ended: the share of positions that had converged; its wall time, and how it computed."""
 
-    convergence_rate: float
-    seconds: float
+    convergence_rate: Share
+    seconds: NonNegative
+    precision: Precision
 
 
 class Phase2Facts(Schema):
-    """What phase 2 took."""
+    """What phase 2 took, and how it computed."""
 
-    seconds: float
+    seconds: NonNegative
+    precision: Precision
 
 
 class DocumentScores(Schema):
     """Predicted tokens of each test document, and their summed negative log-likelihood in nats."""
 
-    tokens: tuple[int, ...]
-    nats: tuple[float, ...]
+    tokens: tuple[Count, ...]
+    nats: tuple[NonNegative, ...]
 
 
 class RunFacts(Schema):

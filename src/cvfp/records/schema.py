@@ -7,8 +7,12 @@ import json
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 
 from cvfp.records.errors import InputError
+
+SHOWN = 60
+"""Characters of a wrong value that a message shows."""
 
 
 class Schema(BaseModel):
@@ -38,20 +42,30 @@ class Schema(BaseModel):
 
 
 def explain(error: ValidationError) -> str:
-    """One line for the first problem: field, what is wrong, value; and how many more there are."""
+    """One line: the first problem (field, what is wrong, value), all missing keys, how many problems more."""
     problems = error.errors(include_url=False)
-    first = problems[0]
-    field = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        line = f"unknown key {field!r}"
-    elif first["type"] == "missing":
-        line = f"{field}: required, but missing"
-    elif first["type"] == "value_error":
-        line = f"{field}: {message}" if field else message
-    else:
-        line = f"{field}: {message[0].lower()}{message[1:]}, got {first['input']!r}"
-    return line if len(problems) == 1 else f"{line} (and {len(problems) - 1} more)"
+    missing = [_field(problem) for problem in problems if problem["type"] == "missing"]
+    others = [problem for problem in problems if problem["type"] != "missing"]
+    parts = [_problem(others[0])] if others else []
+    if missing:
+        parts.append(f"{', '.join(missing)}: required, but missing")
+    more = f" (and {len(others) - 1} more)" if len(others) > 1 else ""
+    return "; ".join(parts) + more
+
+
+def _problem(problem: ErrorDetails) -> str:
+    field, message = _field(problem), problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key {field!r}"
+    if problem["type"] != "value_error":
+        shown = repr(problem["input"])
+        shown = shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}..."
+        message = f"{message[0].lower()}{message[1:]}, got {shown}"
+    return f"{field}: {message}" if field else message
+
+
+def _field(problem: ErrorDetails) -> str:
+    return ".".join(str(part) for part in problem["loc"])
 
 
 def digest(value: Any, length: int = 12) -> str:

@@ -34,7 +34,7 @@ class SweepFiles:
 
     @property
     def points(self) -> Path:
-        """A list of `PointRecord`."""
+        """A list of `PointRecord`: the rows of the run records, written for other programs to read."""
         return self.directory / "detailed_results.json"
 
     @property
@@ -87,26 +87,29 @@ class Sweep:
 
     plan: Plan
     metadata: Metadata
-    points: tuple[PointRecord, ...]
     runs: dict[PointKey, RunRecord]
+    """In the order of the plan."""
     files: SweepFiles | None = None
     """Where it was read from; None for published tables."""
 
+    @property
+    def points(self) -> tuple[PointRecord, ...]:
+        """The rows of the runs."""
+        return tuple(run.point for run in self.runs.values())
+
     def missing(self) -> tuple[PlannedPoint, ...]:
         """The planned points that have no record, in the order of the plan."""
-        recorded = {key_of(point) for point in self.points}
-        return tuple(point for point in self.plan.points if planned_key(point) not in recorded)
+        return tuple(point for point in self.plan.points if planned_key(point) not in self.runs)
 
-    def run_of(self, point: PointRecord) -> RunRecord | None:
-        """The record of the run behind a row; None when its directory was not kept."""
-        return self.runs.get(key_of(point))
+    def run_of(self, point: PointRecord) -> RunRecord:
+        """The record of the run behind a row."""
+        return self.runs[key_of(point)]
 
     def metrics_of(self, point: PointRecord) -> tuple[Measurement, ...]:
         """What the run behind a row told while it trained; empty when that was not kept."""
-        run = self.run_of(point)
-        if run is None or self.files is None:
+        if self.files is None:
             return ()
-        return read_metrics(self.files.run_metrics(run.run_hash))
+        return read_metrics(self.files.run_metrics(self.run_of(point).run_hash))
 
 
 def key_of(point: PointRecord) -> PointKey:
@@ -123,43 +126,57 @@ def load_sweep(directory: Path) -> Sweep:
     """Read the records of a sweep directory. A sweep that has not finished, or in part failed, loads too.
 
     Raises:
-        InputError: there is no such directory; the plan, the metadata or the points are missing; a file is
-            damaged, or not what its name says; there are rows that the plan does not know.
+        InputError: as `read_plan` and `read_record`; the metadata are missing or damaged.
+    """
+    files, plan = SweepFiles(Path(directory)), read_plan(directory)
+    metadata = Metadata.parse_json(read_json(files.metadata), str(files.metadata))
+    runs = {key_of(record.point): record for record in read_records(files, plan).values()}
+    return Sweep(plan, metadata, runs, files)
+
+
+def read_plan(directory: Path) -> Plan:
+    """The plan of a sweep directory.
+
+    Raises:
+        InputError: there is no such directory, no plan in it, or a damaged one.
     """
     directory = Path(directory)
     if not directory.is_dir():
-        raise InputError(f"{directory}: no such directory; a sweep directory is needed")
-    files = SweepFiles(directory)
-    sweep = Sweep(
-        plan=Plan.parse_json(read_json(files.plan), str(files.plan)),
-        metadata=Metadata.parse_json(read_json(files.metadata), str(files.metadata)),
-        points=_read_points(files.points),
-        runs=_read_runs(files),
-        files=files,
-    )
-    _check_rows_are_planned(sweep, files)
-    return sweep
+        found = "is a file" if directory.exists() else "no such directory"
+        raise InputError(f"{directory}: {found}; a sweep directory is needed")
+    path = SweepFiles(directory).plan
+    if not path.exists():
+        raise InputError(f"{directory}: no sweep here (there is no {path.name})")
+    return Plan.parse_json(read_json(path), str(path))
 
 
-def _read_points(path: Path) -> tuple[PointRecord, ...]:
-    value = read_json(path)
-    if not isinstance(value, list):
-        raise InputError(f"{path}: a JSON list is needed, found {type(value).__name__}")
-    return tuple(PointRecord.parse_json(row, f"{path}, row {number}") for number, row in enumerate(value, 1))
+def read_records(files: SweepFiles, plan: Plan) -> dict[str, RunRecord]:
+    """Records by run hash, in plan order, of the planned points that have one. Raises as `read_record`."""
+    found = (read_record(files, point) for point in plan.points)
+    return {record.run_hash: record for record in found if record is not None}
 
 
-def _read_runs(files: SweepFiles) -> dict[PointKey, RunRecord]:
-    records = [
-        RunRecord.parse_json(read_json(path), str(path)) for path in sorted(files.runs.glob("*/record.json"))
-    ]
-    return {key_of(record.point): record for record in records}
+def read_record(files: SweepFiles, point: PlannedPoint) -> RunRecord | None:
+    """The record of a planned point that finished or failed; None when there is none yet.
 
-
-def _check_rows_are_planned(sweep: Sweep, files: SweepFiles) -> None:
-    planned = {planned_key(point) for point in sweep.plan.points}
-    for point in sweep.points:
-        if key_of(point) not in planned:
+    Raises:
+        InputError: the file is damaged, or is the record of another point.
+    """
+    path = files.run_record(point.config.run_hash)
+    if not path.exists():
+        return None
+    record = RunRecord.parse_json(read_json(path), str(path))
+    row, config = record.point, point.config
+    for name, found, planned in (
+        ("run_hash", record.run_hash, config.run_hash),
+        ("point.arm", row.arm, config.arm),
+        ("point.config_name", row.config_name, point.config_name),
+        ("point.config_hash", row.config_hash, config.config_hash),
+        ("point.num_samples", row.num_samples, config.data.num_samples),
+        ("point.seed", row.seed, config.seed),
+    ):
+        if found != planned:
             raise InputError(
-                f"{files.points}: {point.arm} {point.config_name} at {point.num_samples} samples, "
-                f"seed {point.seed}, is not in {files.plan.name}: these files belong to different sweeps"
+                f"{path}: is the record of another run: {name} is {found!r}, the plan has {planned!r}"
             )
+    return record

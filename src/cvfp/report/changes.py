@@ -28,7 +28,13 @@ class SettingChange:
     after: Any
 
     def __str__(self) -> str:
-        return f"{self.key} {self.before} → {self.after}"
+        return f"{self.key} {shown_value(self.before)} → {shown_value(self.after)}"
+
+
+def shown_value(value: Any) -> str:
+    """A config value as a sweep file writes it; what is not set as `none`."""
+    words = {True: "true", False: "false", None: "none"}
+    return words[value] if value is None or isinstance(value, bool) else str(value)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from cvfp.records.errors import InputError
 from cvfp.records.files import write_text
 from cvfp.report import compare_tables as tables
 from cvfp.report import numbers
-from cvfp.report.changes import LineChange, setting_changes
+from cvfp.report.changes import LineChange, setting_changes, shown_value
 from cvfp.report.compare_tables import Step
 from cvfp.report.conclusions import setting_text
 from cvfp.report.environment import environment
@@ -152,7 +152,10 @@ def _settings_table(versions: Sequence[Version], rows: Sequence[Row]) -> str:
         )
         fields = {name: dotted(line.config.relevant()) for name, line in known.items()}
         for key in keys:
-            values = [plain(fields[v.name][key]) if v.name in fields else numbers.ABSENT for v in versions]
+            values = [
+                plain(shown_value(fields[v.name][key])) if v.name in fields else numbers.ABSENT
+                for v in versions
+            ]
             body.append([plain(row.name), plain(key), *values])
     header = (_("line"), _("setting"), *(plain(version.name) for version in versions))
     return table(header, body, left=2) if body else ""

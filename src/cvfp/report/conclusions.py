@@ -6,18 +6,19 @@ excludes 0. A cause is named only where one setting, or the arm alone, differs.
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 
 from cvfp.records.sweep import Sweep
 from cvfp.report import numbers
 from cvfp.report.changes import LineChange, changes_within_arms
+from cvfp.report.forecasts import forecast_conclusions
 from cvfp.report.headline import NGRAMS, REFERENCE, Headline, Standing, headline
-from cvfp.report.language import _, sentences
+from cvfp.report.language import _, listed, sentences
 from cvfp.report.lines import Line, capped
 from cvfp.report.markdown import plain
 from cvfp.report.verdicts import alpha_text, points_text, ppl_text
-from cvfp.scaling.pairs import Change, Pair, ppl_change
+from cvfp.report.windows import curved, window_change
+from cvfp.scaling.pairs import Pair, ppl_change
 
 ABLATIONS = ("random-context", "no-context")
 
@@ -33,7 +34,7 @@ def conclusions(sweep: Sweep, lines: Sequence[Line]) -> list[str]:
         *_windows(lines),
         *_ranks(lines),
         *_convergence(lines),
-        *_forecasts(lines),
+        *forecast_conclusions(lines),
         *_flags(sweep, lines),
     ]
 
@@ -50,6 +51,8 @@ def _best(top: Headline) -> list[str]:
 def _leader_text(group: Sequence[Standing], num_samples: int) -> str:
     best, others = group[0], group[1:]
     text = _("At {documents} documents {line} has the lowest val PPL, {ppl}.")
+    if not others:
+        text = _("At {documents} documents {line} has val PPL {ppl}.")
     if best.line.pretrained:
         text = _("At {documents} documents {line} is lowest of those with a pretrained token table, {ppl}.")
     sentence = text.format(
@@ -68,15 +71,15 @@ def _leader_text(group: Sequence[Standing], num_samples: int) -> str:
     if all(pairs and ppl_change(pairs).interval is None for _other, pairs in changes):
         rest = _("There is one pair of results for each comparison: no verdict on the order.")
     elif unsure:
-        rest = _("Not told apart from it: {lines}.").format(lines="; ".join(unsure))
+        rest = _("Not told apart from it: {lines}.").format(lines=_("; ").join(unsure))
     return sentences(sentence, rest)
 
 
 def _ablations(lines: Sequence[Line]) -> list[str]:
     """What phase 1, and the context at all, change: lines of cvfp beside the same without it."""
     texts = {
-        "random-context": _("Phase 1 ({line} instead of {other}, nothing else differs)"),
-        "no-context": _("The context ({line} instead of {other}, nothing else differs)"),
+        "random-context": _("Phase 1 ({line} instead of {other}, no other setting differs)"),
+        "no-context": _("The context ({line} instead of {other}, no other setting differs)"),
     }
     return [
         _("{what}: PPL {ppl} at {documents} documents; exponent {alpha}.").format(
@@ -116,7 +119,7 @@ def _against_ngrams(lines: Sequence[Line]) -> list[str]:
 def _ngram_text(change: LineChange) -> str:
     first, last = change.pairs[0][0].num_samples, change.num_samples
     sizes = [first] if first == last else [first, last]
-    ends = "; ".join(
+    ends = _("; ").join(
         _("{ppl} at {documents} documents").format(
             ppl=ppl_text(ppl_change(_at(change, size))), documents=numbers.count(size)
         )
@@ -173,16 +176,14 @@ def _windows(lines: Sequence[Line]) -> list[str]:
         found = line.progression
         if found is None:
             continue
-        kind = found.windows[0].interval_kind or "line"
-        change = Change(found.alpha_change, found.alpha_change_ci95, len(line.fitted), kind)
         text = _("The exponent of {line} goes from {first} to {last} over its windows: {change}.").format(
             line=plain(line.label),
             first=numbers.exponent(found.windows[0].alpha),
             last=numbers.exponent(found.windows[-1].alpha),
-            change=alpha_text(change),
+            change=alpha_text(window_change(line)),
         )
-        curved = _("So one power law does not describe this line.")
-        found_texts.append(sentences(text, curved) if change.distinguishable else text)
+        bent = _("So one power law does not describe this line, and no prediction is taken from it.")
+        found_texts.append(sentences(text, bent) if curved(line) else text)
     return found_texts
 
 
@@ -215,6 +216,8 @@ def _convergence(lines: Sequence[Line]) -> list[str]:
         censored = sum(run.phase1_converged is False for run in runs)
         if censored:
             text = _("Phase 1 of {line} ended at its cap in {censored} of {runs} runs: lower bounds only.")
+        elif len(runs) == 1:
+            text = _("Phase 1 of {line} converged in its one run, in {iterations} iterations.")
         else:
             text = _("Phase 1 of {line} converged in all {runs} runs, in {iterations} iterations.")
         found.append(
@@ -232,29 +235,6 @@ def _span(low: int, high: int) -> str:
     return str(low) if low == high else numbers.between(str(low), str(high))
 
 
-def _forecasts(lines: Sequence[Line]) -> list[str]:
-    """What the laws say of the farthest size that most lines are predicted at, and whether it orders them."""
-    known = [(line, line.forecasts[-1]) for line in lines if line.forecasts]
-    known = [(line, one) for line, one in known if one.low is not None]
-    if not known:
-        return []
-    tokens = statistics.mode(one.tokens for _line, one in known)
-    known = [(line, one) for line, one in known if one.tokens == tokens]
-    line, lowest = min(known, key=lambda pair: pair[1].ppl)
-    text = _("At {tokens} tokens {line} is predicted lowest, {ppl} (95% interval {interval}).").format(
-        tokens=numbers.count(lowest.tokens),
-        line=plain(line.label),
-        ppl=numbers.ppl(lowest.ppl),
-        interval=numbers.ppl_interval(lowest.low, lowest.high),
-    )
-    reach = lowest.high if lowest.high is not None else float("inf")
-    close = [plain(other.label) for other, one in known if other is not line and one.low <= reach]
-    if not close:
-        return [text]
-    overlap = _("The intervals of {lines} overlap it: the order is not supported.")
-    return [sentences(text, overlap.format(lines=", ".join(close)))]
-
-
 def _flags(sweep: Sweep, lines: Sequence[Line]) -> list[str]:
     """Points that a reader must know of before he believes a fit."""
     ended = [point for line in lines for point in line.points if capped(point)]
@@ -269,4 +249,4 @@ def _flags(sweep: Sweep, lines: Sequence[Line]) -> list[str]:
     if not parts:
         return []
     total = len(sweep.plan.points)
-    return [_("Of {total} points {parts}.").format(total=total, parts=", ".join(parts))]
+    return [_("Of {total} points {parts}.").format(total=total, parts=listed(parts))]

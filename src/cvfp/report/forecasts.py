@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 
 from cvfp.report import numbers
-from cvfp.report.language import _
+from cvfp.report.language import _, listed, sentences
 from cvfp.report.lines import Line
 from cvfp.report.markdown import plain, table
+from cvfp.report.windows import curved
+from cvfp.scaling.forecast import Backtest, Forecast
 
 
 def forecast_table(lines: Sequence[Line]) -> str:
@@ -18,6 +21,8 @@ def forecast_table(lines: Sequence[Line]) -> str:
         _("times the largest fitted"),
         _("predicted PPL"),
         _("95% prediction interval"),
+        _("the largest size, predicted from the smaller"),
+        _("measured there"),
     )
     rows = [row for line in lines for row in _rows(line)]
     return table(header, rows) if rows else ""
@@ -34,6 +39,68 @@ def _rows(line: Line) -> list[list[str]]:
             f"{one.tokens / largest:.3g}",
             numbers.ppl(one.ppl),
             numbers.ppl_interval(one.low, one.high),
+            *_backtest(line.backtest),
         ]
         for one in line.forecasts
     ]
+
+
+def _backtest(found: Backtest | None) -> list[str]:
+    if found is None:
+        return [numbers.ABSENT, numbers.ABSENT]
+    verdict = _("in it") if found.held else _("missed")
+    interval = numbers.ppl_interval(found.low, found.high)
+    return [
+        f"{numbers.ppl(found.predicted)} ({interval})",
+        f"{numbers.ppl(found.measured)}, {verdict}",
+    ]
+
+
+def forecast_conclusions(lines: Sequence[Line]) -> list[str]:
+    """What the laws say of the farthest size that most lines are predicted at, and whether it orders them.
+
+    A law that misses its own largest size is not asked, and none of a line whose exponent changes.
+    """
+    missed = [line for line in lines if line.backtest is not None and not line.backtest.held]
+    asked = [line for line in lines if line.forecasts and line not in missed and not curved(line)]
+    known = [(line, line.forecasts[-1]) for line in asked]
+    known = [(line, one) for line, one in known if one.low is not None]
+    found = [_missed_text(missed)] if missed else []
+    if not known:
+        return found
+    tokens = statistics.mode(one.tokens for _line, one in known)
+    return [*found, _lowest_text([(line, one) for line, one in known if one.tokens == tokens])]
+
+
+def _missed_text(lines: Sequence[Line]) -> str:
+    text = _("Laws that miss their own largest size, so that no prediction is taken from them: {lines}.")
+    one = _("{line} (predicted {ppl} from the smaller sizes, 95% interval {interval}; measured {measured})")
+    shown = [
+        one.format(
+            line=plain(line.label),
+            ppl=numbers.ppl(line.backtest.predicted),
+            interval=numbers.ppl_interval(line.backtest.low, line.backtest.high),
+            measured=numbers.ppl(line.backtest.measured),
+        )
+        for line in lines
+    ]
+    return text.format(lines=_("; ").join(shown))
+
+
+def _lowest_text(known: Sequence[tuple[Line, Forecast]]) -> str:
+    line, lowest = min(known, key=lambda pair: pair[1].ppl)
+    text = _("If the power laws go on, {line} is lowest at {tokens} tokens, {ppl} ({kind} {interval}).")
+    one_draw = line.law.interval_kind == "line"
+    sentence = text.format(
+        tokens=numbers.count(lowest.tokens),
+        line=plain(line.label),
+        ppl=numbers.ppl(lowest.ppl),
+        kind=_("one draw: 95% interval over sizes") if one_draw else _("95% interval"),
+        interval=numbers.ppl_interval(lowest.low, lowest.high),
+    )
+    reach = lowest.high if lowest.high is not None else float("inf")
+    close = [plain(other.label) for other, one in known if other is not line and one.low <= reach]
+    if not close:
+        return sentence
+    overlap = _("The intervals of {lines} overlap it: the order is not supported.")
+    return sentences(sentence, overlap.format(lines=listed(close)))

@@ -53,7 +53,7 @@ def _row(line: Line, run: RunRecord, health: Health) -> list[str]:
         + ("" if health.solve_status == "converged" else f" ({plain(_(health.solve_status))})"),
         numbers.decimals(health.identity_cosine),
         plain(_(health.trial_trend)),
-        "; ".join(plain(_(failure)) for failure in health.failures) or _("none"),
+        _("; ").join(plain(_(failure)) for failure in health.failures) or _("none"),
     ]
 
 

@@ -7,7 +7,7 @@ is written inside `speaking(language)`; outside it texts are English.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib import resources
@@ -52,6 +52,11 @@ def _(text: str) -> str:
 def sentences(*texts: str) -> str:
     """Sentences one after the other, with a space between them where the language has one."""
     return ("" if spoken() == "ja" else " ").join(texts)
+
+
+def listed(texts: Iterable[str]) -> str:
+    """Texts in a row with the comma of the language between them."""
+    return _(", ").join(texts)
 
 
 @functools.cache

@@ -11,7 +11,7 @@ from cvfp.records.results import CAP, PointRecord, ProgressionRecord, RunRecord,
 from cvfp.records.sweep import Sweep, key_of, planned_key
 from cvfp.report import numbers
 from cvfp.scaling.draws import Law
-from cvfp.scaling.forecast import Forecast
+from cvfp.scaling.forecast import Backtest, Forecast
 from cvfp.scaling.line_fit import LineFit, fit_lines
 from cvfp.scaling.summary import progressions, summarise
 
@@ -33,6 +33,7 @@ class Line:
     summary: SummaryRecord
     progression: ProgressionRecord | None
     forecasts: tuple[Forecast, ...]
+    backtest: Backtest | None
     runs: tuple[RunRecord | None, ...]
     """The run behind each point, where it was kept."""
 
@@ -92,6 +93,7 @@ def report_lines(sweep: Sweep) -> list[Line]:
             fit=fit,
             summary=summary,
             forecasts=tuple(fit.forecasts(analysis)),
+            backtest=fit.backtest(),
             runs=tuple(sweep.run_of(point) for point in fit.points),
             progression=windows.get((summary.arm, summary.config_name)),
         )

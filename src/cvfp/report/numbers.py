@@ -72,8 +72,8 @@ def share(value: Number | None) -> str:
 
 
 def signed_percent(value: Number) -> str:
-    """A percentage with its sign and one decimal."""
-    return f"{value:+.1f}%"
+    """A percentage with its sign and one decimal, two where one would show nothing of it."""
+    return f"{value:+z.{2 if 0 < abs(value) < 0.05 else 1}f}%"
 
 
 def signed_percent_interval(bounds: tuple[float, float] | None) -> str:
@@ -83,12 +83,12 @@ def signed_percent_interval(bounds: tuple[float, float] | None) -> str:
 
 def signed_points(value: Number | None) -> str:
     """A change of a share, in percentage points."""
-    return ABSENT if value is None else _("{change} points").format(change=f"{100 * value:+.1f}")
+    return ABSENT if value is None else _("{change} points").format(change=signed_decimals(100 * value, 1))
 
 
 def signed_points_interval(bounds: tuple[float, float] | None) -> str:
     """An interval of a change of a share, in percentage points."""
-    return ABSENT if bounds is None else between(f"{100 * bounds[0]:+.1f}", f"{100 * bounds[1]:+.1f}")
+    return ABSENT if bounds is None else between(*(signed_decimals(100 * bound, 1) for bound in bounds))
 
 
 def bits(value: Number | None) -> str:
@@ -108,7 +108,7 @@ def average(value: Number | None) -> str:
 
 def signed_decimals(value: Number, places: int) -> str:
     """A change of any other real number."""
-    return f"{value:+.{places}f}"
+    return f"{value:+z.{places}f}"
 
 
 def count(value: Number | None) -> str:

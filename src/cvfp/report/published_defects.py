@@ -57,7 +57,7 @@ def _unequal_data(versions: Sequence[Version]) -> Section:
         if (row := _unequal_row(line_row, LineChange(*pair))) is not None
     ]
     text = _(
-        "A version that was run on more data has the lower best perplexity for that reason alone. The change "
+        "Best perplexities at different sizes mix what more data does with what the version does. The change "
         "at equal tokens is given for every common size, smallest first."
     )
     return _("Versions compared at unequal data"), table(header, rows, left=2) if rows else "", text
@@ -116,9 +116,9 @@ def _undertrained(versions: Sequence[Version]) -> Section:
     )
     rows = [_undertrained_row(version, line) for version in versions for line in version.lines]
     text = _(
-        "Steps at most: the cap on epochs times the batches of an epoch. Trained to the end, a model fits a "
-        "small text more closely than a large one; where the train PPL is highest at the smallest size, that "
-        "point was stopped before, and makes the line look steeper."
+        "Steps at most: the cap on epochs times the batches of an epoch. Where a version with a higher cap "
+        "has a much lower train PPL at the same smallest size, the other was stopped before it was trained "
+        "to the end, and that point makes its line look steeper."
     )
     return _("Small points that were not trained to the end"), table(header, rows, left=2), text
 

@@ -12,9 +12,10 @@ from cvfp.report.headline import Headline, Standing, headline
 from cvfp.report.language import _
 from cvfp.report.lines import Line
 from cvfp.report.markdown import plain, table
+from cvfp.scaling.line_fit import law_of
 from cvfp.scaling.pairs import Change, field_change, ppl_change
 
-Value = Callable[[Standing], float | None]
+Value = Callable[[Standing, Headline], float | None]
 Difference = Callable[[LineChange, Headline], Change | None]
 
 
@@ -42,12 +43,20 @@ def _field(name: str) -> Difference:
     return _at_top(lambda pairs: field_change(pairs, name))
 
 
-def _negated_rank(standing: Standing) -> float | None:
+def _alpha(standing: Standing, top: Headline) -> float | None:
+    """The exponent over the sizes and seeds that all lines have in their fits."""
+    keys = [{(p.num_samples, p.seed) for p in each.line.fitted} for each in top.standings]
+    common = set.intersection(*keys)
+    points = [point for point in standing.line.fitted if (point.num_samples, point.seed) in common]
+    return law_of(points).alpha if len({point.train_tokens for point in points}) > 1 else None
+
+
+def _negated_rank(standing: Standing, top: Headline) -> float | None:
     rank = standing.mean("val_er")
     return None if rank is None else -rank
 
 
-def _iterations(standing: Standing) -> float | None:
+def _iterations(standing: Standing, top: Headline) -> float | None:
     """Mean iterations of phase 1; None when a run ended at its cap: its number is a lower bound."""
     ended = {run.point: run.phase1_converged for run in standing.line.runs if run is not None}
     if any(ended.get(point) is False for point in standing.points):
@@ -56,10 +65,10 @@ def _iterations(standing: Standing) -> float | None:
 
 
 GOALS = (
-    Goal(N_("lowest perplexity"), lambda s: s.ppl, numbers.ppl, _at_top(ppl_change)),
+    Goal(N_("lowest perplexity"), lambda s, top: s.ppl, numbers.ppl, _at_top(ppl_change)),
     Goal(
         N_("steepest scaling (α)"),
-        lambda s: s.line.summary.alpha,
+        _alpha,
         numbers.exponent,
         lambda change, top: change.alpha,
     ),
@@ -72,7 +81,7 @@ GOALS = (
     ),
     Goal(
         N_("shortest run (seconds)"),
-        lambda s: s.mean("wall_seconds"),
+        lambda s, top: s.mean("wall_seconds"),
         numbers.seconds,
         _field("wall_seconds"),
     ),
@@ -82,8 +91,8 @@ GOALS = (
 def recommendation_table(lines: Sequence[Line]) -> str:
     """One row per goal: the line that leads, its value, and the lines that are not told apart from it.
 
-    Values are those at the largest common size; exponents those of the fits. Lines with a pretrained token
-    table are ranked among themselves, and marked. Empty without such a size.
+    Values are those at the largest common size; exponents are over the sizes that all have in their fits.
+    Lines with a pretrained token table are ranked among themselves, and marked. Empty without such a size.
     """
     top = headline(lines)
     if top is None:
@@ -99,7 +108,7 @@ def recommendation_table(lines: Sequence[Line]) -> str:
 
 
 def _row(goal: Goal, top: Headline, pretrained: bool) -> list[str] | None:
-    known = [(each, goal.value(each)) for each in top.standings if each.line.pretrained == pretrained]
+    known = [(each, goal.value(each, top)) for each in top.standings if each.line.pretrained == pretrained]
     known = [(standing, value) for standing, value in known if value is not None]
     if not known:
         return None
@@ -114,7 +123,7 @@ def _support(goal: Goal, best: Standing, others: Sequence[Standing], top: Headli
     if not others:
         return _("no other line to compare")
     changes = [(other, goal.difference(LineChange(best.line, other.line), top)) for other in others]
-    if all(change is None or change.interval is None for _other, change in changes):
-        return _("any: one result each, no verdict")
+    if all(change is None or change.interval is None or change.kind == "line" for _other, change in changes):
+        return _("any: one draw, no verdict")
     unsure = [plain(other.line.label) for other, change in changes if not (change and change.distinguishable)]
     return ", ".join(unsure) or _("none")

@@ -109,13 +109,14 @@ def _phase1_text(config: RunConfig) -> str:
     phase = config.phase1
     return _(
         "dispersion weight {weight:g}, at most {iterations} iterations, noise {noise:g}, "
-        "slices of {length:,}, learning rate {lr:g}"
+        "slices of {length:,}, learning rate {lr:g}, precision {precision}"
     ).format(
         weight=phase.dist_reg_weight,
         iterations=phase.max_iterations,
         noise=phase.context_noise,
         length=phase.slice_length,
         lr=phase.lr,
+        precision=phase.precision,
     )
 
 
@@ -125,13 +126,14 @@ def _phase2_text(config: RunConfig) -> str:
     every = once if phase.eval_every is None else _("every {steps} steps").format(steps=phase.eval_every)
     return _(
         "at most {epochs} epochs, batches of {batch:,}, learning rate {lr:g}, dropout {dropout:g}, "
-        "weight decay {decay:g}; dev loss {every}, patience {patience}"
+        "weight decay {decay:g}, precision {precision}; dev loss {every}, patience {patience}"
     ).format(
         epochs=phase.epochs,
         batch=phase.batch_size,
         lr=phase.lr,
         dropout=phase.dropout,
         decay=phase.weight_decay,
+        precision=phase.precision,
         every=every,
         patience=phase.patience,
     )
@@ -159,7 +161,7 @@ def _versions(machine: Environment) -> dict[str, str | None]:
 
 
 def _distinct(values: Iterable[str]) -> str:
-    return "; ".join(dict.fromkeys(values))
+    return _("; ").join(dict.fromkeys(values))
 
 
 def _points_time(sweep: Sweep) -> str:

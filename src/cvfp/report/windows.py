@@ -10,6 +10,7 @@ from cvfp.report import numbers
 from cvfp.report.language import _
 from cvfp.report.lines import Line
 from cvfp.report.markdown import plain, table
+from cvfp.scaling.pairs import Change
 
 TRENDS = (N_("degrading"), N_("improving"), N_("stable"))
 """The source report's words for a change of the exponent, for the catalogues."""
@@ -84,3 +85,15 @@ def _trend_row(line: Line) -> list[str]:
 
 def _yes_or_no(value: bool) -> str:
     return _("yes") if value else _("no")
+
+
+def window_change(line: Line) -> Change:
+    """Change of the exponent of a line that has windows, from the first to the last."""
+    found = line.progression
+    kind = found.windows[0].interval_kind or "line"
+    return Change(found.alpha_change, found.alpha_change_ci95, len(line.fitted), kind)
+
+
+def curved(line: Line) -> bool:
+    """Whether the exponent of its windows changes beyond its interval across draws."""
+    return line.progression is not None and bool(window_change(line).distinguishable)

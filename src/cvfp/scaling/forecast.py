@@ -31,6 +31,25 @@ class Forecast:
     high: float | None
 
 
+@dataclass(frozen=True)
+class Backtest:
+    """What the law of the smaller sizes says of the largest one, beside what was measured there.
+
+    `measured` is the geometric mean over draws; the interval is that of `Forecast`.
+    """
+
+    tokens: float
+    predicted: float
+    low: float
+    high: float
+    measured: float
+
+    @property
+    def held(self) -> bool:
+        """Whether the measured value lies in the 95% interval."""
+        return self.low <= self.measured <= self.high
+
+
 def forecast(law: Law, largest: Number, requested: Sequence[Number]) -> list[Forecast]:
     """Forecasts at the `requested` token counts; at 4 and 10 times `largest` when that is empty.
 

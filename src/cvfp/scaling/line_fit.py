@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean, geometric_mean
 
 from cvfp.records.plan import Analysis
 from cvfp.records.results import CAP, Exclusion, ExclusionReason, PointRecord
 from cvfp.scaling.draws import Law, earlier_copies, fit_draws, lone_draws
-from cvfp.scaling.forecast import Forecast, forecast
+from cvfp.scaling.forecast import Backtest, Forecast, forecast
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,20 @@ class LineFit:
         if self.law is None:
             return []
         return forecast(self.law, max(point.train_tokens for point in self.fitted), analysis.extrapolate)
+
+    def backtest(self) -> Backtest | None:
+        """The law of all sizes but the largest, read at the largest; None where it has no interval."""
+        largest = max((point.num_samples for point in self.fitted), default=None)
+        known = [point for point in self.fitted if point.num_samples != largest]
+        held_out = [point for point in self.fitted if point.num_samples == largest]
+        if len({point.train_tokens for point in known}) < 2:
+            return None
+        tokens = fmean(point.train_tokens for point in held_out)
+        (found,) = forecast(law_of(known), tokens, [tokens])
+        if found.low is None:
+            return None
+        measured = geometric_mean(point.val_ppl for point in held_out)
+        return Backtest(tokens, found.ppl, found.low, found.high or math.inf, measured)
 
 
 def lines(points: Sequence[PointRecord]) -> list[list[PointRecord]]:

@@ -6,13 +6,14 @@ import csv
 import io
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cvfp.records.errors import InputError
 from cvfp.records.files import parse_json, read_text
+from cvfp.records.sweep import SweepFiles
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,22 @@ class Row:
         if number is None or not math.isfinite(number):
             raise InputError(f"{self.where}: column {column!r}: {value!r} is not a finite number")
         return number
+
+    def positive(self, column: str) -> float:
+        """As `number`, above 0; a perplexity (a column whose name ends in ppl) is at least 1."""
+        number = self.number(column)
+        if column.endswith("ppl") and number < 1:
+            raise InputError(f"{self.where}: column {column!r}: a perplexity is at least 1, got {number:g}")
+        if number <= 0:
+            raise InputError(f"{self.where}: column {column!r}: must be positive, got {number:g}")
+        return number
+
+    def whole(self, column: str) -> int:
+        """As `number`, without a fraction."""
+        number = self.number(column)
+        if not number.is_integer():
+            raise InputError(f"{self.where}: column {column!r}: must be a whole number, got {number:g}")
+        return int(number)
 
     def text(self, column: str) -> str:
         """The value of `column` as a label; "-" where there is none."""
@@ -60,16 +77,31 @@ class Table:
             raise InputError(f"{self.path}: no column {column!r}; it has: {', '.join(self.columns)}")
         return column
 
+    def require_once(self, columns: Sequence[str]) -> None:
+        """Raises `InputError` when two rows agree in all of `columns`; a file without one of them passes."""
+        if not set(columns) <= set(self.columns):
+            return
+        seen: dict[tuple[str, ...], Row] = {}
+        for row in self.rows:
+            first = seen.setdefault(tuple(row.text(column) for column in columns), row)
+            if first is not row:
+                same = ", ".join(f"{column} {row.text(column)}" for column in columns)
+                raise InputError(f"{row.where}: has the {same} of {first.where} again; keep one of them")
+
 
 def read_table(path: Path) -> Table:
     """Read `.csv` (comma separated, one header line), `.jsonl` (an object per line) or `.json` (a list of
     objects, or an object that holds one such list).
 
     Raises:
-        InputError: another suffix; the file is missing, empty, binary, not UTF-8, has no rows, or is not
-            what its suffix says. Messages name the line.
+        InputError: a directory; another suffix; the file is missing, empty, binary, not UTF-8, has no rows,
+            or is not what its suffix says. Messages name the line.
     """
     path = Path(path)
+    if path.is_dir():
+        raise InputError(
+            f"{path}: is a directory, a file is needed (of a sweep: its {SweepFiles(path).points.name})"
+        )
     readers: dict[str, Callable[[Path, str], list[Row]]] = {
         ".csv": _read_csv,
         ".json": _read_json,

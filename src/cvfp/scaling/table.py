@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,12 @@ from cvfp.scaling.windows import Window, sliding_windows
 
 X_COLUMNS = ("tokens", "train_tokens")
 Y_COLUMNS = ("val_ppl", "ppl")
+NAME_COLUMNS = ("config_name", "config", "line")
+"""The first present names the lines of an arm."""
 SAMPLES, SEED = "num_samples", "seed"
+POINT_COLUMNS = ("config_hash", SAMPLES, SEED)
+"""What together names one point: a file that has all three holds each point once."""
+STATES = ("status", "stop_reason")
 
 Note = Callable[[str], None]
 
@@ -42,14 +47,14 @@ def fit_table(
         path: the file; see `rows.read_table`.
         x: column of token counts; None: the first present of tokens, train_tokens.
         y: column of perplexities; None: the first present of val_ppl, ppl.
-        by: columns to group by, comma separated; None: config_name (with arm when there are several), else
-            arm, else one group.
+        by: columns to group by, comma separated; None: the first present of config_name, config, line (with
+            arm when there are several), else arm, else one group.
         window: consecutive sizes per sliding window (sizes are values of num_samples where the file has it,
             else of x); None: no windows.
         extrapolate: token counts to predict at; empty: 4 and 10 times the largest of the group.
         include_capped: whether rows with the stop_reason "cap" take part: their training ended at its cap,
             not at the minimum of its dev loss.
-        note: called with a sentence on rows that are left out.
+        note: called with a sentence on what is left out, and on columns that may tell lines apart.
 
     Returns:
         `{"groups": [{"group", "n", "alpha", "A", "r_squared", "alpha_ci95", "interval_kind", "windows",
@@ -57,29 +62,31 @@ def fit_table(
         are short, and where fewer than two sizes remain because rows were left out.
 
     Raises:
-        InputError: as `read_table`; a missing column; a value that is not a positive number (names line and
-            column); a group with fewer than two distinct sizes; a window below 2.
+        InputError: as `read_table`; a missing column, or one for both x and y; a point twice; a value that is
+            not a positive number, or a perplexity below 1 (names line and column); a group with fewer than
+            two distinct sizes; a window below 2, or of more sizes than any group has.
     """
     table = read_table(path)
+    table.require_once(POINT_COLUMNS)
     grouping = _grouping(table, by)
-    columns = _Columns(
-        x=_column(table, x, X_COLUMNS),
-        y=_column(table, y, Y_COLUMNS),
-        samples=SAMPLES if SAMPLES in table.columns else None,
-        seed=SEED if SEED in table.columns and SEED not in grouping else None,
-    )
+    columns = _columns(table, x, y, grouping)
     usable = _usable_rows(table, include_capped, note)
-    groups = _group(table.rows, grouping)
     sizes = _known_sizes(table, columns) if window is not None else frozenset()
-    fits = []
-    for name, rows in groups.items():
+    fits, fitted = [], {}
+    for name, rows in _group(table.rows, grouping).items():
         kept = [row for row in rows if row.where in usable]
         points = _points(name, kept, columns, note)
-        if len(kept) < len(rows) and len(set(points.tokens)) < 2:
-            note(f"{name}: no fit, since fewer than two sizes are left")
+        reason = _reason_for_no_fit(points, len(kept) < len(rows))
+        if reason is not None:
+            note(f"{name}: no fit, since {reason}")
             fits.append(_no_fit(name, points))
-        else:
-            fits.append(_fit_group(name, points, window, sizes, extrapolate))
+            continue
+        fits.append(_fit_group(name, points, window, sizes, extrapolate))
+        fitted[name] = points
+        if by is None:
+            _note_unused_names(name, points, note)
+    if window is not None:
+        _check_windows(table.path, window, fitted, note)
     return {"groups": fits}
 
 
@@ -93,6 +100,18 @@ class _Columns:
     seed: str | None
 
 
+def _columns(table: Table, x: str | None, y: str | None, grouping: Sequence[str]) -> _Columns:
+    columns = _Columns(
+        x=_column(table, x, X_COLUMNS),
+        y=_column(table, y, Y_COLUMNS),
+        samples=SAMPLES if SAMPLES in table.columns else None,
+        seed=SEED if SEED in table.columns and SEED not in grouping else None,
+    )
+    if columns.x == columns.y:
+        raise InputError(f"{table.path}: column {columns.x!r} is given as x and as y; give one of each")
+    return columns
+
+
 @dataclass(frozen=True)
 class _Points:
     """The points of one group, with the rows they come from."""
@@ -102,6 +121,12 @@ class _Points:
     tokens: list[float]
     ppl: list[float]
     seeds: list[str]
+
+    @property
+    def sizes(self) -> Sequence[Number]:
+        """Numbers of samples where the file has them, else tokens."""
+        column = self.columns.samples
+        return self.tokens if column is None else [row.whole(column) for row in self.rows]
 
     def kept(self, keep: Sequence[bool]) -> _Points:
         """Those marked with True."""
@@ -115,7 +140,7 @@ class _Points:
 
 def _points(name: str, rows: Sequence[Row], columns: _Columns, note: Note) -> _Points:
     """The points of a group, without copies of other seeds' results and without seeds of a single size."""
-    tokens, ppl = [_positive(row, columns.x) for row in rows], [_positive(row, columns.y) for row in rows]
+    tokens, ppl = [row.positive(columns.x) for row in rows], [row.positive(columns.y) for row in rows]
     if columns.seed is None:
         return _Points(rows, columns, tokens, ppl, [""] * len(rows))
     points = _Points(rows, columns, tokens, ppl, [row.text(columns.seed) for row in rows])
@@ -130,6 +155,40 @@ def _points(name: str, rows: Sequence[Row], columns: _Columns, note: Note) -> _P
     if lone:
         note(f"{name}: seeds with a single size are left out: {', '.join(sorted(lone))}")
     return left
+
+
+def _reason_for_no_fit(points: _Points, some_left_out: bool) -> str | None:
+    if some_left_out and len(set(points.tokens)) < 2:
+        return "fewer than two sizes are left"
+    if len(set(points.tokens)) > 1 and len(set(points.ppl)) == 1:
+        return f"column {points.columns.y!r} is {points.ppl[0]:g} in every row"
+    return None
+
+
+def _note_unused_names(name: str, points: _Points, note: Note) -> None:
+    """Say so when another column seems to tell lines apart: its values share sizes, and each has several."""
+    columns, num_sizes = points.columns, len(set(points.tokens))
+    read = {columns.x, columns.y, columns.samples, columns.seed, *STATES}
+    names = []
+    for column in dict.fromkeys(column for row in points.rows for column in row.values):
+        sizes: dict[str, set[float]] = {}
+        for row, tokens in zip(points.rows, points.tokens, strict=True):
+            sizes.setdefault(row.text(column), set()).add(tokens)
+        counts = [len(each) for each in sizes.values()]
+        if column not in read and min(counts) > 1 and sum(counts) > num_sizes:
+            names.append(column)
+    if names:
+        note(f"{name}: fitted as one line; where {', '.join(names)} tells lines apart, use --by")
+
+
+def _check_windows(path: Path, window: int, fitted: Mapping[str, _Points], note: Note) -> None:
+    """Say which fitted groups have too few sizes for a window. Raises `InputError` when all have."""
+    num_sizes = {name: len(set(points.sizes)) for name, points in fitted.items()}
+    short = {name: number for name, number in num_sizes.items() if number < window}
+    if short and len(short) == len(num_sizes):
+        raise InputError(f"{path}: no group has {window} sizes for a window, only {max(short.values())}")
+    for name, number in short.items():
+        note(f"{name}: no window of {window} sizes, since it has {number}")
 
 
 def _fit_group(
@@ -155,10 +214,8 @@ def _no_fit(name: str, points: _Points) -> dict[str, Any]:
 
 
 def _windows(points: _Points, window: int, known_sizes: frozenset[int]) -> list[dict[str, Any]]:
-    column = points.columns.samples
-    samples = None if column is None else [_whole(row, column) for row in points.rows]
-    found = sliding_windows(points.tokens, points.ppl, window, samples, points.seeds, known_sizes)
-    return [_window_values(one, samples is not None) for one in found]
+    found = sliding_windows(points.tokens, points.ppl, window, points.sizes, points.seeds, known_sizes)
+    return [_window_values(one, points.columns.samples is not None) for one in found]
 
 
 def _window_values(window: Window, has_samples: bool) -> dict[str, Any]:
@@ -179,7 +236,7 @@ def _known_sizes(table: Table, columns: _Columns) -> frozenset[int]:
     """Every size that any row of the file has; empty in a file without numbers of samples."""
     if columns.samples is None:
         return frozenset()
-    return frozenset(_whole(row, columns.samples) for row in table.rows)
+    return frozenset(row.whole(columns.samples) for row in table.rows)
 
 
 def _usable_rows(table: Table, include_capped: bool, note: Note) -> set[str]:
@@ -212,9 +269,9 @@ def _column(table: Table, asked: str | None, defaults: Sequence[str]) -> str:
 def _grouping(table: Table, by: str | None) -> list[str]:
     if by is not None:
         return [table.require(name.strip()) for name in by.split(",")]
-    names = [name for name in ("arm", "config_name") if name in table.columns]
-    if len(names) == 2 and len({row.text("arm") for row in table.rows}) == 1:
-        return ["config_name"]
+    names = [name for name in NAME_COLUMNS if name in table.columns][:1]
+    if "arm" in table.columns and (not names or len({row.text("arm") for row in table.rows}) > 1):
+        return ["arm", *names]
     return names
 
 
@@ -224,17 +281,3 @@ def _group(rows: Sequence[Row], columns: Sequence[str]) -> dict[str, list[Row]]:
         name = " / ".join(row.text(column) for column in columns) if columns else "all"
         groups.setdefault(name, []).append(row)
     return groups
-
-
-def _positive(row: Row, column: str) -> float:
-    number = row.number(column)
-    if number <= 0:
-        raise InputError(f"{row.where}: column {column!r}: must be positive, got {number:g}")
-    return number
-
-
-def _whole(row: Row, column: str) -> int:
-    number = row.number(column)
-    if not number.is_integer():
-        raise InputError(f"{row.where}: column {column!r}: must be a whole number, got {number:g}")
-    return int(number)

@@ -42,21 +42,3 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         yield
-
-
-@contextmanager
-def tensor_float32(device: torch.device) -> Iterator[None]:
-    """On cuda, let float32 matrix products use TF32 (10-bit mantissa) inside the block; elsewhere nothing.
-
-    Used for optimiser steps (the sweeps of phase 1 and the running training loss with them) and for the dev
-    losses that decide when to stop. Solved contexts and every reported score are computed in full float32.
-    """
-    if device.type != "cuda":
-        yield
-        return
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)

@@ -12,6 +12,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from cvfp.models.cvfp import CVFPModel
+from cvfp.records.config import Precision
+from cvfp.training.head import Head
+from cvfp.training.precision import computing_in, operand_dtype
 
 LOGIT_ROWS = {"cpu": 1024, "mps": 1024, "cuda": 8192}
 """Positions whose logits are held at once; results do not depend on it beyond rounding."""
@@ -40,7 +43,8 @@ def watch(segments: Segments, rows: Tensor, seen: list[Tensor]) -> Iterator[tupl
 def score(model: CVFPModel, tokens: Int[Tensor, " N"], segments: Segments | None = None) -> Scores:
     """Score a stream, each token from all before it. `segments` reuses contexts that are already solved."""
     nll, correct = [], []
-    for logits, targets in _predictions(model, tokens, segments):
+    for hidden, targets in _hidden_rows(model, tokens, segments):
+        logits = model.logits(hidden)
         nll.append(F.cross_entropy(logits, targets, reduction="none"))
         correct.append(logits.argmax(dim=1) == targets)
     if not nll:
@@ -49,22 +53,25 @@ def score(model: CVFPModel, tokens: Int[Tensor, " N"], segments: Segments | None
 
 
 @torch.no_grad()
-def mean_nats(model: CVFPModel, tokens: Int[Tensor, " N"], segments: Segments) -> float:
+def mean_nats(
+    model: CVFPModel, tokens: Int[Tensor, " N"], segments: Segments, precision: Precision = "float32"
+) -> float:
     """Mean nats per predicted token of a stream of at least two: that of `score`, without its hits."""
-    predictions = _predictions(model, tokens, segments)
-    sums = [F.cross_entropy(*pair, reduction="none").double().sum() for pair in predictions]
+    with computing_in(precision, model.device):
+        head = Head(model.embedding, model.output_bias, operand_dtype(precision, model.embedding))
+        rows = _hidden_rows(model, tokens, segments)
+        sums = [head.nll(hidden, targets).double().sum() for hidden, targets in rows]
     return float(torch.stack(sums).sum()) / (len(tokens) - 1)
 
 
-def _predictions(
+def _hidden_rows(
     model: CVFPModel, tokens: Tensor, segments: Segments | None
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """(logits, targets) of the predicted tokens, a few rows at a time."""
+    """(u_t, next token) of the predicted tokens, a few rows at a time."""
     step, left = LOGIT_ROWS[tokens.device.type], len(tokens) - 1
     for positions, contexts in model.context_segments(tokens) if segments is None else segments:
         inside = min(len(positions), left)
         left -= inside
         for first in range(0, inside, step):
             chosen = positions[first : min(first + step, inside)]
-            hidden = model.hidden(contexts[first : first + len(chosen)], tokens, chosen)
-            yield model.aligned_logits(hidden), tokens[chosen + 1]
+            yield model.hidden(contexts[first : first + len(chosen)], tokens, chosen), tokens[chosen + 1]

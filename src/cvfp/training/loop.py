@@ -9,9 +9,11 @@ import torch
 from torch import nn
 
 from cvfp.metrics.perplexity import MAX_NATS
+from cvfp.records.config import Precision
 from cvfp.records.errors import CvfpError
 from cvfp.records.results import CAP
-from cvfp.training.devices import tensor_float32
+from cvfp.training.precision import computing_in
+from cvfp.training.replay import Replayed
 
 ADAM_BETAS = (0.9, 0.999)
 ADAM_EPS = 1e-8
@@ -20,9 +22,16 @@ ADAM_EPS = 1e-8
 class Objective(ABC):
     """What a phase minimises and when it has had enough."""
 
+    replayable = False
+    """Whether `backward` runs the same operations on the same tensors in every step, whatever is in them."""
+
     @abstractmethod
-    def backward(self, step: int) -> None:
-        """Accumulate the gradient of this step's loss (steps count from 1)."""
+    def prepare(self, step: int) -> None:
+        """Make ready for this step (steps count from 1)."""
+
+    @abstractmethod
+    def backward(self) -> None:
+        """Set the gradients of this step's loss; they are None before."""
 
     @abstractmethod
     def after_step(self, step: int, optimizer: torch.optim.Optimizer) -> str | None:
@@ -37,6 +46,7 @@ def optimise(
     grad_clip: float,
     max_steps: int,
     weight_decay: float = 0.0,
+    precision: Precision = "float32",
 ) -> tuple[int, str]:
     """Take up to `max_steps` Adam steps; return how many were taken and why it stopped (`cap`: all of them).
 
@@ -45,24 +55,38 @@ def optimise(
     """
     parameters = list(parameters)
     device = parameters[0].device
+    replayed = objective.replayable and device.type == "cuda"
     optimizer = torch.optim.AdamW(
         parameters,
-        lr=lr,
+        lr=torch.tensor(lr, device=device) if replayed else lr,
         betas=ADAM_BETAS,
         eps=ADAM_EPS,
         weight_decay=weight_decay,
         fused=device.type != "mps",
+        capturable=replayed,
     )
-    for step in range(1, max_steps + 1):
+
+    def update() -> None:
         optimizer.zero_grad(set_to_none=True)
-        with tensor_float32(device):
-            objective.backward(step)
-            nn.utils.clip_grad_norm_(parameters, grad_clip)
-            optimizer.step()
+        with computing_in(precision, device):
+            objective.backward()
+        nn.utils.clip_grad_norm_(parameters, grad_clip)
+        optimizer.step()
+
+    run = Replayed(update) if replayed else update
+    for step in range(1, max_steps + 1):
+        objective.prepare(step)
+        run()
         reason = objective.after_step(step, optimizer)
         if reason is not None:
             return step, reason
     return max_steps, CAP
+
+
+def scale_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Multiply the learning rate in place, where a recorded step reads it."""
+    for group in optimizer.param_groups:
+        group["lr"] *= factor
 
 
 def require_finite(value: float, what: str, step: int) -> float:

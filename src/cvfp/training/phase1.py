@@ -16,10 +16,11 @@ from torch import Tensor
 
 from cvfp.models.cvfp import CVFPModel
 from cvfp.models.layers import ContextBlock
-from cvfp.records.config import Phase1Config
+from cvfp.records.config import Phase1Config, Precision
 from cvfp.records.seeds import derived_seed
 from cvfp.training.events import Event, Listener, silent
 from cvfp.training.loop import Objective, optimise, require_finite
+from cvfp.training.precision import usable
 
 START_STD = 0.01
 CONVERGED = "converged"
@@ -36,6 +37,7 @@ class Phase1Result:
     converged: bool
     convergence_rate: float
     contexts: Float[Tensor, "N d_c"]
+    precision: Precision
     seconds: float = field(compare=False)
 
 
@@ -88,6 +90,7 @@ def learn_contexts(
     """
     assert model.context_block is not None
     started = time.perf_counter()
+    precision = usable(config.precision, tokens.device)
     objective = _FixedPointObjective(model, model.context_block, tokens, config, seed, listen)
     steps, reason = optimise(
         objective,
@@ -95,9 +98,11 @@ def learn_contexts(
         lr=config.lr,
         grad_clip=config.grad_clip,
         max_steps=config.max_iterations - 1,
+        precision=precision,
     )
     seconds = time.perf_counter() - started
-    return Phase1Result(steps + 1, reason == CONVERGED, objective.rate, objective.contexts, seconds)
+    converged = reason == CONVERGED
+    return Phase1Result(steps + 1, converged, objective.rate, objective.contexts, precision, seconds)
 
 
 def one_step_contexts(
@@ -136,10 +141,13 @@ class _FixedPointObjective(Objective):
         self.contexts = START_STD * start
         self.rate = 0.0
 
-    def backward(self, step: int) -> None:
+    def prepare(self, step: int) -> None:
+        self.step = step
+
+    def backward(self) -> None:
         weight = self.config.dist_reg_weight
         self.totals = self.contexts.new_zeros(3)
-        for slices, old, new in self._sweep(step):
+        for slices, old, new in self._sweep(self.step):
             shape = (slices, len(new) // slices)
             convergence, dispersion = slice_losses(new.unflatten(0, shape), old.unflatten(0, shape))
             loss = ((1 - weight) * convergence + weight * dispersion).sum()

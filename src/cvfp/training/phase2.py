@@ -15,12 +15,15 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from cvfp.models.cvfp import CVFPModel
-from cvfp.records.config import Phase2Config
+from cvfp.models.layers import features_of, token_window
+from cvfp.records.config import Phase2Config, Precision
 from cvfp.records.seeds import derived_seed
-from cvfp.training.devices import seeded, tensor_float32
+from cvfp.training.devices import seeded
 from cvfp.training.evaluation import mean_nats
 from cvfp.training.events import Event, Listener, silent
-from cvfp.training.loop import Objective, optimise, require_finite
+from cvfp.training.head import Head
+from cvfp.training.loop import Objective, optimise, require_finite, scale_lr
+from cvfp.training.precision import operand_dtype, usable
 from cvfp.training.stopping import Patience
 
 DEV_MINIMUM = "dev_minimum"
@@ -42,6 +45,7 @@ class Phase2Result:
     best_epoch: float
     dev_loss: float
     train_loss: float
+    precision: Precision
     seconds: float = field(compare=False)
 
 
@@ -74,7 +78,9 @@ def learn_tokens(
         parameter.requires_grad_(False)
     for parameter in parameters:
         parameter.requires_grad_(True)
-    objective = _NextTokenObjective(model, tokens, contexts, dev, config, parameters, seed, listen)
+    objective = _NextTokenObjective(
+        model, tokens, contexts, dev, config, parameters, train_embedding, seed, listen
+    )
     with seeded(derived_seed(seed, "dropout"), model.device):
         steps, reason = optimise(
             objective,
@@ -83,6 +89,7 @@ def learn_tokens(
             grad_clip=config.grad_clip,
             weight_decay=config.weight_decay,
             max_steps=objective.max_steps,
+            precision=objective.precision,
         )
     objective.restore_best()
     return objective.result(steps, reason, time.perf_counter() - started)
@@ -90,6 +97,8 @@ def learn_tokens(
 
 class _NextTokenObjective(Objective):
     """Mean cross-entropy over a batch of positions; evaluation, patience and the best weights."""
+
+    replayable = True
 
     def __init__(
         self,
@@ -99,9 +108,12 @@ class _NextTokenObjective(Objective):
         dev: Tensor,
         config: Phase2Config,
         parameters: list[nn.Parameter],
+        train_embedding: bool,
         seed: int,
         listen: Listener,
     ) -> None:
+        self.train_embedding = train_embedding
+        self.precision = usable(config.precision, tokens.device)
         self.model, self.tokens, self.contexts, self.dev = model, tokens, contexts, dev
         self.config, self.parameters, self.listen = config, parameters, listen
         self.examples = len(tokens) - 1
@@ -111,22 +123,47 @@ class _NextTokenObjective(Objective):
         if config.eval_every is not None:
             self.eval_every = min(config.eval_every, self.epoch_steps)
         self.generator = torch.Generator().manual_seed(derived_seed(seed, "batches"))
-        self.losses = torch.zeros(self.max_steps, device=tokens.device)
+        wide = torch.promote_types(model.embedding.dtype, torch.float32)
+        self.positions = torch.zeros(config.batch_size, dtype=torch.long, device=tokens.device)
+        self.weights = torch.zeros(config.batch_size, dtype=wide, device=tokens.device)
+        self.loss = torch.zeros((), dtype=wide, device=tokens.device)
+        self.losses = torch.zeros(self.max_steps, dtype=wide, device=tokens.device)
         self.dev_segments = list(model.context_segments(dev))
         self.patience = Patience(config.patience)
         self.best_step, self.best_train_loss = 0, math.nan
         self.best_weights = [parameter.detach().clone() for parameter in parameters]
 
-    def backward(self, step: int) -> None:
+    def prepare(self, step: int) -> None:
+        """Put the step's positions into `positions`, a batch that is not full filled up at weight 0."""
         place = (step - 1) % self.epoch_steps
         if place == 0:
             self.order = self._epoch_order()
-        positions = self.order[place * self.config.batch_size : (place + 1) * self.config.batch_size]
-        contexts = self.contexts[positions]
-        hidden = self.model.hidden(contexts, self.tokens, positions, self.config.dropout)
-        loss = F.cross_entropy(self.model.aligned_logits(hidden), self.tokens[positions + 1])
-        loss.backward()
-        self.losses[step - 1] = loss.detach()
+        chosen = self.order[place * self.config.batch_size : (place + 1) * self.config.batch_size]
+        self.positions.fill_(0)[: len(chosen)] = chosen
+        self.weights.fill_(0.0)[: len(chosen)] = 1 / len(chosen)
+
+    def backward(self) -> None:
+        """The gradients by hand where that saves passes over the table: at the head, and at the lookup."""
+        model, positions = self.model, self.positions
+        ids, before = token_window(self.tokens, positions, model.config.num_input_tokens)
+        vectors = F.embedding(ids, model.embedding.detach()).requires_grad_(self.train_embedding)
+        hidden = model.hidden_from(
+            self.contexts[positions], features_of(vectors, before), self.config.dropout
+        ).to(model.embedding.dtype)
+        head = Head(model.embedding, model.output_bias, operand_dtype(self.precision, model.embedding))
+        found = head.gradients(
+            hidden,
+            self.tokens[positions + 1],
+            self.weights,
+            self.train_embedding,
+            model.output_bias is not None,
+        )
+        hidden.backward(found.hidden)
+        if model.output_bias is not None:
+            model.output_bias.grad = found.bias
+        if self.train_embedding:
+            model.embedding.grad = found.table.index_put_((ids,), vectors.grad, accumulate=True)
+        self.loss.copy_(found.loss)
 
     def _epoch_order(self) -> Tensor:
         """Positions of one epoch, drawn on the CPU so that every device sees the same order."""
@@ -139,28 +176,23 @@ class _NextTokenObjective(Objective):
         return order.to(self.tokens.device)
 
     def after_step(self, step: int, optimizer: torch.optim.Optimizer) -> str | None:
+        self.losses[step - 1].copy_(self.loss)
         last = step == self.max_steps
         if step % self.eval_every and not last:
             if step % REPORT_EVERY == 0:
                 self.listen(Event("phase 2", step, self.max_steps, {}))
             return None
-        with tensor_float32(self.model.device):
-            dev_loss = self._dev_loss()
+        dev_loss = mean_nats(self.model, self.dev, self.dev_segments, self.precision)
         train_loss = require_finite(self._train_loss(step), "the training loss", step)
         require_finite(dev_loss, "the dev loss", step)
         if self.patience.improved(dev_loss):
             self._keep(step)
         else:
-            for group in optimizer.param_groups:
-                group["lr"] *= self.config.lr_decay
+            scale_lr(optimizer, self.config.lr_decay)
         values = {"dev_ppl": math.exp(dev_loss), "train_ppl": math.exp(train_loss)}
-        values["lr"] = optimizer.param_groups[0]["lr"]
+        values["lr"] = float(optimizer.param_groups[0]["lr"])
         self.listen(Event("phase 2", step, self.max_steps, values))
         return DEV_MINIMUM if self.patience.exhausted else None
-
-    def _dev_loss(self) -> float:
-        """Mean nats per predicted dev token."""
-        return mean_nats(self.model, self.dev, self.dev_segments)
 
     def _train_loss(self, step: int) -> float:
         """Running mean (nats per token) over the last pass, or over all steps before one is complete."""
@@ -190,7 +222,8 @@ class _NextTokenObjective(Objective):
             tokens_seen=epochs * self.examples + min(rest * self.config.batch_size, self.examples),
             stop_reason=reason,
             best_epoch=self.best_step / self.epoch_steps,
-            dev_loss=self._dev_loss(),
+            dev_loss=mean_nats(self.model, self.dev, self.dev_segments),
             train_loss=self.best_train_loss,
+            precision=self.precision,
             seconds=seconds,
         )

@@ -100,7 +100,8 @@ def _alpha(line: Line, fitted: set[Key]) -> Mark | None:
     common = [point for point in line.fitted if _key(point) in fitted]
     sizes = {point.num_samples for point in common}, {point.train_tokens for point in common}
     has_law = min(map(len, sizes)) > 1 and len(common) < len(line.fitted)
-    other = law_of(common).alpha if has_law else None
+    law = law_of(common) if has_law else None
+    other = None if law is None else Mark(law.alpha, law.alpha_ci95)
     return Mark(line.summary.alpha, line.summary.alpha_ci95, other=other)
 
 

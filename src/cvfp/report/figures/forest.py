@@ -17,21 +17,27 @@ ROW = 0.235
 """Inches per row."""
 NARROW = 3
 """Labels at most under a column."""
+APART = 0.5
+"""Rows between two values of a row."""
 
 
 @dataclass(frozen=True)
 class Mark:
-    """One value of one row: its 95% interval, the single seeds that it is the mean of, and one other value
-    of the same quantity, drawn hollow."""
+    """One value of one row: its 95% interval, the single seeds that it is the mean of, and another value of
+    the same quantity, drawn hollow below it."""
 
     value: float
     interval: Limits | None = None
     seeds: tuple[float, ...] = ()
-    other: float | None = None
+    other: Mark | None = None
 
     @property
     def values(self) -> list[float]:
-        return [self.value, *self.seeds, *([] if self.other is None else [self.other])]
+        return [self.value, *self.seeds, *([] if self.other is None else self.other.values)]
+
+    @property
+    def intervals(self) -> list[Limits | None]:
+        return [self.interval, *([] if self.other is None else self.other.intervals)]
 
 
 @dataclass(frozen=True)
@@ -80,13 +86,19 @@ def mean_mark(values: Sequence[float | None], geometric: bool = False) -> Mark |
 
 def _draw_mark(axes: Axes, mark: Mark, y: float, style: Style) -> None:
     axes.axhline(y, color="#eeeeee", linewidth=0.6, zorder=0.5)
-    if mark.interval is not None:
-        axes.plot(mark.interval, [y, y], color=style.color, linewidth=1.6, marker="|", markersize=5)
     if len(mark.seeds) > 1:
         axes.plot(mark.seeds, [y] * len(mark.seeds), linestyle="none", **_light(style))
-    if mark.other is not None:
-        axes.plot([mark.other], [y], markerfacecolor="white", **_solid(style))
-    axes.plot([mark.value], [y], **_solid(style))
+    if mark.other is None:
+        _draw_value(axes, mark, y, style, style.color)
+    else:
+        _draw_value(axes, mark, y - APART / 2, style, style.color)
+        _draw_value(axes, mark.other, y + APART / 2, style, "white")
+
+
+def _draw_value(axes: Axes, mark: Mark, y: float, style: Style, face: str) -> None:
+    if mark.interval is not None:
+        axes.plot(mark.interval, [y, y], color=style.color, linewidth=1.6, marker="|", markersize=5)
+    axes.plot([mark.value], [y], markerfacecolor=face, **_solid(style))
 
 
 def _solid(style: Style) -> dict[str, object]:
@@ -99,7 +111,7 @@ def _light(style: Style) -> dict[str, object]:
 
 def _set_values(axes: Axes, column: Column) -> None:
     values = [value for mark in column.known for value in mark.values]
-    shown = with_intervals(values, [mark.interval for mark in column.known])
+    shown = with_intervals(values, [interval for mark in column.known for interval in mark.intervals])
     if column.log:
         set_log(axes.xaxis, padded(shown, 0.12), most=NARROW)
     else:

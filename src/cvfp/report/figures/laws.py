@@ -8,12 +8,14 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from cvfp.records.results import PointRecord
-from cvfp.report.figures.axes import padded, set_log
+from cvfp.report.figures.axes import Limits, padded, set_log
 from cvfp.report.figures.style import Style
 from cvfp.report.lines import Line
 
 REACH = 10
 """Fits are drawn on to this multiple of the largest fitted size."""
+BAND_REACH = 2
+"""A band is shown up to this factor beyond the points and the laws."""
 
 
 def draw_line(axes: Axes, line: Line, style: Style) -> None:
@@ -25,11 +27,20 @@ def draw_line(axes: Axes, line: Line, style: Style) -> None:
 
 
 def set_law_axes(axes: Axes, lines: Sequence[Line]) -> None:
-    """Limits hold every point and every predicted line; a band wider than that is cut off."""
+    """Round counts within `law_limits`."""
+    across, up = law_limits(lines)
+    set_log(axes.xaxis, across)
+    set_log(axes.yaxis, up)
+
+
+def law_limits(lines: Sequence[Line]) -> tuple[Limits, Limits]:
+    """Of tokens and PPL: they hold every point, all laws and their bands; a far wider one is cut off."""
     points = [point for line in lines for point in line.scored]
-    ends = [(_end(line), end_ppl(line)) for line in lines if line.law is not None]
-    set_log(axes.xaxis, padded([*(p.train_tokens for p in points), *(end for end, _ in ends)], 0.04))
-    set_log(axes.yaxis, padded([*(p.val_ppl for p in points), *(ppl for _, ppl in ends)], 0.06))
+    tokens = [point.train_tokens for point in points] + [_end(line) for line in lines if line.law is not None]
+    ppls = [*(point.val_ppl for point in points), *map(end_ppl, lines)]
+    bands = [bound for line in lines for bound in _bounds(line)]
+    seen = np.clip(bands, min(ppls) / BAND_REACH, BAND_REACH * max(ppls)).tolist()
+    return padded(tokens, 0.04), padded([*ppls, *seen], 0.06)
 
 
 def end_ppl(line: Line) -> float:
@@ -37,6 +48,15 @@ def end_ppl(line: Line) -> float:
     if line.law is None:
         return max(line.scored, key=lambda point: point.train_tokens).val_ppl
     return float(line.law.predict(_end(line)))
+
+
+def _bounds(line: Line) -> list[float]:
+    """The bounds of the drawn band at its ends, between which it goes no further; none without a band."""
+    if line.law is None:
+        return []
+    ends = [min(point.train_tokens for point in line.fitted), _end(line)]
+    band = line.law.prediction_interval(np.array(ends, dtype=np.float64))
+    return [] if band is None else np.ravel(band).tolist()
 
 
 def _end(line: Line) -> int:

@@ -20,6 +20,8 @@ from cvfp.report.figures.style import (
     handle,
     legend_below,
     plain_handle,
+    runs,
+    short_label,
     style_of,
     styles_of,
 )
@@ -31,12 +33,17 @@ HEIGHT = 3.3
 
 @dataclass(frozen=True)
 class Shown:
-    """One curve, how it is drawn, what it is called, and the rate at which it was to stop."""
+    """One curve of a line, how it is drawn, and what it is called."""
 
+    line: Line
     curve: Phase1Curve
     style: Style
     name: str
-    threshold: float
+
+    @property
+    def threshold(self) -> float:
+        """The rate at which it was to stop."""
+        return self.line.config.phase1.convergence_rate
 
 
 def write_phase1(path: Path, sweep: Sweep, lines: Sequence[Line]) -> bool:
@@ -64,6 +71,7 @@ def phase1_figure(sweep: Sweep, lines: Sequence[Line]) -> Figure | None:
     grid = figure.subplots(1, len(panels), squeeze=False)
     for axes, panel in zip(grid.flat, panels, strict=True):
         panel.draw(axes, shown)
+    figure.suptitle(_title(shown), x=0.01, ha="left", fontsize=9, fontweight="bold")
     legend_below(figure, entries)
     return figure
 
@@ -135,6 +143,13 @@ def _draw_curve(axes: Axes, one: Shown, values: np.ndarray, known: np.ndarray) -
     )
 
 
+def _title(shown: Sequence[Shown]) -> str:
+    """Whose curves these are, where it is one line, and of which runs."""
+    labels = {one.line.label for one in shown}
+    of = runs([one.curve.point for one in shown])
+    return f"{short_label(labels.pop())}, {of}" if len(labels) == 1 else of
+
+
 def _face(one: Shown) -> str | None:
     return "white" if one.curve.converged is False else None
 
@@ -155,21 +170,16 @@ def _shown(sweep: Sweep, lines: Sequence[Line]) -> list[Shown]:
         return _sizes_of(sweep, told[0][0])
     sizes, styles = {curve.point.num_samples for _line, curve in told}, styles_of(lines)
     return [
-        Shown(curve, styles[line.label], _name(line, curve, len(sizes) > 1), _threshold(line))
-        for line, curve in told
+        Shown(line, curve, styles[line.label], _name(line, curve, len(sizes) > 1)) for line, curve in told
     ]
 
 
 def _sizes_of(sweep: Sweep, line: Line) -> list[Shown]:
     return [
-        Shown(curve, style_of(index), documents(curve.point.num_samples), _threshold(line))
+        Shown(line, curve, style_of(index), documents(curve.point.num_samples))
         for index, curve in enumerate(curves_by_size(sweep, line, phase1_curve))
     ]
 
 
 def _name(line: Line, curve: Phase1Curve, sizes_differ: bool) -> str:
     return f"{line.label}, {documents(curve.point.num_samples)}" if sizes_differ else line.label
-
-
-def _threshold(line: Line) -> float:
-    return line.config.phase1.convergence_rate

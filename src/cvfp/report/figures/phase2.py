@@ -17,14 +17,13 @@ from cvfp.report.figures.panels import grid_shape, label_outer, panel_grid
 from cvfp.report.figures.style import (
     Style,
     by_arm,
-    documents,
     legend_below,
     line_entries,
     plain_handle,
+    runs,
     styles_of,
 )
 from cvfp.report.lines import Line
-from cvfp.report.numbers import count
 
 ONE_ROW, EACH_ROW = 3.6, 2.9
 """Inches of height, without the legend: of an only row of panels, of each of several."""
@@ -79,9 +78,7 @@ def _drawable(curve: Phase2Curve) -> bool:
 
 
 def _title(arm: str, members: Sequence[Line], curves: Curves) -> str:
-    sizes = sorted({curves[line.label].point.num_samples for line in members})
-    smallest = f"{count(sizes[0])} to " if sizes[0] < sizes[-1] else ""
-    return f"{arm}, {smallest}{documents(sizes[-1])}"
+    return f"{arm}\n{runs([curves[line.label].point for line in members])}"
 
 
 def _draw_curve(axes: Axes, curve: Phase2Curve, style: Style) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,15 +15,27 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 
+from cvfp.records.results import PointRecord
 from cvfp.report.figures.canvas import INK
+from cvfp.report.headline import REFERENCE
 from cvfp.report.lines import Line
 from cvfp.report.numbers import count, short_count
 
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#000000", "#CC79A7", "#E69F00", "#56B4E9")
-"""Okabe and Ito's colours without yellow, which does not show on white."""
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p")
-DASHES: tuple[Any, ...] = ("-", (0, (6, 2)), (0, (6, 2, 1.5, 2)), (0, (3, 1.5)), (0, (9, 2, 1.5, 2, 1.5, 2)))
-"""Line styles of fits; dotted is for predictions."""
+Look = tuple[str, str, Any]
+"""Colour, marker, and dashes of fits; dotted is for predictions."""
+DASHES: tuple[Any, ...] = ((0, (6, 2)), (0, (6, 2, 1.5, 2)), (0, (3, 1.5)), (0, (9, 2, 1.5, 2, 1.5, 2)), "-")
+LOOKS: dict[str, Look] = {
+    REFERENCE: ("#0072B2", "o", "-"),
+    "kneser-ney": ("#000000", "D", DASHES[3]),
+    "unigram": ("#767676", "X", DASHES[0]),
+    "no-context": ("#E69F00", "s", DASHES[2]),
+    "random-context": ("#CC79A7", "v", DASHES[1]),
+}
+"""How the first line of an arm looks in every report. The markers are for no other lines."""
+PALETTE = ("#D55E00", "#009E73", "#56B4E9", *(color for color, _marker, _dashes in reversed(LOOKS.values())))
+"""Okabe and Ito's colours without yellow, which does not show on white, and a grey."""
+SPARE_MARKERS = ("^", "P", ">", "<", "*", "p", "d", "h")
+"""Those of further lines."""
 MOST_TOGETHER = 7
 """Lines that can be told apart in one panel: the number of colours. More get a panel per arm."""
 LONGEST_LABEL = 42
@@ -60,10 +74,9 @@ Styles = dict[str, Style]
 
 
 def style_of(index: int) -> Style:
-    """The style of the index-th line; combinations repeat only after 385 lines."""
-    return Style(
-        PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)], DASHES[index % len(DASHES)], index
-    )
+    """The style of the index-th of things that belong to no arm; markers and dashes repeat after 41."""
+    looks = itertools.chain([LOOKS[REFERENCE]], _spare_looks([REFERENCE]))
+    return Style(*next(itertools.islice(looks, index, None)), index)
 
 
 def crowded(lines: Sequence[Line]) -> bool:
@@ -76,11 +89,17 @@ def styles_of(lines: Sequence[Line]) -> Styles:
 
     Lines that share a panel have a style of their own. Where every arm has a panel, the same config has the
     same style in all of them; so has a line without contexts whose name differs from one other in the width
-    alone.
+    alone. The only line of an arm has that of its arm in the sweeps of all experiments, and so has the first
+    one of cvfp.
     """
-    groups = _config_groups(lines) if crowded(lines) else [line.label for line in lines]
-    places = {group: index for index, group in enumerate(dict.fromkeys(groups))}
-    return {line.label: style_of(places[group]) for line, group in zip(lines, groups, strict=True)}
+    groups = _style_groups(lines)
+    own, spare = dict(LOOKS), _spare_looks([REFERENCE, *(line.arm for line in lines)])
+    looks: dict[str, Look] = {}
+    for line in sorted(lines, key=lambda line: line.arm != REFERENCE):
+        if groups[line.label] not in looks:
+            looks[groups[line.label]] = own.pop(line.arm, None) or next(spare)
+    ranks = {group: rank for rank, group in enumerate(dict.fromkeys(groups.values()))}
+    return {label: Style(*looks[group], ranks[group]) for label, group in groups.items()}
 
 
 def named_groups(shown: Sequence[Line], lines: Sequence[Line]) -> list[tuple[str, list[Line]]]:
@@ -94,9 +113,9 @@ def named_groups(shown: Sequence[Line], lines: Sequence[Line]) -> list[tuple[str
     groups: dict[Style, list[Line]] = {}
     for line in shown:
         groups.setdefault(styles[line.label], []).append(line)
-    together = crowded(lines)
+    named = {line.label for line in lines} if not crowded(lines) else _lone_lines(lines)
     return [
-        (_joined([one.config_name for one in members]) if together else members[0].label, members)
+        (members[0].label if members[0].label in named else _joined(members), members)
         for members in groups.values()
     ]
 
@@ -126,6 +145,14 @@ def short_label(label: str) -> str:
 def documents(number: int) -> str:
     """A size in few characters."""
     return f"{count(number) if number < 100_000 else short_count(number)} documents"
+
+
+def runs(points: Collection[PointRecord]) -> str:
+    """Sizes and seeds of runs in few characters."""
+    sizes, seeds = ({getattr(point, name) for point in points} for name in ("num_samples", "seed"))
+    smallest = f"{count(min(sizes))} to " if len(sizes) > 1 else ""
+    word = "seed" if len(seeds) == 1 else "seeds"
+    return f"{smallest}{documents(max(sizes))}, {word} {', '.join(map(str, sorted(seeds)))}"
 
 
 def handle(style: Style, dashes: Any = None, face: str | None = None) -> Line2D:
@@ -174,10 +201,30 @@ def grid_along(axes: Axes, which: str) -> None:
     axes.grid(visible=True, axis=which)
 
 
-def _config_groups(lines: Sequence[Line]) -> list[str]:
-    """What lines share a style by: the config name, but for the width of those without contexts."""
+def _spare_looks(arms: Collection[str]) -> Iterator[Look]:
+    """Without end, in colours that none of the arms has."""
+    taken = {LOOKS[arm][0] for arm in arms if arm in LOOKS}
+    colors = [color for color in PALETTE if color not in taken]
+    return zip(*map(itertools.cycle, (colors, SPARE_MARKERS, DASHES)), strict=False)
+
+
+def _lone_lines(lines: Sequence[Line]) -> set[str]:
+    """The labels of lines that are the only one of their arm."""
+    arms = Counter(line.arm for line in lines)
+    return {line.label for line in lines if arms[line.arm] == 1}
+
+
+def _style_groups(lines: Sequence[Line]) -> dict[str, str]:
+    """What lines share a style by, by their labels: nothing, or the config where arms have panels.
+
+    That is its name, but for the width of lines without contexts.
+    """
+    alone = _lone_lines(lines) if crowded(lines) else {line.label for line in lines}
     with_contexts = list(dict.fromkeys(line.config_name for line in lines if line.summary.context_dim))
-    return [_config_group(line, with_contexts) for line in lines]
+    return {
+        line.label: line.label if line.label in alone else _config_group(line, with_contexts)
+        for line in lines
+    }
 
 
 def _config_group(line: Line, with_contexts: Sequence[str]) -> str:
@@ -188,8 +235,8 @@ def _config_group(line: Line, with_contexts: Sequence[str]) -> str:
     return twins[0] if len(twins) == 1 else line.config_name
 
 
-def _joined(names: Sequence[str]) -> str:
-    """`1L_768d_1tok / 0d` for names that differ in the width alone."""
-    first, *others = dict.fromkeys(names)
+def _joined(members: Sequence[Line]) -> str:
+    """`1L_768d_1tok / 0d` for configs that differ in the width alone."""
+    first, *others = dict.fromkeys(line.config_name for line in members)
     widths = [WIDTH_IN_NAME.search(name) for name in others]
     return " / ".join([first, *(f"{width.group()}d" for width in widths if width)])

@@ -28,7 +28,7 @@ from cvfp.report.figures.style import (
 from cvfp.report.numbers import average
 from cvfp.report.versions import Version, rows_of
 
-ROW, GAP = 0.2, 0.8
+ROW, GAP = 0.23, 0.8
 """Inches per row, and rows of space between two lines."""
 TITLES = {
     "alpha": "α",

@@ -9,8 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from cvfp.records.results import PointRecord
-from cvfp.report.figures.axes import padded
-from cvfp.report.figures.laws import REACH, end_ppl
+from cvfp.report.figures.laws import REACH, end_ppl, law_limits
 from cvfp.report.figures.style import Style
 from cvfp.report.interactive.compose import compose
 from cvfp.report.interactive.hover import law_text, record_text
@@ -47,14 +46,10 @@ def records(line: Line, points: Sequence[PointRecord], name: str, style: Style) 
 
 
 def _axes(shown: Sequence[Line]) -> tuple[Axis, Axis]:
-    """Limits hold every point and every predicted line; a band wider than that is cut off."""
-    tokens = [point.train_tokens for line in shown for point in line.scored]
-    ppl = [point.val_ppl for line in shown for point in line.scored]
-    tokens += [_end(line) for line in shown if line.law is not None]
-    ppl += [end_ppl(line) for line in shown]
+    tokens, ppls = law_limits(shown)
     return (
-        Axis(_("training tokens"), padded(tokens, 0.04), log=True, tickformat="~s"),
-        Axis(_("validation perplexity"), padded(ppl, 0.06), log=True, tickformat=",~r"),
+        Axis(_("training tokens"), tokens, log=True, tickformat="~s"),
+        Axis(_("validation perplexity"), ppls, log=True, tickformat=",~r"),
     )
 
 

@@ -37,6 +37,8 @@ SYMBOLS = {
     ">": "triangle-right",
     "*": "star",
     "p": "pentagon",
+    "d": "diamond-tall",
+    "h": "hexagon",
 }
 """Plotly's markers by matplotlib's."""
 LINE_WIDTH = 1.8

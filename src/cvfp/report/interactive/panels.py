@@ -34,6 +34,8 @@ class Axis:
     limits: Limits
     log: bool = False
     tickformat: str = ""
+    names: Sequence[str] = ()
+    """Of the places 0, 1, 2 and so on, where these are what stands along the axis."""
 
     def layout(self) -> dict[str, Any]:
         """The axis in plotly's words; the limits of a logarithmic one are exponents of ten."""
@@ -51,7 +53,13 @@ class Axis:
             "zeroline": False,
             "title": {"standoff": 10},
             "automargin": "left",
-        }
+        } | self._named()
+
+    def _named(self) -> dict[str, Any]:
+        if not self.names:
+            return {}
+        places = list(range(len(self.names)))
+        return {"tickvals": places, "ticktext": list(self.names), "showgrid": False}
 
 
 def panel_figure(titles: Sequence[str], x: Axis, y: Axis, entries: int) -> go.Figure:

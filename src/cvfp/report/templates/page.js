@@ -34,6 +34,14 @@
     head.setAttribute("aria-sort", sign > 0 ? "ascending" : "descending");
   }
 
+  /* Several words may break into rows, intervals where columns are many, other numbers never. */
+  for (const cell of document.querySelectorAll("td")) {
+    const text = cell.textContent.trim();
+    if (!/\s/.test(text)) continue;
+    if (numberOf(text) === null) cell.classList.add("words");
+    else if (text.length > 12) cell.classList.add("interval");
+  }
+
   for (const table of document.querySelectorAll("table")) {
     const heads = table.tHead?.rows[0]?.cells ?? [];
     [...heads].forEach((head, column) => {
@@ -49,9 +57,12 @@
   }
 })();
 
-/* A table that goes on to the right fades there. */
+/* A table that goes on to the left or to the right is marked there. */
 (() => {
-  const mark = (frame) => frame.classList.toggle("more", frame.scrollWidth - frame.clientWidth - frame.scrollLeft > 2);
+  function mark(frame) {
+    frame.classList.toggle("more-left", frame.scrollLeft > 2);
+    frame.classList.toggle("more-right", frame.scrollWidth - frame.clientWidth - frame.scrollLeft > 2);
+  }
   const sizes = new ResizeObserver((changes) => changes.forEach(({ target }) => mark(target)));
   for (const frame of document.querySelectorAll(".wide")) {
     sizes.observe(frame);

@@ -1,0 +1,36 @@
+"""Steps on a GPU without Python in between: recorded once as a CUDA graph, then replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+EAGER_STEPS = 3
+"""Steps that run as written before one is recorded: libraries set themselves up, the optimiser its state."""
+
+
+class Replayed:
+    """A step that is the same operations on the same tensors every time: what differs is in the tensors.
+
+    The first calls run as written, on the stream that records (as torch asks); later ones replay the record.
+    """
+
+    def __init__(self, step: Callable[[], None]) -> None:
+        self.step, self.calls = step, 0
+        self.stream = torch.cuda.Stream()
+        self.graph: torch.cuda.CUDAGraph | None = None
+
+    def __call__(self) -> None:
+        self.calls += 1
+        if self.calls <= EAGER_STEPS:
+            self.stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self.stream):
+                self.step()
+            torch.cuda.current_stream().wait_stream(self.stream)
+            return
+        if self.graph is None:
+            self.graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self.graph):
+                self.step()
+        self.graph.replay()

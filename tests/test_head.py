@@ -1,0 +1,93 @@
+"""Claim: the head's losses and gradients are those of softmax cross-entropy, in whatever blocks and types."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from model_helpers import make_model
+from torch import Tensor
+from torch.testing import assert_close
+
+from cvfp.training import head as module
+from cvfp.training.head import Head
+
+ROWS, VOCAB, WIDTH = 150, 40, 6
+
+
+def draw(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """(hidden, table, bias, targets, weights); some weights are 0."""
+    generator = torch.Generator().manual_seed(0)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
+
+    targets = torch.randint(0, VOCAB, (ROWS,), generator=generator)
+    weights = torch.rand(ROWS, generator=generator, dtype=torch.float64).to(dtype)
+    weights[::7] = 0
+    return normal(ROWS, WIDTH), normal(VOCAB, WIDTH), normal(VOCAB), targets, weights
+
+
+def by_definition(hidden: Tensor, table: Tensor, bias: Tensor | None, targets: Tensor, weights: Tensor):
+    """(losses, weighted sum, gradients of hidden, table and bias) from torch's cross-entropy."""
+    leaves = [one.clone().requires_grad_() for one in (hidden, table, *([] if bias is None else [bias]))]
+    logits = torch.nn.functional.linear(*leaves)
+    losses = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+    loss = (losses * weights).sum()
+    loss.backward()
+    return losses.detach(), loss.detach(), [leaf.grad for leaf in leaves]
+
+
+@pytest.fixture(params=[(1, 8 << 20), (64, 8 << 20), (64, 1)], ids=["plain", "aligned", "blocks of 64 rows"])
+def layout(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    alignment, held = request.param
+    monkeypatch.setitem(module.ROW_ALIGNMENT, "cpu", alignment)
+    monkeypatch.setitem(module.BLOCK_BYTES, "cpu", held)
+
+
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_losses_and_gradients_are_those_of_cross_entropy(with_bias: bool, layout):
+    hidden, table, bias, targets, weights = draw()
+    bias = bias if with_bias else None
+    losses, loss, gradients = by_definition(hidden, table, bias, targets, weights)
+    head = Head(table, bias, torch.float64)
+    assert_close(head.nll(hidden, targets), losses, atol=1e-12, rtol=0)
+    found = head.gradients(hidden, targets, weights, True, with_bias)
+    assert_close(found.loss, loss, atol=1e-12, rtol=0)
+    for one, other in zip((found.hidden, found.table, found.bias), gradients, strict=False):
+        assert_close(one, other, atol=1e-12, rtol=0)
+    assert (found.bias is None) == (not with_bias)
+
+
+def test_what_is_not_trained_gets_no_gradient():
+    hidden, table, bias, targets, weights = draw()
+    found = Head(table, bias, torch.float64).gradients(hidden, targets, weights, False, False)
+    assert found.table is None and found.bias is None and found.hidden.shape == hidden.shape
+
+
+def test_compiled_definitions_are_written_like_those_that_run_uncompiled():
+    """`_gradients` is what torch.compile gets on a GPU; `_gradients_in_place` runs elsewhere."""
+    hidden, table, bias, targets, weights = draw()
+    logits = hidden @ table.T
+    one = module._gradients(logits, bias, targets, weights)
+    other = module._gradients_in_place(logits.clone(), bias, targets, weights)
+    for left, right in zip(one, other, strict=True):
+        assert_close(left, right, atol=1e-14, rtol=0)
+
+
+def test_bf16_operands_err_by_their_rounding_and_sum_in_float32():
+    """8 bits of each operand: 2^-9 relative to the largest products, a few percent of small gradients."""
+    hidden, table, bias, targets, weights = draw(torch.float32)
+    losses, loss, gradients = by_definition(hidden, table, bias, targets, weights)
+    head = Head(table, bias, torch.bfloat16)
+    found = head.gradients(hidden, targets, weights, True, True)
+    assert found.loss.dtype == found.table.dtype == found.bias.dtype == found.hidden.dtype == torch.float32
+    assert float((head.nll(hidden, targets) - losses).abs().max()) < 0.05
+    assert float(loss) == pytest.approx(float(found.loss), rel=1e-3)
+    for one, other in zip((found.hidden, found.table, found.bias), gradients, strict=True):
+        assert float((one - other).norm() / other.norm()) < 0.01
+
+
+def test_no_rows_have_no_losses():
+    model = make_model()
+    head = Head(model.embedding, model.output_bias, torch.float32)
+    assert head.nll(torch.zeros(0, model.config.embed_dim), torch.zeros(0, dtype=torch.long)).shape == (0,)
