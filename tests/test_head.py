@@ -64,14 +64,13 @@ def test_what_is_not_trained_gets_no_gradient():
     assert found.table is None and found.bias is None and found.hidden.shape == hidden.shape
 
 
-def test_compiled_definitions_are_written_like_those_that_run_uncompiled():
-    """`_gradients` is what torch.compile gets on a GPU; `_gradients_in_place` runs elsewhere."""
+def test_new_values_of_what_is_trained_are_taken_over(layout):
     hidden, table, bias, targets, weights = draw()
-    logits = hidden @ table.T
-    one = module._gradients(logits, bias, targets, weights)
-    other = module._gradients_in_place(logits.clone(), bias, targets, weights)
-    for left, right in zip(one, other, strict=True):
-        assert_close(left, right, atol=1e-14, rtol=0)
+    head = Head(table, bias, torch.float64)
+    table += 0.5 * torch.randn(table.shape, dtype=table.dtype, generator=torch.Generator().manual_seed(1))
+    bias.mul_(2)
+    head.load()
+    assert_close(head.nll(hidden, targets), by_definition(hidden, table, bias, targets, weights)[0])
 
 
 def test_bf16_operands_err_by_their_rounding_and_sum_in_float32():

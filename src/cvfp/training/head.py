@@ -44,16 +44,24 @@ class Head:
     """
 
     def __init__(self, table: Float[Tensor, "V d_e"], bias: Float[Tensor, " V"] | None, dtype: torch.dtype):
+        self.source, self.bias = table.detach(), None if bias is None else bias.detach()
         self.vocab_size, width = table.shape
         self.wide = torch.promote_types(table.dtype, torch.float32)
         missing = -self.vocab_size % ROW_ALIGNMENT.get(table.device.type, 1)
-        self.table, self.offsets = table.detach(), None if bias is None else bias.detach()
+        self.table, self.offsets = self.source, self.bias
         if dtype != table.dtype or missing:
             self.table = table.new_zeros(self.vocab_size + missing, width, dtype=dtype)
-            self.table[: self.vocab_size] = table.detach()
-        if missing:
+        if self.bias is None or missing:
             self.offsets = table.new_full((self.vocab_size + missing,), -math.inf, dtype=self.wide)
-            self.offsets[: self.vocab_size] = 0.0 if bias is None else bias.detach()
+            self.offsets[: self.vocab_size] = 0.0
+        self.load()
+
+    def load(self, table: bool = True) -> None:
+        """Take over what the bias, and if asked the table, have become."""
+        if table and self.table is not self.source:
+            self.table[: self.vocab_size] = self.source
+        if self.bias is not None and self.offsets is not self.bias:
+            self.offsets[: self.vocab_size] = self.bias
 
     def nll(self, hidden: Float[Tensor, "B d_e"], targets: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
         """-ln p of the targets."""
@@ -112,34 +120,19 @@ def _wide_product(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.mm(a, b).to(dtype)
 
 
-def _log_normalisers(logits: Tensor, offsets: Tensor | None) -> tuple[Tensor, Tensor]:
-    wide = torch.promote_types(logits.dtype, torch.float32)
-    full = logits.to(wide) if offsets is None else logits + offsets
-    return full, torch.logsumexp(full, dim=1)
+def eager_losses(logits: Tensor, offsets: Tensor, targets: Tensor) -> Tensor:
+    """(B,): logsumexp(logits + offsets) - (logits + offsets)[target] of every row."""
+    full = logits + offsets
+    return torch.logsumexp(full, dim=1) - full.gather(1, targets[:, None])[:, 0]
 
 
-def _losses(logits: Tensor, offsets: Tensor | None, targets: Tensor) -> Tensor:
-    full, normaliser = _log_normalisers(logits, offsets)
-    return normaliser - full.gather(1, targets[:, None])[:, 0]
-
-
-def _gradients(
-    logits: Tensor, offsets: Tensor | None, targets: Tensor, weights: Tensor
+def eager_gradients(
+    logits: Tensor, offsets: Tensor, targets: Tensor, weights: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """(weighted sum of the losses, its gradient at the logits in their type)."""
-    full, normaliser = _log_normalisers(logits, offsets)
-    loss = ((normaliser - full.gather(1, targets[:, None])[:, 0]) * weights).sum()
-    chosen = torch.arange(full.shape[1], device=full.device) == targets[:, None]
-    share = torch.exp(full - normaliser[:, None])
-    return loss, ((share - chosen.to(full.dtype)) * weights[:, None]).to(logits.dtype)
-
-
-def _gradients_in_place(
-    logits: Tensor, offsets: Tensor | None, targets: Tensor, weights: Tensor
-) -> tuple[Tensor, Tensor]:
-    """As `_gradients`, with as few passes over memory as single operations allow."""
-    full, normaliser = _log_normalisers(logits, offsets)
-    loss = ((normaliser - full.gather(1, targets[:, None])[:, 0]) * weights).sum()
+    """(sum of weights * losses, its gradient at the logits in their type)."""
+    full = logits + offsets
+    normaliser = torch.logsumexp(full, dim=1)
+    loss = torch.dot(normaliser - full.gather(1, targets[:, None])[:, 0], weights)
     full.sub_(normaliser[:, None]).exp_().mul_(weights[:, None])
     full.scatter_add_(1, targets[:, None], -weights[:, None])
     return loss, full.to(logits.dtype)
@@ -153,11 +146,12 @@ class _Kernels:
 
 @functools.cache
 def _kernels(device_type: str) -> _Kernels:
-    """On cuda what torch.compile makes of the definitions, in few passes; elsewhere as they stand."""
+    """On cuda one kernel over each row of logits, if there is a Triton for it; else torch's operations."""
     if device_type == "cuda":
-        from torch.utils._triton import has_triton
-
-        if has_triton():
-            return _Kernels(torch.compile(_losses), torch.compile(_gradients))
-        warnings.warn("triton is missing: the loss over the vocabulary runs uncompiled, slower", stacklevel=2)
-    return _Kernels(_losses, _gradients_in_place)
+        try:
+            from cvfp.training import softmax_kernel
+        except ImportError:
+            warnings.warn("no triton: losses over the vocabulary take several passes, slower", stacklevel=2)
+        else:
+            return _Kernels(softmax_kernel.losses, softmax_kernel.gradients)
+    return _Kernels(eager_losses, eager_gradients)

@@ -128,6 +128,7 @@ class _NextTokenObjective(Objective):
         self.weights = torch.zeros(config.batch_size, dtype=wide, device=tokens.device)
         self.loss = torch.zeros((), dtype=wide, device=tokens.device)
         self.losses = torch.zeros(self.max_steps, dtype=wide, device=tokens.device)
+        self.head = Head(model.embedding, model.output_bias, operand_dtype(self.precision, model.embedding))
         self.dev_segments = list(model.context_segments(dev))
         self.patience = Patience(config.patience)
         self.best_step, self.best_train_loss = 0, math.nan
@@ -150,8 +151,8 @@ class _NextTokenObjective(Objective):
         hidden = model.hidden_from(
             self.contexts[positions], features_of(vectors, before), self.config.dropout
         ).to(model.embedding.dtype)
-        head = Head(model.embedding, model.output_bias, operand_dtype(self.precision, model.embedding))
-        found = head.gradients(
+        self.head.load(self.train_embedding)
+        found = self.head.gradients(
             hidden,
             self.tokens[positions + 1],
             self.weights,
