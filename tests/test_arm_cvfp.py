@@ -144,7 +144,7 @@ def test_training_contexts_come_from_the_chosen_source(source: str, monkeypatch:
 
     def watched(model, tokens, contexts, *rest):
         with torch.no_grad():
-            seen.append(float((contexts - model.contexts(tokens)).abs().max()))
+            seen.append(float((contexts.store.read() - model.contexts(tokens)).abs().max()))
         return learn(model, tokens, contexts, *rest)
 
     learn = cvfp_arm.learn_tokens

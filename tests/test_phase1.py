@@ -18,9 +18,9 @@ from cvfp.models.cvfp import CVFPModel
 from cvfp.models.layers import ContextBlock
 from cvfp.records.config import Phase1Config
 from cvfp.records.seeds import derived_seed
-from cvfp.training import phase1
+from cvfp.training import context_store, phase1
 from cvfp.training.events import Event
-from cvfp.training.phase1 import Phase1Result, learn_contexts, one_step_contexts, slice_bounds, slice_groups
+from cvfp.training.phase1 import Phase1Result, learn_contexts, one_step_segments, slice_bounds, slice_groups
 
 SEED = 7
 SLICES = [
@@ -54,21 +54,28 @@ def block_by_hand(block: ContextBlock, c: Tensor, f: Tensor) -> Tensor:
     return c
 
 
-def start_by_hand(model: CVFPModel, num_tokens: int, seed: int = SEED) -> Tensor:
-    generator = torch.Generator().manual_seed(derived_seed(seed, "contexts"))
-    shape = (num_tokens, model.context_dim)
-    return 0.01 * torch.randn(shape, generator=generator, dtype=model.embedding.dtype)
+def normal_by_hand(model_dtype: torch.dtype, rows: int, width: int, *purpose: str | int) -> Tensor:
+    generator = torch.Generator().manual_seed(derived_seed(SEED, *purpose))
+    return torch.randn(rows, width, generator=generator, dtype=model_dtype)
 
 
-def inputs_by_hand(old: Tensor, rows: list[int], noise: float, step: int, seed: int = SEED) -> Tensor:
+def start_by_hand(model: CVFPModel, rows: list[int]) -> Tensor:
+    """Drawn slice by slice."""
+    dtype, width = model.embedding.dtype, model.context_dim
+    return 0.01 * torch.cat(
+        [normal_by_hand(dtype, count, width, "contexts", index) for index, count in enumerate(rows)]
+    )
+
+
+def inputs_by_hand(old: Tensor, rows: list[int], noise: float, step: int) -> Tensor:
     """C^{k-1} one position earlier, the zero vector at position 0, and noise drawn per slice."""
     inputs = torch.zeros_like(old)
     inputs[1:] = old[:-1]
     if noise:
         first = 0
         for index, count in enumerate(rows):
-            generator = torch.Generator().manual_seed(derived_seed(seed, "noise", step, index))
-            inputs[first : first + count] += noise * torch.randn(count, old.shape[1], generator=generator)
+            drawn = normal_by_hand(old.dtype, count, old.shape[1], "noise", step, index)
+            inputs[first : first + count] += noise * drawn
             first += count
     return inputs
 
@@ -90,7 +97,7 @@ def phase1_by_hand(
 ) -> Tensor:
     block, f = model.context_block, features_of(model, tokens)
     optimizer = torch.optim.Adam(block.parameters(), lr=config.lr, betas=(0.9, 0.999), eps=1e-8)
-    old = start_by_hand(model, len(tokens))
+    old = start_by_hand(model, rows)
     for step in range(1, steps + 1):
         new = block_by_hand(block, inputs_by_hand(old, rows, config.context_noise, step), f)
         optimizer.zero_grad()
@@ -143,7 +150,7 @@ def test_phase1_in_slices_equals_the_formula(
     result = learn_contexts(model, tokens, config, SEED)
     expected = phase1_by_hand(by_hand, tokens, rows, config, steps=5)
     assert (result.iterations, result.converged) == (6, False)
-    assert_close(result.contexts, expected, atol=1e-8, rtol=0)
+    assert_close(result.contexts.read(), expected, atol=1e-8, rtol=0)
     for name, parameter in model.context_block.named_parameters():
         assert_close(parameter, by_hand.context_block.get_parameter(name), atol=1e-8, rtol=0)
         assert not torch.equal(parameter, before.context_block.get_parameter(name))
@@ -152,13 +159,28 @@ def test_phase1_in_slices_equals_the_formula(
             assert torch.equal(parameter, before.get_parameter(name))
 
 
+def test_contexts_in_a_file_give_the_same_bits(monkeypatch):
+    """Whether the contexts of the sweep before lie in memory or in a file decides nothing."""
+    found = []
+    for held in (4 << 30, 0):
+        monkeypatch.setattr(context_store, "CPU_BYTES", held)
+        model, events = make_model(2, 2), []
+        config = settings_of(6, 20, context_noise=0.1)
+        result = learn_contexts(model, draw_tokens(130), config, SEED, events.append)
+        assert (result.contexts.rows is None) == (held == 0)
+        weights = [parameter.detach() for parameter in model.context_block.parameters()]
+        found.append((result.contexts.read(), *weights, torch.tensor(events[-1].values["dispersion_loss"])))
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other)
+
+
 @pytest.mark.parametrize(("num_tokens", "rows"), [(60, [20, 20, 20]), (50, [20, 20, 10]), (41, [20, 21])])
 def test_gradient_of_a_sweep_agrees_with_finite_differences(num_tokens: int, rows: list[int]):
     model = make_model(2, 2, context_dim=6, embed_dim=5, dtype=torch.float64)
     tokens, start = draw_tokens(num_tokens), copy.deepcopy(model.context_block)
     config = settings_of(2, dist_reg_weight=0.7, context_noise=0.1, grad_clip=1e9)
     learn_contexts(model, tokens, config, SEED)
-    old, f = start_by_hand(model, num_tokens), features_of(model, tokens)
+    old, f = start_by_hand(model, rows), features_of(model, tokens)
     inputs = inputs_by_hand(old, rows, 0.1, step=1)
 
     def loss() -> float:
@@ -222,7 +244,7 @@ def test_a_run_that_ends_at_its_cap_has_not_converged(cap: int):
 
 def test_convergence_rate_is_the_share_of_positions_that_moved_less_than_the_threshold():
     before, after = run(max_iterations=4)[1], run(max_iterations=5, convergence_threshold=0.8)[1]
-    change = (after.contexts - before.contexts).square().mean(dim=1)
+    change = (after.contexts.read() - before.contexts.read()).square().mean(dim=1)
     share = float((change < 0.8).float().mean())
     assert 0 < share < 1
     assert after.convergence_rate == pytest.approx(share)
@@ -236,8 +258,8 @@ def test_an_explicit_zero_is_honoured():
         for w in (0.0, 0.9)
     }
     assert (weights[0.0] - weights[0.9]).abs().max() > 1e-4
-    quiet, noisy = (run(context_noise=noise, max_iterations=4)[1].contexts for noise in (0.0, 0.1))
-    assert torch.equal(quiet, run(max_iterations=4)[1].contexts)
+    quiet, noisy = (run(context_noise=noise, max_iterations=4)[1].contexts.read() for noise in (0.0, 0.1))
+    assert torch.equal(quiet, run(max_iterations=4)[1].contexts.read())
     assert (quiet - noisy).abs().max() > 1e-3
 
 
@@ -259,7 +281,7 @@ def test_noise_of_a_slice_does_not_depend_on_the_other_slices(block_inputs: list
         block_inputs.clear()
         run(num_tokens, context_noise=0.5, max_iterations=2)
         rows = [len(inputs) for inputs in block_inputs]
-        quiet = inputs_by_hand(start_by_hand(make_model(), num_tokens), rows, noise=0.0, step=1)
+        quiet = inputs_by_hand(start_by_hand(make_model(), rows), rows, noise=0.0, step=1)
         noises[num_tokens] = torch.cat(block_inputs) - quiet
     assert_close(noises[60][:40], noises[40], atol=1e-6, rtol=0)
     assert_close(noises[100][:60], noises[60], atol=1e-6, rtol=0)
@@ -277,7 +299,7 @@ def test_same_seed_same_bits_and_another_seed_other_weights():
     first, again, other = (run(seed=seed, context_noise=0.1, max_iterations=6) for seed in (1, 1, 2))
     for name, parameter in first[0].context_block.named_parameters():
         assert torch.equal(parameter, again[0].context_block.get_parameter(name))
-    assert torch.equal(first[1].contexts, again[1].contexts)
+    assert torch.equal(first[1].contexts.read(), again[1].contexts.read())
     weights = [model.context_block.layers[0].linear.weight for model in (first[0], other[0])]
     assert (weights[0] - weights[1]).abs().max() > 1e-4
 
@@ -293,8 +315,8 @@ def test_one_step_contexts_are_one_more_forward_of_the_last_sweep():
     model = make_model(2, 2, dtype=torch.float64)
     tokens = draw_tokens(50)
     result = learn_contexts(model, tokens, settings_of(4), SEED)
-    found = one_step_contexts(model, tokens, result.contexts, slice_length=20)
-    inputs = inputs_by_hand(result.contexts, [50], noise=0.0, step=0)
+    found = torch.cat([part for _, part in one_step_segments(model, tokens, result.contexts, 20)])
+    inputs = inputs_by_hand(result.contexts.read(), [50], noise=0.0, step=0)
     with torch.no_grad():
         expected = block_by_hand(model.context_block, inputs, features_of(model, tokens))
     assert found.shape == (50, 2, 24)

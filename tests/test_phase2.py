@@ -19,6 +19,7 @@ from cvfp.training.evaluation import score
 from cvfp.training.events import Event
 from cvfp.training.head import Head
 from cvfp.training.phase2 import Phase2Result, learn_tokens, trained_parameters
+from cvfp.training.spans import SpanContexts
 
 EXAMPLES = 100
 BATCH = 30
@@ -36,7 +37,7 @@ def settings_of(**changes) -> Phase2Config:
 
 def learn(model: CVFPModel, config: Phase2Config, train_embedding: bool = False, listen=lambda event: None):
     tokens, dev = draw_tokens(EXAMPLES + 1), draw_tokens(80, seed=1)
-    return learn_tokens(model, tokens, model.contexts(tokens), dev, config, train_embedding, 0, listen)
+    return learn_tokens(model, tokens, SpanContexts(model, tokens), dev, config, train_embedding, 0, listen)
 
 
 def float64_model(**changes) -> CVFPModel:
@@ -231,7 +232,9 @@ def test_without_bias_and_with_a_frozen_table_only_the_token_block_learns():
 def shuffled_run(seed: int, **changes) -> tuple[CVFPModel, Phase2Result]:
     model, tokens = make_model(), draw_tokens(EXAMPLES + 1)
     config = settings_of(**({"shuffle": True, "dropout": 0.2} | changes))
-    return model, learn_tokens(model, tokens, model.contexts(tokens), draw_tokens(50), config, True, seed)
+    return model, learn_tokens(
+        model, tokens, SpanContexts(model, tokens), draw_tokens(50), config, True, seed
+    )
 
 
 def test_same_seed_same_bits_and_another_seed_other_weights():
@@ -266,7 +269,7 @@ def trained_on_real_text(**changes) -> tuple[CVFPModel, Tensor, Tensor, list[Eve
     )
     train_contexts(model, train, iterations=15, slice_length=2000, lr=0.002)
     config = Phase2Config(**({"batch_size": 256, "lr": 0.01, "epochs": 4, "eval_every": 24} | changes))
-    learn_tokens(model, train, model.contexts(train), dev, config, True, 0, events.append)
+    learn_tokens(model, train, SpanContexts(model, train), dev, config, True, 0, events.append)
     return model, train, test, events
 
 
@@ -274,7 +277,7 @@ def test_golden_loss_curve():
     """Dev PPL of a seeded run on real text, as measured: within 0.2% in float64 too, not at a rate 2% up."""
     *_, events = trained_on_real_text(precision="float32")
     curve = [event.values["dev_ppl"] for event in events if event.values]
-    assert curve == pytest.approx([26.437, 14.358, 12.130, 11.148], rel=3e-3)
+    assert curve == pytest.approx([26.469, 14.264, 12.014, 11.047], rel=3e-3)
 
 
 def test_on_real_text_the_model_beats_its_unigrams_by_far():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,9 @@ from cvfp.records.seeds import derived_seed
 from cvfp.training.devices import seeded
 from cvfp.training.diagnosis import diagnose
 from cvfp.training.evaluation import Scores, score, watch
-from cvfp.training.phase1 import Phase1Result, learn_contexts, one_step_contexts
+from cvfp.training.phase1 import Phase1Result, learn_contexts, one_step_segments
 from cvfp.training.phase2 import Phase2Result, learn_tokens, trained_parameters
+from cvfp.training.spans import SpanContexts
 
 
 def log_unigram(tokens: Tokens, vocab_size: int) -> Tensor:
@@ -52,9 +53,11 @@ class CvfpArm(Arm):
         tokens = torch.from_numpy(np.asarray(train, np.int64)).to(budget.device)
         dev_tokens = torch.from_numpy(np.asarray(dev, np.int64)).to(budget.device)
         first = self._phase1(model, tokens, budget, seed)
-        contexts = self._training_contexts(model, tokens, first)
-        rows = torch.from_numpy(sample_rows(len(contexts), derived_seed(seed, "rank"))).to(contexts.device)
-        train_er = _share_of_rank(contexts[rows, -1]) if self.use_context else None
+        rows, seen = _rank_rows(tokens, seed), []
+        contexts = self._training_contexts(model, tokens, first, rows, seen)
+        train_er = _share_of_rank(torch.cat(seen)) if self.use_context else None
+        if first is not None:
+            first = replace(first, contexts=None)  # 3 KB per token that nothing reads any more
         second = learn_tokens(
             model,
             tokens,
@@ -88,10 +91,14 @@ class CvfpArm(Arm):
             return None
         return learn_contexts(model, tokens, self.config.phase1, seed, budget.listen)
 
-    def _training_contexts(self, model: CVFPModel, tokens: Tensor, first: Phase1Result | None) -> Tensor:
+    def _training_contexts(
+        self, model: CVFPModel, tokens: Tensor, first: Phase1Result | None, rows: Tensor, seen: list[Tensor]
+    ) -> SpanContexts:
+        """Those of phase 2; the last layer's at `rows` are put into `seen`."""
         if first is not None and self.config.phase2.context_source == "one_step":
-            return one_step_contexts(model, tokens, first.contexts, self.config.phase1.slice_length)
-        return model.contexts(tokens)
+            segments = one_step_segments(model, tokens, first.contexts, self.config.phase1.slice_length)
+            return SpanContexts(model, tokens, watch(segments, rows, seen), held=None)
+        return SpanContexts(model, tokens, watch(model.context_segments(tokens), rows, seen))
 
     def _facts(
         self,
@@ -142,7 +149,7 @@ class FittedCvfp(Fitted):
         if self.model.context_block is None:
             return self.score(tokens), None
         stream, seen = self._on_device(tokens), []
-        rows = torch.from_numpy(sample_rows(len(tokens), derived_seed(seed, "rank"))).to(stream.device)
+        rows = _rank_rows(stream, seed)
         scores = score(self.model, stream, watch(self.model.context_segments(stream), rows, seen))
         return scores, _share_of_rank(torch.cat(seen))
 
@@ -151,6 +158,11 @@ class FittedCvfp(Fitted):
 
     def _on_device(self, tokens: Tokens) -> Tensor:
         return torch.from_numpy(np.asarray(tokens, np.int64)).to(self.model.device)
+
+
+def _rank_rows(stream: Tensor, seed: int) -> Tensor:
+    """Positions of a stream that its effective rank is computed from."""
+    return torch.from_numpy(sample_rows(len(stream), derived_seed(seed, "rank"))).to(stream.device)
 
 
 def _share_of_rank(rows: Tensor) -> float:

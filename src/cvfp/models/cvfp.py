@@ -13,8 +13,9 @@ from cvfp.models.fixed_point import FixedPoint, Tolerance, solve_blocks
 from cvfp.models.layers import ContextBlock, TokenBlock, token_features
 from cvfp.records.config import ModelConfig
 
-SEGMENT = 32_768
-"""Positions solved at once: bounds memory; the result does not depend on it beyond the tolerance."""
+SEGMENT = {"cpu": 32_768, "mps": 32_768, "cuda": 262_144}
+"""Positions solved at once: bounds memory and fills a GPU; the result does not depend on it beyond the
+tolerance."""
 
 
 class CVFPModel(nn.Module):
@@ -101,12 +102,22 @@ class CVFPModel(nn.Module):
 
     @torch.no_grad()
     def context_segments(
-        self, tokens: Int[Tensor, " N"], segment: int = SEGMENT
+        self,
+        tokens: Int[Tensor, " N"],
+        segment: int | None = None,
+        first: int = 0,
+        last: int | None = None,
+        start: Float[Tensor, " d_c"] | None = None,
     ) -> Iterator[tuple[Int[Tensor, " B"], Float[Tensor, "B L d_c"]]]:
-        """(positions, contexts) of a stream, segment by segment, each from the end of the one before."""
-        state = self.context_table.new_zeros(self.context_dim)
-        for first in range(0, len(tokens), segment):
-            positions = torch.arange(first, min(first + segment, len(tokens)), device=tokens.device)
+        """(positions, contexts) of [first, last) of a stream, segment by segment (`SEGMENT` positions).
+
+        `start` is the state before `first`, by default zero; every segment goes on from the one before.
+        """
+        segment = SEGMENT[tokens.device.type] if segment is None else segment
+        state = self.context_table.new_zeros(self.context_dim) if start is None else start
+        end = len(tokens) if last is None else last
+        for begin in range(first, end, segment):
+            positions = torch.arange(begin, min(begin + segment, end), device=tokens.device)
             if self.context_block is None:
                 yield positions, state.new_zeros(len(positions), self.config.num_layers, 0)
                 continue
@@ -120,6 +131,21 @@ class CVFPModel(nn.Module):
         if not parts:
             return self.context_table.new_zeros(0, self.config.num_layers, self.context_dim)
         return torch.cat(parts)
+
+    def generate(
+        self,
+        prompt: Int[Tensor, " P"],
+        max_new_tokens: int,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int = 0,
+        dtype: torch.dtype | None = None,
+    ) -> Iterator[int]:
+        """Token ids that follow a prompt, one by one: see `cvfp.models.generation.generate`."""
+        from cvfp.models.generation import generate
+
+        return generate(self, prompt, max_new_tokens, temperature, top_k, top_p, seed, dtype)
 
     def save_pretrained(self, directory: Path | str) -> None:
         """Write `model.safetensors` and `config.json` into a directory. Raises `CvfpError` if it cannot."""

@@ -18,6 +18,7 @@ from cvfp.models.cvfp import CVFPModel
 from cvfp.models.layers import ContextBlock
 from cvfp.records.config import Phase1Config, Precision
 from cvfp.records.seeds import derived_seed
+from cvfp.training.context_store import ContextStore
 from cvfp.training.events import Event, Listener, silent
 from cvfp.training.loop import Objective, optimise, require_finite
 from cvfp.training.precision import usable
@@ -36,7 +37,7 @@ class Phase1Result:
     iterations: int
     converged: bool
     convergence_rate: float
-    contexts: Float[Tensor, "N d_c"]
+    contexts: ContextStore | None
     precision: Precision
     seconds: float = field(compare=False)
 
@@ -73,11 +74,9 @@ def slice_losses(
     return convergence, dispersion
 
 
-def shifted(
-    contexts: Float[Tensor, "N d_c"], first: int, last: int, before: Float[Tensor, " d_c"]
-) -> Float[Tensor, "S d_c"]:
-    """Inputs of positions [first, last): the contexts one position earlier, `before` ahead of `first`."""
-    return torch.cat([before[None], contexts[first : last - 1]])
+def shifted(old: Float[Tensor, "S d_c"], before: Float[Tensor, " d_c"]) -> Float[Tensor, "S d_c"]:
+    """Inputs of consecutive positions: the contexts one position earlier, `before` ahead of them."""
+    return torch.cat([before[None], old[:-1]])
 
 
 def learn_contexts(
@@ -105,18 +104,19 @@ def learn_contexts(
     return Phase1Result(steps + 1, converged, objective.rate, objective.contexts, precision, seconds)
 
 
-def one_step_contexts(
-    model: CVFPModel, tokens: Int[Tensor, " N"], contexts: Float[Tensor, "N d_c"], slice_length: int
-) -> Float[Tensor, "N L d_c"]:
-    """One more sweep from phase 1's last contexts, all layers kept (the published training contexts)."""
+def one_step_segments(
+    model: CVFPModel, tokens: Int[Tensor, " N"], contexts: ContextStore, slice_length: int
+) -> Iterator[tuple[Int[Tensor, " S"], Float[Tensor, "S L d_c"]]]:
+    """(positions, contexts) of one more sweep from phase 1's last (the published training contexts)."""
     assert model.context_block is not None
-    parts, before = [], torch.zeros_like(contexts[0])
-    with torch.no_grad():
-        for first, last in slice_bounds(len(tokens), slice_length):
-            features = model.context_features(tokens, torch.arange(first, last, device=tokens.device))
-            parts.append(model.context_block(shifted(contexts, first, last, before), features))
-            before = contexts[last - 1]
-    return torch.cat(parts)
+    before = model.context_table.new_zeros(model.context_dim)
+    for first, last in slice_bounds(len(tokens), slice_length):
+        positions, old = torch.arange(first, last, device=tokens.device), contexts.read(first, last)
+        with torch.no_grad():
+            features = model.context_features(tokens, positions)
+            new = model.context_block(shifted(old, before), features)
+        yield positions, new
+        before = old[-1]
 
 
 class _FixedPointObjective(Objective):
@@ -135,18 +135,25 @@ class _FixedPointObjective(Objective):
         self.config, self.seed, self.listen = config, seed, listen
         self.bounds = slice_bounds(len(tokens), config.slice_length)
         self.groups = slice_groups(self.bounds, ROWS_AT_ONCE.get(tokens.device.type, 0))
-        generator = torch.Generator(tokens.device).manual_seed(derived_seed(seed, "contexts"))
-        shape = (len(tokens), block.context_dim)
-        start = torch.randn(shape, generator=generator, device=tokens.device, dtype=model.context_table.dtype)
-        self.contexts = START_STD * start
+        self.device, self.dtype = tokens.device, model.context_table.dtype
+        self.contexts = ContextStore((len(tokens), block.context_dim), self.dtype, self.device)
+        for index, (first, last) in enumerate(self.bounds):
+            self.contexts.write(first, START_STD * self._normal(last - first, "contexts", index))
         self.rate = 0.0
+
+    def _normal(self, rows: int, *purpose: str | int) -> Tensor:
+        """(rows, d_c) standard normal numbers, from a generator of their own: how slices are spread changes
+        nothing."""
+        generator = torch.Generator(self.device).manual_seed(derived_seed(self.seed, *purpose))
+        shape = (rows, self.block.context_dim)
+        return torch.randn(shape, generator=generator, device=self.device, dtype=self.dtype)
 
     def prepare(self, step: int) -> None:
         self.step = step
 
     def backward(self) -> None:
         weight = self.config.dist_reg_weight
-        self.totals = self.contexts.new_zeros(3)
+        self.totals = torch.zeros(3, dtype=self.dtype, device=self.device)
         for slices, old, new in self._sweep(self.step):
             shape = (slices, len(new) // slices)
             convergence, dispersion = slice_losses(new.unflatten(0, shape), old.unflatten(0, shape))
@@ -159,30 +166,28 @@ class _FixedPointObjective(Objective):
 
     def _sweep(self, step: int) -> Iterator[tuple[int, Tensor, Tensor]]:
         """(slices, their C^{k-1}, their C^k) group by group. Each is overwritten once its loss was taken."""
-        before, index = torch.zeros_like(self.contexts[0]), 0
+        before, index = torch.zeros(self.block.context_dim, dtype=self.dtype, device=self.device), 0
         for group in self.groups:
             first, last = group[0][0], group[-1][1]
-            old = self.contexts[first:last]
-            inputs = shifted(self.contexts, first, last, before) + self._noise(step, index, group)
+            old = self.contexts.read(first, last)
+            inputs = shifted(old, before) + self._noise(step, index, group)
             before = old[-1].clone()
             features = self.model.context_features(
                 self.tokens, torch.arange(first, last, device=self.tokens.device)
             )
             new = self.block(inputs, features)[:, -1]
             yield len(group), old, new
-            self.contexts[first:last] = new.detach()
+            self.contexts.write(first, new.detach())
             index += len(group)
 
     def _noise(self, step: int, index: int, group: list[tuple[int, int]]) -> Tensor | float:
-        """Noise of a group that begins with the index-th slice, drawn slice by slice from generators of
-        their own: how slices are spread changes nothing."""
+        """Noise of a group that begins with the index-th slice, drawn slice by slice."""
         if self.config.context_noise == 0:
             return 0.0
-        device, parts = self.contexts.device, []
-        for place, (first, last) in enumerate(group, index):
-            generator = torch.Generator(device).manual_seed(derived_seed(self.seed, "noise", step, place))
-            shape = (last - first, self.block.context_dim)
-            parts.append(torch.randn(shape, generator=generator, device=device))
+        parts = [
+            self._normal(last - first, "noise", step, place)
+            for place, (first, last) in enumerate(group, index)
+        ]
         return self.config.context_noise * torch.cat(parts)
 
     def after_step(self, step: int, optimizer: torch.optim.Optimizer) -> str | None:

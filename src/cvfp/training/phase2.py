@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from cvfp.models.cvfp import CVFPModel
@@ -24,6 +25,7 @@ from cvfp.training.events import Event, Listener, silent
 from cvfp.training.head import Head
 from cvfp.training.loop import Objective, optimise, require_finite, scale_lr
 from cvfp.training.precision import operand_dtype, usable
+from cvfp.training.spans import SpanContexts
 from cvfp.training.stopping import Patience
 
 DEV_MINIMUM = "dev_minimum"
@@ -60,7 +62,7 @@ def trained_parameters(model: CVFPModel, train_embedding: bool) -> list[nn.Param
 def learn_tokens(
     model: CVFPModel,
     tokens: Int[Tensor, " N"],
-    contexts: Float[Tensor, "N L d_c"],
+    contexts: SpanContexts,
     dev: Int[Tensor, " M"],
     config: Phase2Config,
     train_embedding: bool,
@@ -104,7 +106,7 @@ class _NextTokenObjective(Objective):
         self,
         model: CVFPModel,
         tokens: Tensor,
-        contexts: Tensor,
+        contexts: SpanContexts,
         dev: Tensor,
         config: Phase2Config,
         parameters: list[nn.Parameter],
@@ -117,7 +119,15 @@ class _NextTokenObjective(Objective):
         self.model, self.tokens, self.contexts, self.dev = model, tokens, contexts, dev
         self.config, self.parameters, self.listen = config, parameters, listen
         self.examples = len(tokens) - 1
-        self.epoch_steps = math.ceil(self.examples / config.batch_size)
+        self.spans = [(first, min(last, self.examples)) for first, last in contexts.bounds]
+        self.spans = [(first, last) for first, last in self.spans if last > first]
+        counts = [last - first for first, last in self.spans]
+        self.batch_sizes = [
+            min(config.batch_size, count - taken)
+            for count in counts
+            for taken in range(0, count, config.batch_size)
+        ]
+        self.epoch_steps = len(self.batch_sizes)
         self.max_steps = config.epochs * self.epoch_steps
         self.eval_every = self.epoch_steps
         if config.eval_every is not None:
@@ -125,6 +135,9 @@ class _NextTokenObjective(Objective):
         self.generator = torch.Generator().manual_seed(derived_seed(seed, "batches"))
         wide = torch.promote_types(model.embedding.dtype, torch.float32)
         self.positions = torch.zeros(config.batch_size, dtype=torch.long, device=tokens.device)
+        self.rows = model.context_table.new_zeros(
+            config.batch_size, model.config.num_layers, model.context_dim
+        )
         self.weights = torch.zeros(config.batch_size, dtype=wide, device=tokens.device)
         self.loss = torch.zeros((), dtype=wide, device=tokens.device)
         self.losses = torch.zeros(self.max_steps, dtype=wide, device=tokens.device)
@@ -136,11 +149,11 @@ class _NextTokenObjective(Objective):
 
     def prepare(self, step: int) -> None:
         """Put the step's positions into `positions`, a batch that is not full filled up at weight 0."""
-        place = (step - 1) % self.epoch_steps
-        if place == 0:
-            self.order = self._epoch_order()
-        chosen = self.order[place * self.config.batch_size : (place + 1) * self.config.batch_size]
+        if (step - 1) % self.epoch_steps == 0:
+            self.batches = self._epoch_batches()
+        chosen = next(self.batches)
         self.positions.fill_(0)[: len(chosen)] = chosen
+        self.rows[: len(chosen)] = self.contexts.take(chosen)
         self.weights.fill_(0.0)[: len(chosen)] = 1 / len(chosen)
 
     def backward(self) -> None:
@@ -148,9 +161,9 @@ class _NextTokenObjective(Objective):
         model, positions = self.model, self.positions
         ids, before = token_window(self.tokens, positions, model.config.num_input_tokens)
         vectors = F.embedding(ids, model.embedding.detach()).requires_grad_(self.train_embedding)
-        hidden = model.hidden_from(
-            self.contexts[positions], features_of(vectors, before), self.config.dropout
-        ).to(model.embedding.dtype)
+        hidden = model.hidden_from(self.rows, features_of(vectors, before), self.config.dropout).to(
+            model.embedding.dtype
+        )
         self.head.load(self.train_embedding)
         found = self.head.gradients(
             hidden,
@@ -166,15 +179,21 @@ class _NextTokenObjective(Objective):
             model.embedding.grad = found.table.index_put_((ids,), vectors.grad, accumulate=True)
         self.loss.copy_(found.loss)
 
-    def _epoch_order(self) -> Tensor:
-        """Positions of one epoch, drawn on the CPU so that every device sees the same order."""
-        shuffled = self.config.shuffle
-        order = (
-            torch.randperm(self.examples, generator=self.generator)
-            if shuffled
-            else torch.arange(self.examples)
-        )
-        return order.to(self.tokens.device)
+    def _epoch_batches(self) -> Iterator[Tensor]:
+        """Positions of one epoch in batches: span after span, shuffled within each.
+
+        Drawn on the CPU so that every device sees the same order.
+        """
+        order = torch.arange(len(self.spans))
+        if self.config.shuffle and len(self.spans) > 1:
+            order = torch.randperm(len(self.spans), generator=self.generator)
+        for index in order.tolist():
+            first, last = self.spans[index]
+            positions = torch.arange(last - first)
+            if self.config.shuffle:
+                positions = torch.randperm(last - first, generator=self.generator)
+            self.contexts.open(index)
+            yield from (positions + first).to(self.tokens.device).split(self.config.batch_size)
 
     def after_step(self, step: int, optimizer: torch.optim.Optimizer) -> str | None:
         self.losses[step - 1].copy_(self.loss)
@@ -198,10 +217,9 @@ class _NextTokenObjective(Objective):
     def _train_loss(self, step: int) -> float:
         """Running mean (nats per token) over the last pass, or over all steps before one is complete."""
         window = self.losses[max(step - self.epoch_steps, 0) : step]
-        sizes = torch.full_like(window, self.config.batch_size)
-        first = step - len(window)
-        short = (torch.arange(first, step, device=window.device) + 1) % self.epoch_steps == 0
-        sizes[short] = self.examples - (self.epoch_steps - 1) * self.config.batch_size
+        sizes = window.new_tensor(self.batch_sizes)[
+            torch.arange(step - len(window), step, device=window.device) % self.epoch_steps
+        ]
         return float((window * sizes).sum() / sizes.sum())
 
     def _keep(self, step: int) -> None:
@@ -220,7 +238,7 @@ class _NextTokenObjective(Objective):
         epochs, rest = divmod(steps, self.epoch_steps)
         return Phase2Result(
             steps=steps,
-            tokens_seen=epochs * self.examples + min(rest * self.config.batch_size, self.examples),
+            tokens_seen=epochs * self.examples + sum(self.batch_sizes[:rest]),
             stop_reason=reason,
             best_epoch=self.best_step / self.epoch_steps,
             dev_loss=mean_nats(self.model, self.dev, self.dev_segments),

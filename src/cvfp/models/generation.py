@@ -1,0 +1,242 @@
+"""Writing text with a state of constant size: the last context and the latest n tokens.
+
+A step reads every weight once, so it takes as long as memory needs to deliver them. On a CPU a product with
+one vector is cut into slices, because MKL gives a whole one to a single thread (half the speed on two), and
+float16 weights are read in half the time; bfloat16 has no fast product with one vector there. On cuda the
+step is recorded as a graph, and the host waits for tokens a block at a time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from cvfp.models.cvfp import CVFPModel
+from cvfp.models.layers import features_of
+from cvfp.records.errors import InputError
+
+BLOCK = 16
+"""Random numbers drawn at once, from a generator on the CPU: a seed means the same ones on every device.
+On cuda also the tokens that are handed out at once."""
+SLICES = 16
+"""Parts of a product with one vector on a CPU (measured: 2 to 64 are equally fast on two cores)."""
+BEFORE = -1
+"""Stands in the window for a token before the start."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a token is chosen: temperature 0 is the likeliest one; else of the `top_k` likeliest, of those the
+    fewest whose probabilities sum to at least `top_p`, at the given temperature."""
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+
+    def __post_init__(self) -> None:
+        """Raises `InputError` for a value out of its range."""
+        if not (math.isfinite(self.temperature) and self.temperature >= 0):
+            raise InputError(f"temperature is {self.temperature}: it must be 0 or larger, and finite")
+        if self.top_k is not None and self.top_k < 1:
+            raise InputError(f"top_k is {self.top_k}: it must be at least 1")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise InputError(f"top_p is {self.top_p}: it must be above 0 and at most 1")
+
+    def choose(self, logits: Float[Tensor, " V"], uniform: Float[Tensor, " 1"]) -> Int[Tensor, " 1"]:
+        """The token where the cumulative probability passes `uniform` in [0, 1); nothing waits for it."""
+        if self.temperature == 0:
+            return logits.argmax(dim=0, keepdim=True)
+        ids = None
+        if self.top_k is not None:
+            logits, ids = logits.topk(min(self.top_k, len(logits)))
+        elif self.top_p is not None:
+            logits, ids = logits.sort(descending=True)
+        # The maximum goes first: at any temperature the exponents are at most 0.
+        chances = torch.softmax((logits - logits.max()) / self.temperature, dim=0)
+        sums = chances.cumsum(0, dtype=uniform.dtype)
+        total = sums[-1:]
+        if self.top_p is not None:
+            total = sums.gather(0, torch.searchsorted(sums, total * self.top_p))
+        index = torch.searchsorted(sums, uniform * total, right=True).clamp(max=len(sums) - 1)
+        return index if ids is None else ids.gather(0, index)
+
+
+def generate(
+    model: CVFPModel,
+    prompt: Int[Tensor, " P"],
+    max_new_tokens: int,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    seed: int = 0,
+    dtype: torch.dtype | None = None,
+) -> Iterator[int]:
+    """Token ids that follow the prompt, one by one. The same seed gives the same ones; no global generator
+    is touched.
+
+    Args:
+        prompt: (P,) token ids, at least one; its context is solved, not rolled out.
+        temperature, top_k, top_p: as in `Sampling`.
+        dtype: of the weights as matrix products read them (a copy is made), the model's own when None.
+            float16 is the fastest; its logits are within 1% of their spread.
+
+    Raises:
+        InputError: an empty prompt, an id outside the vocabulary, or a number out of its range.
+    """
+    sampling = Sampling(temperature, top_k, top_p)
+    if max_new_tokens < 1:
+        raise InputError(f"max_new_tokens is {max_new_tokens}: it must be at least 1")
+    if len(prompt) == 0:
+        raise InputError("the prompt is empty: give at least one token to go on from")
+    low, high = int(prompt.min()), int(prompt.max())
+    if low < 0 or high >= model.vocab_size:
+        wrong = low if low < 0 else high
+        raise InputError(f"token {wrong} of the prompt is not in the vocabulary: 0 to {model.vocab_size - 1}")
+    return _write(model, prompt, max_new_tokens, sampling, seed, dtype)
+
+
+@torch.inference_mode()
+def _write(
+    model: CVFPModel,
+    prompt: Tensor,
+    max_new_tokens: int,
+    sampling: Sampling,
+    seed: int,
+    dtype: torch.dtype | None,
+) -> Iterator[int]:
+    cuda = model.device.type == "cuda"
+    stepper = Stepper(model, prompt.to(model.device), dtype)
+    # mps has no float64; elsewhere sums over a vocabulary keep its rare tokens.
+    exact = torch.float32 if model.device.type == "mps" else torch.float64
+    uniforms = torch.zeros(BLOCK, dtype=exact, device=model.device)
+    written = torch.zeros(BLOCK, dtype=torch.long, device=model.device)
+    position = torch.zeros(1, dtype=torch.long, device=model.device)
+
+    def step() -> None:
+        token = sampling.choose(stepper.logits(), uniforms.gather(0, position))
+        stepper.append(token)
+        written.index_copy_(0, position, token)
+        position.add_(1)
+
+    if cuda:
+        step = _recorded(step, [*stepper.state, position])
+    generator = torch.Generator().manual_seed(seed)
+    for first in range(0, max_new_tokens, BLOCK):
+        uniforms.copy_(torch.rand(BLOCK, generator=generator, dtype=exact))
+        position.zero_()
+        count = min(BLOCK, max_new_tokens - first)
+        at_once = count if cuda else 1
+        for start in range(0, count, at_once):
+            for _ in range(at_once):
+                step()
+            yield from written[start : start + at_once].tolist()
+
+
+def _recorded(step: Callable[[], None], state: list[Tensor]) -> Callable[[], None]:
+    """The step as a CUDA graph. It runs once as written, for libraries to set themselves up; the state that
+    this changed is put back."""
+    kept = [tensor.clone() for tensor in state]
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        step()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    for tensor, value in zip(state, kept, strict=True):
+        tensor.copy_(value)
+    return graph.replay
+
+
+class Stepper:
+    """A model that has read a prompt: `logits` of the next token, then `append` it, and so on.
+
+    `context` (d_c,) is the state before the newest token and `window` (n,) the latest tokens: all that is
+    kept, in tensors that stay where they are. Call it with gradients off.
+    """
+
+    def __init__(self, model: CVFPModel, prompt: Int[Tensor, " P"], dtype: torch.dtype | None = None) -> None:
+        self.model, number = model, model.config.num_input_tokens
+        self.context = model.context_table.new_zeros(model.context_dim)
+        for _, contexts in model.context_segments(prompt[:-1]):
+            self.context.copy_(contexts[-1, -1])
+        self.window = F.pad(prompt[-number:].long(), (max(number - len(prompt), 0), 0), value=BEFORE)
+        dtype = dtype or model.embedding.dtype
+        block = model.context_block
+        self.context_layers = [_Layer(layer, dtype) for layer in block.layers] if block is not None else []
+        self.token_layers = [_Layer(layer, dtype) for layer in model.token_block.layers]
+        self.head = _Product(model.embedding, model.output_bias, dtype)
+
+    @property
+    def state(self) -> tuple[Tensor, Tensor]:
+        return self.context, self.window
+
+    def logits(self) -> Float[Tensor, " V"]:
+        """Logits of the next token; the context moves on to the newest one."""
+        ids, before = self.window.clamp(min=0), (self.window < 0)[None]
+        contexts = [self.context] * len(self.token_layers)
+        if self.context_layers:
+            f, c = features_of(F.embedding(ids[None], self.model.context_table), before)[0], self.context
+            for index, layer in enumerate(self.context_layers):
+                c = contexts[index] = layer(c, f, c)
+            self.context.copy_(c)
+        u = features_of(F.embedding(ids[None], self.model.embedding), before)[0]
+        for layer, c in zip(self.token_layers, contexts, strict=True):
+            u = layer(c, u, u)
+        return self.head(u)
+
+    def append(self, token: Int[Tensor, " 1"]) -> None:
+        """The token becomes the newest of the window."""
+        self.window.copy_(torch.cat([self.window[1:], token]))
+
+
+class _Layer:
+    """LN(R r + ReLU(W [c; x] + b)) for one vector; a layer of either block, r what it adds to."""
+
+    def __init__(self, layer: nn.Module, dtype: torch.dtype) -> None:
+        self.norm, residual = layer.norm, getattr(layer, "residual", None)
+        self.product = _Product(layer.linear.weight, layer.linear.bias, dtype)
+        self.residual = None
+        if isinstance(residual, nn.Linear):
+            self.residual = _Product(residual.weight, residual.bias, dtype)
+
+    def __call__(self, c: Tensor, x: Tensor, added: Tensor) -> Tensor:
+        hidden = torch.relu_(self.product(torch.cat([c, x])))
+        return self.norm(hidden.add_(added if self.residual is None else self.residual(added)))
+
+
+class _Product:
+    """W v + b for one vector v, weights read in `dtype`; sums and result in the type of v."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
+        self.weight = weight.detach().to(dtype)
+        self.bias = None if bias is None else bias.detach()
+        self.sliced = weight.device.type == "cpu" and dtype == weight.dtype
+        self.out = self.weight.new_empty(len(weight))
+        self.even = len(weight) // SLICES * SLICES
+
+    def __call__(self, v: Tensor) -> Tensor:
+        if self.sliced:
+            out = self._in_slices(v)
+        elif self.weight.is_cuda and self.weight.dtype != v.dtype:
+            # Here the result need not pass through the narrow type.
+            out = torch.mm(self.weight, v.to(self.weight.dtype)[:, None], out_dtype=v.dtype)[:, 0]
+        else:
+            out = torch.mv(self.weight, v.to(self.weight.dtype)).to(v.dtype)
+        return out if self.bias is None else out.add_(self.bias)
+
+    def _in_slices(self, v: Tensor) -> Tensor:
+        even, width = self.even, len(v)
+        if even:
+            slices = self.weight[:even].view(SLICES, -1, width).mT
+            torch.bmm(v.expand(SLICES, 1, width), slices, out=self.out[:even].view(SLICES, 1, -1))
+        if even < len(self.out):
+            torch.mv(self.weight[even:], v, out=self.out[even:])
+        return self.out

@@ -1,0 +1,88 @@
+"""Contexts of many positions: in memory while they fit, in a file beyond; what is read is the same."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import warnings
+import weakref
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+CPU_BYTES = 4 << 30
+"""Held in a CPU's memory at most; on a GPU it is half of the card."""
+
+
+def held_bytes(device: torch.device) -> int:
+    """Bytes of contexts that are held in the memory of a device."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory // 2
+    return CPU_BYTES
+
+
+class ContextStore:
+    """Rows of contexts, written and read in slices.
+
+    A file is one of the temporary directory (`TMPDIR`), gone with the store, or with the process on POSIX.
+
+    Args:
+        shape: (N, ...), the rows and what is in one.
+        dtype, device: of what is read.
+    """
+
+    def __init__(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> None:
+        self.shape, self.dtype, self.device = shape, dtype, device
+        self.rows: Tensor | None = None
+        if int(np.prod(shape)) * dtype.itemsize <= held_bytes(device):
+            try:
+                self.rows = torch.empty(shape, dtype=dtype, device=device)
+            except torch.OutOfMemoryError:
+                warnings.warn(f"{device} has no memory for contexts: they go to a file, slower", stacklevel=2)
+        if self.rows is None:
+            self._open_file()
+
+    def _open_file(self) -> None:
+        handle, self.path = tempfile.mkstemp(prefix="cvfp-contexts-")
+        self.type = torch.empty(0, dtype=self.dtype).numpy().dtype
+        os.ftruncate(handle, int(np.prod(self.shape)) * self.type.itemsize)
+        self.file = os.fdopen(handle, "r+b")
+        weakref.finalize(self, _discard, self.file, self.path)
+        with contextlib.suppress(OSError):  # an open file cannot be unlinked everywhere
+            os.unlink(self.path)
+
+    def read(self, first: int = 0, last: int | None = None) -> Float[Tensor, "S ..."]:
+        """Rows [first, last), by default all. Those in memory are not copied."""
+        last = self.shape[0] if last is None else last
+        if self.rows is not None:
+            return self.rows[first:last]
+        return torch.from_numpy(np.array(self._mapped(first, last))).to(self.device)
+
+    def write(self, first: int, rows: Float[Tensor, "S ..."]) -> None:
+        """Replace the rows from `first` on."""
+        if self.rows is not None:
+            self.rows[first : first + len(rows)] = rows
+        else:
+            self._mapped(first, first + len(rows))[:] = rows.cpu().numpy()
+
+    def take(self, places: Int[Tensor, " B"]) -> Float[Tensor, "B ..."]:
+        """Copies of the rows at any places."""
+        if self.rows is not None:
+            return self.rows[places]
+        return torch.from_numpy(self._mapped(0, self.shape[0])[places.cpu().numpy()]).to(self.device)
+
+    def _mapped(self, first: int, last: int) -> np.ndarray:
+        """A map of these rows alone: what was touched leaves memory with it."""
+        row = int(np.prod(self.shape[1:])) * self.type.itemsize
+        if last == first or row == 0:
+            return np.empty((last - first, *self.shape[1:]), self.type)
+        return np.memmap(self.file, self.type, "r+", first * row, (last - first, *self.shape[1:]))
+
+
+def _discard(file, path: str) -> None:
+    file.close()
+    with contextlib.suppress(OSError):
+        os.unlink(path)

@@ -1,0 +1,114 @@
+"""Claim: spans and files bound the memory of training and change nothing but who shares a batch."""
+
+from __future__ import annotations
+
+import gc
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+from model_helpers import draw_tokens, make_model, train_contexts
+from torch.testing import assert_close
+
+from cvfp.records.config import Phase2Config
+from cvfp.training import context_store, spans
+from cvfp.training.context_store import ContextStore
+from cvfp.training.phase2 import learn_tokens
+from cvfp.training.spans import SpanContexts, span_bounds
+
+VALUES = 2 * 8
+"""Layers times width of the models here."""
+
+
+@pytest.fixture
+def in_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setattr(context_store, "CPU_BYTES", 0)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def test_a_store_in_a_file_reads_what_was_written(in_files: Path):
+    store = ContextStore((7, 2, 3), torch.float32, torch.device("cpu"))
+    rows = torch.randn(7, 2, 3)
+    store.write(0, rows[:4])
+    store.write(4, rows[4:])
+    assert store.rows is None
+    assert torch.equal(store.read(), rows) and torch.equal(store.read(2, 5), rows[2:5])
+    assert torch.equal(store.take(torch.tensor([6, 0, 6])), rows[[6, 0, 6]])
+    assert store.read(3, 3).shape == (0, 2, 3)
+
+
+def test_the_file_of_a_store_is_gone_at_once_or_with_it(in_files: Path):
+    store = ContextStore((5, 3), torch.float32, torch.device("cpu"))
+    store.write(0, torch.ones(5, 3))
+    del store
+    gc.collect()
+    assert list(in_files.iterdir()) == []
+
+
+def test_an_arm_without_contexts_has_rows_of_no_width(in_files: Path):
+    store = ContextStore((5, 1, 0), torch.float32, torch.device("cpu"))
+    assert store.take(torch.tensor([1, 4])).shape == (2, 1, 0)
+
+
+def test_spans_cover_the_stream_whatever_is_held():
+    assert span_bounds(100, 16) == [(0, 100)]
+    assert span_bounds(100, 16, held=480) == [(0, 30), (30, 60), (60, 90), (90, 100)]
+    assert span_bounds(3_000_000, 768)[0] == (0, 5 * spans.SPAN_UNIT)
+    assert span_bounds(100, 0) == [(0, 100)]
+
+
+def contexts_of(held: int | None, monkeypatch: pytest.MonkeyPatch, use_context: bool = True):
+    monkeypatch.setattr(spans, "SPAN_UNIT", 1)
+    model = make_model(2, 2, context_dim=8, embed_dim=6, dtype=torch.float64, use_context=use_context)
+    tokens = draw_tokens(101)
+    if use_context:
+        train_contexts(model, tokens, iterations=10, slice_length=50)
+    return model, tokens, SpanContexts(model, tokens, held=held)
+
+
+@pytest.mark.parametrize("held", [30 * VALUES, 101 * VALUES, None])
+def test_spans_give_the_contexts_of_the_whole_stream(held: int | None, monkeypatch):
+    model, tokens, found = contexts_of(held, monkeypatch)
+    expected = model.contexts(tokens)
+    assert len(found.bounds) == (4 if held == 30 * VALUES else 1)
+    for index in [*reversed(range(len(found.bounds))), 0]:
+        found.open(index)
+        first, last = found.bounds[index]
+        places = torch.arange(first, last).flip(0)
+        assert_close(found.take(places), expected[places], atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("where", ["memory", "file"])
+def test_training_over_spans_visits_every_position_once_an_epoch(shuffle: bool, where: str, monkeypatch):
+    if where == "file":
+        monkeypatch.setattr(context_store, "CPU_BYTES", 0)
+    model, tokens, contexts = contexts_of(30 * VALUES, monkeypatch)
+    seen, take = [], SpanContexts.take
+
+    def watched(self, positions):
+        seen.append(positions.tolist())
+        return take(self, positions)
+
+    monkeypatch.setattr(SpanContexts, "take", watched)
+    config = Phase2Config(epochs=2, batch_size=20, shuffle=shuffle, eval_every=None, patience=9)
+    result = learn_tokens(model, tokens, contexts, draw_tokens(50), config, True, 0)
+    seen = [batch for batch in seen if batch]
+    for epoch in (seen[:7], seen[7:]):
+        assert sorted(len(batch) for batch in epoch) == [10, 10, 10, 10, 20, 20, 20]
+        assert sorted(place for batch in epoch for place in batch) == list(range(100))
+        assert all(max(batch) // 30 == min(batch) // 30 for batch in epoch)
+    assert (result.steps, result.tokens_seen) == (14, 200)
+
+
+def test_in_order_spans_of_whole_batches_train_as_one_span_does(monkeypatch):
+    config = Phase2Config(epochs=2, batch_size=10, shuffle=False, eval_every=None, lr=0.01)
+    found = []
+    for held in (30 * VALUES, None):
+        model, tokens, contexts = contexts_of(held, monkeypatch)
+        learn_tokens(model, tokens, contexts, draw_tokens(50), config, True, 0)
+        found.append([parameter.detach() for parameter in model.parameters()])
+    for one, other in zip(*found, strict=True):
+        assert_close(one, other, atol=1e-10, rtol=0)
