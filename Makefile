@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := cvfp-runs/quickstart
 
-.PHONY: demo test messages results clean
+.PHONY: demo test benchmarks messages results clean
 
 demo: $(VENV)/.train
 	$(BIN)/cvfp quickstart --out $(DEMO)
@@ -13,6 +13,10 @@ test: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest
+
+# Prints the table of ratios; a GPU's: `.venv/bin/python -m benchmarks --device cuda`.
+benchmarks: $(VENV)/.train
+	$(BIN)/python -m benchmarks
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'

@@ -13,7 +13,6 @@ from torch import Tensor
 from cvfp.models import recurrence
 from cvfp.models.cvfp import CVFPModel
 from cvfp.models.generation import BLOCK, Sampling, Stepper, generate
-from cvfp.models.layers import ContextBlock
 from cvfp.records.errors import InputError
 
 BOUND = {torch.float32: 1e-5, torch.float64: 1e-10}
@@ -48,7 +47,7 @@ def test_logits_of_every_step_equal_the_definition(num_layers, num_input_tokens,
             num_layers, num_input_tokens, output_bias=bias, use_context=use_context, dtype=dtype
         )
         with torch.no_grad():
-            model.embedding.mul_(0.7)  # as after phase 2: the context block reads another table
+            model.embedding.mul_(0.4)  # logits of usual size; and, as after phase 2, two different tables
         tokens = draw_tokens(40)
         expected = defined_logits(model, tokens)[prompt - 1 :]
         assert (stepped_logits(model, tokens, prompt) - expected).abs().max() <= BOUND[dtype]
@@ -65,12 +64,13 @@ def test_any_number_of_rows_is_multiplied_out(vocab_size):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("num_layers", [1, 2])
 def test_narrow_weights_change_logits_by_a_bounded_share_of_their_spread(dtype, num_layers):
-    """One eight times the relative rounding of the type, which is 2^-11 or 2^-8, over 200 tokens of state."""
+    """In units of the type's rounding (2^-11 or 2^-8), over 200 tokens of one state: 4 (rms), at most 50."""
     model = make_model(num_layers, 2, 96, 64, vocab_size=500, output_bias=True)
     tokens = draw_tokens(200, vocab_size=500)
     expected = defined_logits(model, tokens)
-    errors = stepped_logits(model, tokens, 1, dtype) - expected
-    assert errors.abs().max() <= 8 * torch.finfo(dtype).eps / 2 * expected.std()
+    unit = torch.finfo(dtype).eps / 2 * expected.std()
+    errors = (stepped_logits(model, tokens, 1, dtype) - expected) / unit
+    assert errors.square().mean().sqrt() <= 4 and errors.abs().max() <= 50
 
 
 @pytest.mark.parametrize("use_context", [True, False])
@@ -107,15 +107,15 @@ def allowed_by_hand(logits: Tensor, sampling: Sampling) -> set[int]:
 @pytest.mark.parametrize("temperature", [0.5, 2.0])
 def test_sampling_takes_all_of_the_right_tokens_and_no_other(top_k, top_p, temperature):
     """Numbers that lie evenly in [0, 1) hit each token as often as its probability among those kept says."""
-    logits = torch.randn(20, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+    logits = torch.randn(20, dtype=torch.float64, generator=torch.Generator().manual_seed(5)) / 2
     sampling = Sampling(temperature, top_k, top_p)
-    uniforms = (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000
+    uniforms = (torch.arange(2_000, dtype=torch.float64) + 0.5) / 2_000
     drawn = torch.cat([sampling.choose(logits, uniform) for uniform in uniforms.split(1)])
     kept = allowed_by_hand(logits, sampling)
     assert set(drawn.tolist()) == kept
     chances = torch.softmax(logits / temperature, dim=0)
     chances *= torch.tensor([token in kept for token in range(20)])
-    shares = torch.bincount(drawn, minlength=20) / 20_000
+    shares = torch.bincount(drawn, minlength=20) / 2_000
     torch.testing.assert_close(shares.double(), chances / chances.sum(), atol=1e-3, rtol=0)
 
 
@@ -145,7 +145,7 @@ def test_streams_do_not_disturb_each_other_nor_the_gradients_of_their_reader():
 
 
 def test_the_state_stays_as_large_as_it_was(monkeypatch):
-    """d_c numbers and n ids, in the same places, however much is written; nothing is solved after the prompt."""
+    """d_c numbers and n ids, in the same places, however much is written; the prompt alone is solved."""
     model = make_model(2, 3)
     with torch.inference_mode():
         stepper = Stepper(model, draw_tokens(5))
@@ -158,11 +158,16 @@ def test_the_state_stays_as_large_as_it_was(monkeypatch):
 
 
 def test_the_context_of_the_prompt_is_solved_not_rolled_out(monkeypatch):
-    calls, step = [], ContextBlock.step
-    monkeypatch.setattr(ContextBlock, "step", lambda *args: calls.append(1) or step(*args))
+    solved, solve = [], CVFPModel.solve_contexts
+
+    def spy(model, tokens, positions, start):
+        solved.append(len(positions))
+        return solve(model, tokens, positions, start)
+
+    monkeypatch.setattr(CVFPModel, "solve_contexts", spy)
     monkeypatch.setattr(recurrence, "roll_out", None)
-    Stepper(make_model(), draw_tokens(5_000))
-    assert len(calls) < 1_000
+    Stepper(make_model(), draw_tokens(500))
+    assert solved == [499]
 
 
 @pytest.mark.parametrize(

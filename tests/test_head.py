@@ -42,6 +42,7 @@ def layout(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
     alignment, held = request.param
     monkeypatch.setitem(module.ROW_ALIGNMENT, "cpu", alignment)
     monkeypatch.setitem(module.BLOCK_BYTES, "cpu", held)
+    monkeypatch.setattr(module, "MIN_ROWS", 64)
 
 
 @pytest.mark.parametrize("with_bias", [False, True])

@@ -55,7 +55,7 @@ def test_an_arm_without_contexts_has_rows_of_no_width(in_files: Path):
 def test_spans_cover_the_stream_whatever_is_held():
     assert span_bounds(100, 16) == [(0, 100)]
     assert span_bounds(100, 16, held=480) == [(0, 30), (30, 60), (60, 90), (90, 100)]
-    assert span_bounds(3_000_000, 768)[0] == (0, 5 * spans.SPAN_UNIT)
+    assert span_bounds(3_000_000, 768)[0] == (0, 2 * spans.SPAN_UNIT)
     assert span_bounds(100, 0) == [(0, 100)]
 
 
@@ -69,9 +69,12 @@ def contexts_of(held: int | None, monkeypatch: pytest.MonkeyPatch, use_context: 
 
 
 @pytest.mark.parametrize("held", [30 * VALUES, 101 * VALUES, None])
-def test_spans_give_the_contexts_of_the_whole_stream(held: int | None, monkeypatch):
+@pytest.mark.parametrize("room", [True, False])
+def test_spans_give_the_contexts_of_the_whole_stream(room: bool, held: int | None, monkeypatch):
+    monkeypatch.setattr(context_store, "CPU_BYTES", (4 << 30) if room else 0)
     model, tokens, found = contexts_of(held, monkeypatch)
     expected = model.contexts(tokens)
+    assert found.keeps_all == (room or held != 30 * VALUES)
     assert len(found.bounds) == (4 if held == 30 * VALUES else 1)
     for index in [*reversed(range(len(found.bounds))), 0]:
         found.open(index)
@@ -103,9 +106,23 @@ def test_training_over_spans_visits_every_position_once_an_epoch(shuffle: bool, 
     assert (result.steps, result.tokens_seen) == (14, 200)
 
 
+def test_room_for_all_contexts_changes_no_bit_of_the_order(monkeypatch):
+    """The order of positions follows from the shape of the model, not from the memory of the machine."""
+    config = Phase2Config(epochs=2, batch_size=10, eval_every=None, precision="float32")
+    found = []
+    for room in (4 << 30, 0):
+        monkeypatch.setattr(context_store, "CPU_BYTES", room)
+        model, tokens, contexts = contexts_of(30 * VALUES, monkeypatch)
+        learn_tokens(model, tokens, contexts, draw_tokens(50), config, True, 0)
+        found.append([parameter.detach() for parameter in model.parameters()])
+    for one, other in zip(*found, strict=True):
+        assert_close(one, other, atol=1e-10, rtol=0)
+
+
 def test_in_order_spans_of_whole_batches_train_as_one_span_does(monkeypatch):
     config = Phase2Config(epochs=2, batch_size=10, shuffle=False, eval_every=None, lr=0.01)
     found = []
+    monkeypatch.setattr(context_store, "CPU_BYTES", 0)
     for held in (30 * VALUES, None):
         model, tokens, contexts = contexts_of(held, monkeypatch)
         learn_tokens(model, tokens, contexts, draw_tokens(50), config, True, 0)

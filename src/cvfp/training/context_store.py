@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-CPU_BYTES = 4 << 30
+CPU_BYTES = 2 << 30
 """Held in a CPU's memory at most; on a GPU it is half of the card."""
 
 

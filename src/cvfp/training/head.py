@@ -14,14 +14,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 ROW_ALIGNMENT = {"cuda": 64}
 """Rows of the table come in multiples of this: logits that start at odd addresses keep a GPU's matrix units
 from the products with 50,257 rows."""
-BLOCK_BYTES = {"cpu": 8 << 20, "mps": 64 << 20, "cuda": 1 << 30}
-"""Logits that are held at once: on a CPU what its cache keeps until they are used up."""
+BLOCK_BYTES = {"cpu": 2 << 20, "mps": 64 << 20, "cuda": 1 << 30}
+"""Logits that are held at once: on a CPU what its cache keeps until they are used up (measured: with a
+vocabulary of 2,048 blocks of 8 MiB take 1.5 times as long)."""
+MIN_ROWS = 256
+"""Rows of a block at least: the gradient of the table is summed over blocks (measured: at 50,257 tokens
+blocks of 64 rows take 1.7 times as long)."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +110,7 @@ class Head:
 
     def _blocks(self, rows: int) -> Iterator[slice]:
         held = BLOCK_BYTES[self.table.device.type] // (len(self.table) * self.table.element_size())
-        step = max(held // 64 * 64, 64)
+        step = max(held // 64 * 64, MIN_ROWS)
         return (slice(first, min(first + step, rows)) for first in range(0, rows, step))
 
 
@@ -122,18 +127,19 @@ def _wide_product(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
 
 def eager_losses(logits: Tensor, offsets: Tensor, targets: Tensor) -> Tensor:
     """(B,): logsumexp(logits + offsets) - (logits + offsets)[target] of every row."""
-    full = logits + offsets
-    return torch.logsumexp(full, dim=1) - full.gather(1, targets[:, None])[:, 0]
+    return F.cross_entropy(logits + offsets, targets, reduction="none")
 
 
 def eager_gradients(
     logits: Tensor, offsets: Tensor, targets: Tensor, weights: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """(sum of weights * losses, its gradient at the logits in their type)."""
-    full = logits + offsets
-    normaliser = torch.logsumexp(full, dim=1)
-    loss = torch.dot(normaliser - full.gather(1, targets[:, None])[:, 0], weights)
-    full.sub_(normaliser[:, None]).exp_().mul_(weights[:, None])
+    """(sum of weights * losses, its gradient at the logits in their type); the logits are used up."""
+    full = logits.add_(offsets) if logits.dtype == offsets.dtype else logits + offsets
+    full.sub_(full.amax(dim=1, keepdim=True))
+    chosen = full.gather(1, targets[:, None])[:, 0]
+    total = full.exp_().sum(dim=1)
+    loss = torch.dot(total.log() - chosen, weights)
+    full.mul_((weights / total)[:, None])
     full.scatter_add_(1, targets[:, None], -weights[:, None])
     return loss, full.to(logits.dtype)
 

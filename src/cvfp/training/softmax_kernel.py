@@ -13,7 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 BLOCK = 4096
-WARPS = 16
+WARPS = 32
 
 
 @triton.jit

@@ -9,11 +9,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cvfp.models.cvfp import CVFPModel
-from cvfp.training.context_store import ContextStore
+from cvfp.training.context_store import ContextStore, held_bytes
 from cvfp.training.evaluation import Segments
 
-HELD_VALUES = 1 << 30
-"""Numbers of contexts in a span, about (4 GiB of float32). It decides which positions can share a batch, so
+HELD_VALUES = 1 << 29
+"""Numbers of contexts in a span, about (2 GiB of float32). It decides which positions can share a batch, so
 it follows from the model's shape and never from the memory of a machine."""
 SPAN_UNIT = 1 << 18
 """Longer spans are multiples of this many positions."""
@@ -27,7 +27,7 @@ def span_bounds(num_tokens: int, values_per_token: int, held: int = HELD_VALUES)
 
 
 class SpanContexts:
-    """Contexts of a stream, of which one span is at hand.
+    """Contexts of a stream, of which one span is at hand; all are kept where a device has room for them.
 
     Args:
         model: its context block must not change from here on.
@@ -44,39 +44,42 @@ class SpanContexts:
         held: int | None = HELD_VALUES,
     ) -> None:
         self.model, self.tokens = model, tokens
-        shape = (model.config.num_layers, model.context_dim)
+        shape, dtype = (model.config.num_layers, model.context_dim), model.context_table.dtype
         values = shape[0] * shape[1]
-        self.bounds = span_bounds(len(tokens), values, len(tokens) * values if held is None else held)
-        rows = max((last - first for first, last in self.bounds), default=0)
-        self.store = ContextStore((rows, *shape), model.context_table.dtype, tokens.device)
+        self.bounds = [(0, len(tokens))] if held is None else span_bounds(len(tokens), values, held)
+        fits = len(tokens) * values * dtype.itemsize <= held_bytes(tokens.device)
+        self.keeps_all = fits or len(self.bounds) == 1
+        longest = max((last - first for first, last in self.bounds), default=0)
+        rows = len(tokens) if self.keeps_all else longest
+        self.store = ContextStore((rows, *shape), dtype, tokens.device)
         self.states = [model.context_table.new_zeros(model.context_dim)]
-        self.opened: int | None = None
+        self.first = 0
         self._pass_over(model.context_segments(tokens) if segments is None else segments)
 
     def _pass_over(self, segments: Segments) -> None:
-        """Keep the state at every border; and the contexts, if there is one span."""
+        """Keep all contexts, or the states at the borders of spans."""
         first = 0
         for _positions, contexts in segments:
-            if len(self.bounds) == 1:
-                self.store.write(first, contexts)
             end = first + len(contexts)
-            borders = [last for _, last in self.bounds if first < last <= end]
-            self.states += [contexts[last - 1 - first, -1].clone() for last in borders]
+            if self.keeps_all:
+                self.store.write(first, contexts)
+            else:
+                borders = [last for _, last in self.bounds if first < last <= end]
+                self.states += [contexts[last - 1 - first, -1].clone() for last in borders]
             first = end
-        self.opened = 0 if len(self.bounds) == 1 else None
 
     def open(self, index: int) -> None:
         """Have the contexts of this span at hand."""
-        if index == self.opened:
+        if self.keeps_all:
             return
         first, last = self.bounds[index]
-        for positions, contexts in self.model.context_segments(
-            self.tokens, first=first, last=last, start=self.states[index]
-        ):
-            self.store.write(first - self.bounds[index][0], contexts)
-            first += len(positions)
-        self.opened = index
+        segments = self.model.context_segments(self.tokens, first=first, last=last, start=self.states[index])
+        place = 0
+        for _positions, contexts in segments:
+            self.store.write(place, contexts)
+            place += len(contexts)
+        self.first = first
 
     def take(self, positions: Int[Tensor, " B"]) -> Float[Tensor, "B L d_c"]:
         """Contexts at positions of the open span."""
-        return self.store.take(positions - self.bounds[self.opened][0])
+        return self.store.take(positions - self.first)
