@@ -17,6 +17,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", default=NAMES, choices=NAMES, metavar="NAME")
     arguments = parser.parse_args()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch starts its threads, as `cvfp` does
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
     from benchmarks.limits import describe, measure_limits
     from benchmarks.table import HEADER, markdown

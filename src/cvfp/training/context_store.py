@@ -7,6 +7,7 @@ import os
 import tempfile
 import warnings
 import weakref
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -52,7 +53,7 @@ class ContextStore:
         self.file = os.fdopen(handle, "r+b")
         weakref.finalize(self, _discard, self.file, self.path)
         with contextlib.suppress(OSError):  # an open file cannot be unlinked everywhere
-            os.unlink(self.path)
+            Path(self.path).unlink()
 
     def read(self, first: int = 0, last: int | None = None) -> Float[Tensor, "S ..."]:
         """Rows [first, last), by default all. Those in memory are not copied."""
@@ -85,4 +86,4 @@ class ContextStore:
 def _discard(file, path: str) -> None:
     file.close()
     with contextlib.suppress(OSError):
-        os.unlink(path)
+        Path(path).unlink()
