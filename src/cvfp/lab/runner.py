@@ -16,6 +16,7 @@ from cvfp.lab.machine import environment
 from cvfp.lab.monitor import LogFile, Monitor, Monitors
 from cvfp.lab.point import PointResult, failed, run_point
 from cvfp.lab.sweep_directory import LOCK, SweepDirectory
+from cvfp.models.parts import ran_out_of_memory
 from cvfp.records.errors import CvfpError, InputError
 from cvfp.records.plan import Plan, PlannedPoint
 from cvfp.records.results import RunRecord
@@ -23,8 +24,6 @@ from cvfp.scaling.summary import summarise
 
 LOCK_SECONDS = 2
 """Longest wait for the sweep's lock: `cvfp status` holds it for a moment."""
-OUT_OF_CPU_MEMORY = "DefaultCPUAllocator"
-"""In the message of the RuntimeError that torch raises when the CPU has no memory left."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +56,7 @@ def run_sweep(
 
 def _is_failure(error: Exception) -> bool:
     """Whether the point could not be computed: it diverged, or memory ran out. All else is a bug."""
-    if isinstance(error, CvfpError | MemoryError | torch.OutOfMemoryError):
-        return True
-    return OUT_OF_CPU_MEMORY in str(error)
+    return isinstance(error, CvfpError) or ran_out_of_memory(error)
 
 
 def _pending(directory: SweepDirectory) -> list[PlannedPoint]:

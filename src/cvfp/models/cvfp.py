@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from cvfp.models.fixed_point import FixedPoint, Tolerance, solve_blocks
 from cvfp.models.layers import ContextBlock, TokenBlock, token_features
+from cvfp.models.parts import in_parts
 from cvfp.records.config import ModelConfig
 
 SEGMENT = {"cpu": 32_768, "mps": 32_768, "cuda": 262_144}
@@ -116,12 +117,14 @@ class CVFPModel(nn.Module):
         segment = SEGMENT[tokens.device.type] if segment is None else segment
         state = self.context_table.new_zeros(self.context_dim) if start is None else start
         end = len(tokens) if last is None else last
-        for begin in range(first, end, segment):
-            positions = torch.arange(begin, min(begin + segment, end), device=tokens.device)
+
+        def solve(begin: int, stop: int) -> tuple[Tensor, Tensor]:
+            positions = torch.arange(begin, stop, device=tokens.device)
             if self.context_block is None:
-                yield positions, state.new_zeros(len(positions), self.config.num_layers, 0)
-                continue
-            contexts = self.solve_contexts(tokens, positions, state).states
+                return positions, state.new_zeros(len(positions), self.config.num_layers, 0)
+            return positions, self.solve_contexts(tokens, positions, state).states
+
+        for positions, contexts in in_parts(first, end, segment, solve):
             state = contexts[-1, -1]
             yield positions, contexts
 

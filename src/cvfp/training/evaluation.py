@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -12,12 +13,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from cvfp.models.cvfp import CVFPModel
+from cvfp.models.parts import in_parts
 from cvfp.records.config import Precision
 from cvfp.training.head import Head
 from cvfp.training.precision import computing_in, operand_dtype
 
 LOGIT_ROWS = {"cpu": 1024, "mps": 1024, "cuda": 8192}
 """Positions whose logits are held at once; results do not depend on it beyond rounding."""
+
+T = TypeVar("T")
 
 Segments = Iterable[tuple[Tensor, Tensor]]
 """(positions, contexts) of consecutive parts of a stream, as `CVFPModel.context_segments` yields them."""
@@ -42,11 +46,13 @@ def watch(segments: Segments, rows: Tensor, seen: list[Tensor]) -> Iterator[tupl
 @torch.no_grad()
 def score(model: CVFPModel, tokens: Int[Tensor, " N"], segments: Segments | None = None) -> Scores:
     """Score a stream, each token from all before it. `segments` reuses contexts that are already solved."""
-    nll, correct = [], []
-    for hidden, targets in _hidden_rows(model, tokens, segments):
+
+    def one(hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         logits = model.logits(hidden)
-        nll.append(F.cross_entropy(logits, targets, reduction="none"))
-        correct.append(logits.argmax(dim=1) == targets)
+        return F.cross_entropy(logits, targets, reduction="none"), logits.argmax(dim=1) == targets
+
+    parts = list(_scored(model, tokens, segments, one))
+    nll, correct = [losses for losses, _ in parts], [hits for _, hits in parts]
     if not nll:
         return Scores(np.zeros(0, np.float32), np.zeros(0, bool))
     return Scores(torch.cat(nll).cpu().numpy(), torch.cat(correct).cpu().numpy())
@@ -59,19 +65,23 @@ def mean_nats(
     """Mean nats per predicted token of a stream of at least two: that of `score`, without its hits."""
     with computing_in(precision, model.device):
         head = Head(model.embedding, model.output_bias, operand_dtype(precision, model.embedding))
-        rows = _hidden_rows(model, tokens, segments)
-        sums = [head.nll(hidden, targets).double().sum() for hidden, targets in rows]
+        sums = list(
+            _scored(model, tokens, segments, lambda hidden, targets: head.nll(hidden, targets).double().sum())
+        )
     return float(torch.stack(sums).sum()) / (len(tokens) - 1)
 
 
-def _hidden_rows(
-    model: CVFPModel, tokens: Tensor, segments: Segments | None
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """(u_t, next token) of the predicted tokens, a few rows at a time."""
+def _scored(
+    model: CVFPModel, tokens: Tensor, segments: Segments | None, score_rows: Callable[[Tensor, Tensor], T]
+) -> Iterator[T]:
+    """score_rows(u_t, next token) of the predicted tokens, a few rows at a time."""
     step, left = LOGIT_ROWS[tokens.device.type], len(tokens) - 1
     for positions, contexts in model.context_segments(tokens) if segments is None else segments:
         inside = min(len(positions), left)
         left -= inside
-        for first in range(0, inside, step):
-            chosen = positions[first : min(first + step, inside)]
-            yield model.hidden(contexts[first : first + len(chosen)], tokens, chosen), tokens[chosen + 1]
+
+        def rows(first: int, last: int, positions=positions, contexts=contexts) -> T:
+            chosen = positions[first:last]
+            return score_rows(model.hidden(contexts[first:last], tokens, chosen), tokens[chosen + 1])
+
+        yield from in_parts(0, inside, step, rows)

@@ -1,0 +1,45 @@
+"""Work on many rows in parts whose size decides memory and nothing else."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import torch
+
+T = TypeVar("T")
+
+LEAST = 64
+"""Parts are not made smaller than this: then memory has really run out."""
+OUT_OF_CPU_MEMORY = "DefaultCPUAllocator"
+"""In the message of the RuntimeError that torch raises when the CPU has no memory left."""
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether that is what an error says."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or OUT_OF_CPU_MEMORY in str(error)
+
+
+def in_parts(first: int, last: int, size: int, compute: Callable[[int, int], T]) -> Iterator[T]:
+    """compute(begin, end) for consecutive parts of [first, last), of `size` each.
+
+    Where memory runs out the size is halved, with a warning, and the part is computed again.
+    """
+    begin = first
+    while begin < last:
+        end = min(begin + size, last)
+        try:
+            found = compute(begin, end)
+        except (MemoryError, RuntimeError) as error:
+            if not ran_out_of_memory(error) or end - begin <= LEAST:
+                raise
+            size = max((end - begin) // 2, LEAST)
+        else:
+            yield found
+            begin = end
+            continue
+        # Out of the handler: its traceback holds the tensors that were in the way.
+        warnings.warn(f"memory ran out: going on in parts of {size:,} positions", stacklevel=2)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
