@@ -1,6 +1,6 @@
 """Tokens per second of writing text, one sequence at a time: cvfp, an LSTM of its size, GPT-2 small.
 
-    OMP_WAIT_POLICY=PASSIVE python -m benchmarks.generation --device cpu --tokens 100
+    OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=1000 python -m benchmarks.generation --device cpu --tokens 100
 
 Random weights, greedy unless said, after a prompt of 64 tokens. A rate is that of the tokens after the first
 one, so neither the prompt nor setting up counts. The limit is what memory could deliver: the bytes of the

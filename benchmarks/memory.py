@@ -121,7 +121,8 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `cvfp` does
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # both as `cvfp` does
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     if arguments.child:
         print(json.dumps(measure(arguments.tokens[0], arguments.context_dim, arguments.device)))
         return

@@ -74,7 +74,7 @@ def test_new_values_of_what_is_trained_are_taken_over(layout):
     assert_close(head.nll(hidden, targets), by_definition(hidden, table, bias, targets, weights)[0])
 
 
-def test_bf16_operands_err_by_their_rounding_and_sum_in_float32():
+def test_bf16_operands_err_by_their_rounding():
     """8 bits of each operand: 2^-9 relative to the largest products, a few percent of small gradients."""
     hidden, table, bias, targets, weights = draw(torch.float32)
     losses, loss, gradients = by_definition(hidden, table, bias, targets, weights)

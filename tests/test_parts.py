@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from cvfp.models import parts
 from cvfp.models.cvfp import CVFPModel
-from cvfp.models.parts import in_parts
+from cvfp.models.parts import Parts
 from cvfp.training.evaluation import mean_nats, score
 
 CPU_MESSAGE = "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"
@@ -30,24 +30,24 @@ def limited(most: int, error: Exception):
 @pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("full"), RuntimeError(CPU_MESSAGE)])
 def test_parts_are_halved_until_they_fit_and_nothing_is_left_out(error: Exception):
     with pytest.warns(UserWarning, match="memory ran out: going on in parts of 125 positions"):
-        found = list(in_parts(10, 1010, 500, limited(130, error)))
+        found = list(Parts(500).over(10, 1010, limited(130, error)))
     assert [row for part in found for row in part] == list(range(10, 1010))
     assert max(map(len, found)) == 125
 
 
 def test_what_fits_is_not_cut_and_does_not_warn(recwarn):
-    assert list(map(len, in_parts(0, 1000, 400, limited(400, MemoryError())))) == [400, 400, 200]
+    assert list(map(len, Parts(400).over(0, 1000, limited(400, MemoryError())))) == [400, 400, 200]
     assert not recwarn.list
 
 
 def test_memory_that_is_too_small_for_any_part_is_an_error():
     with pytest.warns(UserWarning, match="memory ran out"), pytest.raises(MemoryError):
-        list(in_parts(0, 1000, 500, limited(parts.LEAST - 1, MemoryError())))
+        list(Parts(500).over(0, 1000, limited(parts.LEAST - 1, MemoryError())))
 
 
 def test_other_errors_are_not_taken_for_it():
     with pytest.raises(RuntimeError, match="shapes"):
-        list(in_parts(0, 1000, 500, limited(1, RuntimeError("shapes do not fit"))))
+        list(Parts(500).over(0, 1000, limited(1, RuntimeError("shapes do not fit"))))
 
 
 def test_contexts_and_scores_do_not_depend_on_it(monkeypatch: pytest.MonkeyPatch):

@@ -170,7 +170,26 @@ def test_flagged_points_are_counted(tmp_path):
     )
 
 
-def test_overlapping_forecasts_support_no_order(tmp_path):
+@pytest.mark.parametrize(("other", "overlap"), [(9005.0, True), (20000.0, False)])
+def test_forecasts_that_overlap_support_no_order(other: float, overlap: bool, tmp_path):
+    factors = {("cvfp", "line0"): 9000.0, ("cvfp", "line1"): other}
+    specs = lines_of({}, {"model.context_dim": 1200})
+    texts, _ = found(tmp_path, lines=specs, seeds=SEEDS, change=planted(factors))
+    (text,) = [text for text in texts if text.startswith("If the power laws go on, line0 is lowest")]
+    assert text.endswith("The intervals of line1 overlap it: the order is not supported.") == overlap
+
+
+def test_one_size_of_several_draws_is_no_law_to_hold_against_the_next(tmp_path):
+    def own_tokens(run):
+        point = run.point
+        tokens = point.train_tokens + 1000 * (point.seed - 42)
+        return run.model_copy(update={"point": point.model_copy(update={"train_tokens": tokens})})
+
+    _, lines = found(tmp_path, seeds=SEEDS, sizes=(50, 100), change=own_tokens)
+    assert all(line.law is not None and line.backtest is None for line in lines)
+
+
+def test_a_forecast_carries_its_interval(tmp_path):
     texts, lines = found(tmp_path, lines=DEFAULT_LINES[:2])
     (text,) = [text for text in texts if text.startswith("If the power laws go on, ")]
     lowest = min((line.forecasts[-1] for line in lines), key=lambda one: one.ppl)

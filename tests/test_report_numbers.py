@@ -116,11 +116,11 @@ class Recomputed:
         yield from np.exp([logs.mean(), logs.mean() - spread, logs.mean() + spread])
 
     def common(self) -> Iterator[float]:
-        """Exponents over the sizes and seeds that all lines have in their fits."""
+        """Exponents over the sizes that all lines have in their fits."""
         fits = [[p for p in points if p["stop_reason"] != "cap"] for points in self.lines.values()]
-        shared = set.intersection(*({(p["num_samples"], p["seed"]) for p in points} for points in fits))
+        shared = set.intersection(*({p["num_samples"] for p in points} for points in fits))
         for points in fits:
-            own = [p for p in points if (p["num_samples"], p["seed"]) in shared]
+            own = [p for p in points if p["num_samples"] in shared]
             yield np.mean([alpha for alpha, _ in self.laws(own).values()])
 
     def windows(self, points: list[dict], size: int = 4) -> Iterator[float]:

@@ -12,8 +12,10 @@ from model_helpers import draw_tokens, make_model, train_contexts
 from torch.testing import assert_close
 
 from cvfp.records.config import Phase2Config
+from cvfp.records.errors import CvfpError
 from cvfp.training import context_store, spans
 from cvfp.training.context_store import ContextStore
+from cvfp.training.head import Head
 from cvfp.training.phase2 import learn_tokens
 from cvfp.training.spans import SpanContexts, span_bounds
 
@@ -129,3 +131,39 @@ def test_in_order_spans_of_whole_batches_train_as_one_span_does(monkeypatch):
         found.append([parameter.detach() for parameter in model.parameters()])
     for one, other in zip(*found, strict=True):
         assert_close(one, other, atol=1e-10, rtol=0)
+
+
+def test_a_full_disk_is_an_error_that_names_the_place(in_files: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(handle: int, size: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(context_store, "_reserve", full)
+    with pytest.raises(CvfpError, match=r"cvfp-contexts-.*No space left on device.*TMPDIR"):
+        ContextStore((5, 3), torch.float32, torch.device("cpu"))
+    assert list(in_files.iterdir()) == []
+
+
+def test_shuffled_spans_keep_count_of_what_was_trained_on(monkeypatch):
+    """The training loss weighs every batch by its own size, whatever the order of the spans."""
+    model, tokens, contexts = contexts_of(40 * VALUES, monkeypatch)
+    seen, gradients = [], Head.gradients
+
+    def watched(head, hidden, targets, weights, *trained):
+        found = gradients(head, hidden, targets, weights, *trained)
+        seen.append((float(found.loss), int((weights > 0).sum())))
+        return found
+
+    monkeypatch.setattr(Head, "gradients", watched)
+    config = Phase2Config(epochs=1, batch_size=30, eval_every=None, precision="float32")
+    result = learn_tokens(model, tokens, contexts, draw_tokens(50), config, True, 3)
+    assert sorted(size for _, size in seen) == [10, 10, 20, 30, 30]
+    expected = sum(loss * size for loss, size in seen) / 100
+    assert (result.tokens_seen, result.train_loss) == (100, pytest.approx(expected, rel=1e-9))
+
+
+def test_training_leaves_no_gradients_and_the_flags_as_they_were(monkeypatch):
+    model, tokens, contexts = contexts_of(None, monkeypatch)
+    flags = [parameter.requires_grad for parameter in model.parameters()]
+    learn_tokens(model, tokens, contexts, draw_tokens(50), Phase2Config(epochs=1), False, 0)
+    assert [parameter.requires_grad for parameter in model.parameters()] == flags
+    assert all(parameter.grad is None for parameter in model.parameters())

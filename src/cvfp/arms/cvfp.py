@@ -53,11 +53,11 @@ class CvfpArm(Arm):
         tokens = torch.from_numpy(np.asarray(train, np.int64)).to(budget.device)
         dev_tokens = torch.from_numpy(np.asarray(dev, np.int64)).to(budget.device)
         first = self._phase1(model, tokens, budget, seed)
+        if first is not None and config.phase2.context_source != "one_step":
+            first = replace(first, contexts=None)  # 3 KB per token that nothing reads any more
         rows, seen = _rank_rows(tokens, seed), []
         contexts = self._training_contexts(model, tokens, first, rows, seen)
         train_er = _share_of_rank(torch.cat(seen)) if self.use_context else None
-        if first is not None:
-            first = replace(first, contexts=None)  # 3 KB per token that nothing reads any more
         second = learn_tokens(
             model,
             tokens,

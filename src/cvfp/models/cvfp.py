@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cvfp.models.fixed_point import FixedPoint, Tolerance, solve_blocks
 from cvfp.models.layers import ContextBlock, TokenBlock, token_features
-from cvfp.models.parts import in_parts
+from cvfp.models.parts import Parts
 from cvfp.records.config import ModelConfig
 
 SEGMENT = {"cpu": 32_768, "mps": 32_768, "cuda": 262_144}
@@ -124,7 +124,7 @@ class CVFPModel(nn.Module):
                 return positions, state.new_zeros(len(positions), self.config.num_layers, 0)
             return positions, self.solve_contexts(tokens, positions, state).states
 
-        for positions, contexts in in_parts(first, end, segment, solve):
+        for positions, contexts in Parts(segment).over(first, end, solve):
             state = contexts[-1, -1]
             yield positions, contexts
 

@@ -50,7 +50,7 @@ class Sampling:
 
     def choose(self, logits: Float[Tensor, " V"], uniform: Float[Tensor, " 1"]) -> Int[Tensor, " 1"]:
         """The token where the cumulative probability passes `uniform` in [0, 1); nothing waits for it."""
-        if self.temperature == 0:
+        if self.temperature < torch.finfo(torch.float32).tiny:
             return logits.argmax(dim=0, keepdim=True)
         ids = None
         if self.top_k is not None:
@@ -194,7 +194,7 @@ class Stepper:
         return self.context, self.window
 
     def logits(self) -> Float[Tensor, " V"]:
-        """Logits of the next token; the context moves on to the newest one."""
+        """Logits of the next token, valid until the next call; the context moves on to the newest one."""
         ids, before = self.window.clamp(min=0), (self.window < 0)[None]
         contexts = [self.context] * len(self.token_layers)
         if self.context_layers:
@@ -228,7 +228,7 @@ class _Layer:
 
 
 class _Product:
-    """W v + b for one vector v, weights read in `dtype`; sums and result in the type of v."""
+    """W v + b for one vector v, weights read in `dtype`. A result may be overwritten by the next call."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
         self.weight = weight.detach().to(dtype)

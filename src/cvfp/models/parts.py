@@ -21,25 +21,28 @@ def ran_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or OUT_OF_CPU_MEMORY in str(error)
 
 
-def in_parts(first: int, last: int, size: int, compute: Callable[[int, int], T]) -> Iterator[T]:
-    """compute(begin, end) for consecutive parts of [first, last), of `size` each.
+class Parts:
+    """Parts of `size` rows each; where memory runs out the size is halved for good, with a warning."""
 
-    Where memory runs out the size is halved, with a warning, and the part is computed again.
-    """
-    begin = first
-    while begin < last:
-        end = min(begin + size, last)
-        try:
-            found = compute(begin, end)
-        except (MemoryError, RuntimeError) as error:
-            if not ran_out_of_memory(error) or end - begin <= LEAST:
-                raise
-            size = max((end - begin) // 2, LEAST)
-        else:
-            yield found
-            begin = end
-            continue
-        # Out of the handler: its traceback holds the tensors that were in the way.
-        warnings.warn(f"memory ran out: going on in parts of {size:,} positions", stacklevel=2)
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def over(self, first: int, last: int, compute: Callable[[int, int], T]) -> Iterator[T]:
+        """compute(begin, end) for consecutive parts of [first, last); what failed is computed again."""
+        begin = first
+        while begin < last:
+            end = min(begin + self.size, last)
+            try:
+                found = compute(begin, end)
+            except (MemoryError, RuntimeError) as error:
+                if not ran_out_of_memory(error) or end - begin <= LEAST:
+                    raise
+                self.size = max((end - begin) // 2, LEAST)
+            else:
+                yield found
+                begin = end
+                continue
+            # Out of the handler: its traceback holds the tensors that were in the way.
+            warnings.warn(f"memory ran out: going on in parts of {self.size:,} positions", stacklevel=2)
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()

@@ -18,6 +18,8 @@ PUBLISHED_PROTOCOL: dict[str, Any] = {
     "data.corpus": "ultrachat",
     "data.split": "published",
     "data.order": "file",
+    "phase1.precision": "float32",
+    "phase2.precision": "float32",
     "embedding.source": "gpt2",
     "phase2.batch_size": 8192,
     "phase2.shuffle": False,

@@ -12,7 +12,7 @@ from cvfp.report.headline import Headline, Standing, headline
 from cvfp.report.language import _
 from cvfp.report.lines import Line
 from cvfp.report.markdown import plain, table
-from cvfp.scaling.line_fit import law_of
+from cvfp.scaling.line_fit import law_of, of_two_sizes
 from cvfp.scaling.pairs import Change, field_change, ppl_change
 
 Value = Callable[[Standing, Headline], float | None]
@@ -44,11 +44,14 @@ def _field(name: str) -> Difference:
 
 
 def _alpha(standing: Standing, top: Headline) -> float | None:
-    """The exponent over the sizes and seeds that all lines have in their fits."""
-    keys = [{(p.num_samples, p.seed) for p in each.line.fitted} for each in top.standings]
-    common = set.intersection(*keys)
-    points = [point for point in standing.line.fitted if (point.num_samples, point.seed) in common]
-    return law_of(points).alpha if len({point.train_tokens for point in points}) > 1 else None
+    """The exponent over the sizes that all lines it is ranked with, those with a law, have in their fits."""
+    same_kind = (each.line for each in top.standings if each.line.pretrained == standing.line.pretrained)
+    rivals = [line for line in same_kind if line.law is not None]
+    if standing.line not in rivals:
+        return None
+    common = set.intersection(*({point.num_samples for point in line.fitted} for line in rivals))
+    points = [point for point in standing.line.fitted if point.num_samples in common]
+    return law_of(points).alpha if of_two_sizes(points) else None
 
 
 def _negated_rank(standing: Standing, top: Headline) -> float | None:

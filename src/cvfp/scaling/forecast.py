@@ -41,13 +41,13 @@ class Backtest:
     tokens: float
     predicted: float
     low: float
-    high: float
+    high: float | None
     measured: float
 
     @property
     def held(self) -> bool:
         """Whether the measured value lies in the 95% interval."""
-        return self.low <= self.measured <= self.high
+        return self.low <= self.measured and (self.high is None or self.measured <= self.high)
 
 
 def forecast(law: Law, largest: Number, requested: Sequence[Number]) -> list[Forecast]:

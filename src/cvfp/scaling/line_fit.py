@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, geometric_mean
 
+from cvfp.records.errors import InputError
 from cvfp.records.plan import Analysis
 from cvfp.records.results import CAP, Exclusion, ExclusionReason, PointRecord
 from cvfp.scaling.draws import Law, earlier_copies, fit_draws, lone_draws
@@ -36,14 +36,17 @@ class LineFit:
         largest = max((point.num_samples for point in self.fitted), default=None)
         known = [point for point in self.fitted if point.num_samples != largest]
         held_out = [point for point in self.fitted if point.num_samples == largest]
-        if len({point.train_tokens for point in known}) < 2:
+        if not of_two_sizes(known):
             return None
         tokens = fmean(point.train_tokens for point in held_out)
-        (found,) = forecast(law_of(known), tokens, [tokens])
+        try:
+            (found,) = forecast(law_of(known), tokens, [tokens])
+        except InputError:  # no law, or none with a number to compare
+            return None
         if found.low is None:
             return None
         measured = geometric_mean(point.val_ppl for point in held_out)
-        return Backtest(tokens, found.ppl, found.low, found.high or math.inf, measured)
+        return Backtest(tokens, found.ppl, found.low, found.high, measured)
 
 
 def lines(points: Sequence[PointRecord]) -> list[list[PointRecord]]:
@@ -61,6 +64,12 @@ def fit_lines(points: Sequence[PointRecord], analysis: Analysis) -> list[LineFit
     training ended at its cap, results that equal those of another seed, and seeds with too few sizes.
     """
     return [_fit(line, analysis) for line in lines(points)]
+
+
+def of_two_sizes(points: Sequence[PointRecord]) -> bool:
+    """Whether points can have a law: two sizes, in documents and in tokens (where draws of one differ)."""
+    sizes = {point.num_samples for point in points}, {point.train_tokens for point in points}
+    return min(map(len, sizes)) > 1
 
 
 def law_of(points: Sequence[PointRecord]) -> Law:
@@ -110,6 +119,5 @@ def _lone_seeds(points: list[PointRecord]) -> list[Exclusion | None]:
 
 
 def _lone_size(points: list[PointRecord]) -> list[Exclusion | None]:
-    sizes = {point.num_samples for point in points}, {point.train_tokens for point in points}
-    alone = min(map(len, sizes)) < 2
+    alone = not of_two_sizes(points)
     return [_excluded(point, "lone_size") if alone else None for point in points]

@@ -14,6 +14,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cvfp.models.parts import ran_out_of_memory
+from cvfp.records.errors import CvfpError
+
 CPU_BYTES = 2 << 30
 """Held in a CPU's memory at most; on a GPU it is half of the card."""
 
@@ -41,7 +44,9 @@ class ContextStore:
         if int(np.prod(shape)) * dtype.itemsize <= held_bytes(device):
             try:
                 self.rows = torch.empty(shape, dtype=dtype, device=device)
-            except torch.OutOfMemoryError:
+            except (MemoryError, RuntimeError) as error:
+                if not ran_out_of_memory(error):
+                    raise
                 warnings.warn(f"{device} has no memory for contexts: they go to a file, slower", stacklevel=2)
         if self.rows is None:
             self._open_file()
@@ -49,8 +54,13 @@ class ContextStore:
     def _open_file(self) -> None:
         handle, self.path = tempfile.mkstemp(prefix="cvfp-contexts-")
         self.type = torch.empty(0, dtype=self.dtype).numpy().dtype
-        os.ftruncate(handle, int(np.prod(self.shape)) * self.type.itemsize)
         self.file = os.fdopen(handle, "r+b")
+        try:
+            _reserve(handle, int(np.prod(self.shape)) * self.type.itemsize)
+        except OSError as error:
+            _discard(self.file, self.path)
+            text = f"{self.path}: no room for contexts in a file ({error.strerror}); set TMPDIR"
+            raise CvfpError(text) from error
         weakref.finalize(self, _discard, self.file, self.path)
         with contextlib.suppress(OSError):  # an open file cannot be unlinked everywhere
             Path(self.path).unlink()
@@ -81,6 +91,14 @@ class ContextStore:
         if last == first or row == 0:
             return np.empty((last - first, *self.shape[1:]), self.type)
         return np.memmap(self.file, self.type, "r+", first * row, (last - first, *self.shape[1:]))
+
+
+def _reserve(handle: int, size: int) -> None:
+    """Take the space now: a map that finds the disk full kills the process."""
+    if size and hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(handle, 0, size)
+    else:
+        os.ftruncate(handle, size)
 
 
 def _discard(file, path: str) -> None:

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from cvfp.models.cvfp import CVFPModel
-from cvfp.models.parts import in_parts
+from cvfp.models.parts import Parts
 from cvfp.records.config import Precision
 from cvfp.training.head import Head
 from cvfp.training.precision import computing_in, operand_dtype
@@ -51,7 +51,8 @@ def score(model: CVFPModel, tokens: Int[Tensor, " N"], segments: Segments | None
         logits = model.logits(hidden)
         return F.cross_entropy(logits, targets, reduction="none"), logits.argmax(dim=1) == targets
 
-    parts = list(_scored(model, tokens, segments, one))
+    with computing_in("float32", model.device):
+        parts = list(_scored(model, tokens, segments, one))
     nll, correct = [losses for losses, _ in parts], [hits for _, hits in parts]
     if not nll:
         return Scores(np.zeros(0, np.float32), np.zeros(0, bool))
@@ -75,7 +76,7 @@ def _scored(
     model: CVFPModel, tokens: Tensor, segments: Segments | None, score_rows: Callable[[Tensor, Tensor], T]
 ) -> Iterator[T]:
     """score_rows(u_t, next token) of the predicted tokens, a few rows at a time."""
-    step, left = LOGIT_ROWS[tokens.device.type], len(tokens) - 1
+    parts, left = Parts(LOGIT_ROWS[tokens.device.type]), len(tokens) - 1
     for positions, contexts in model.context_segments(tokens) if segments is None else segments:
         inside = min(len(positions), left)
         left -= inside
@@ -84,4 +85,4 @@ def _scored(
             chosen = positions[first:last]
             return score_rows(model.hidden(contexts[first:last], tokens, chosen), tokens[chosen + 1])
 
-        yield from in_parts(0, inside, step, rows)
+        yield from parts.over(0, inside, rows)

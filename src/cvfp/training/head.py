@@ -119,7 +119,7 @@ def _accumulate(total: Tensor | None, part: Tensor) -> Tensor:
 
 
 def _wide_product(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
-    """a @ b summed and returned in `dtype`."""
+    """a @ b in `dtype`; on a CPU narrow operands have it rounded to their type on the way."""
     if a.is_cuda and a.dtype != dtype:
         return torch.mm(a, b, out_dtype=dtype)
     return torch.mm(a, b).to(dtype)

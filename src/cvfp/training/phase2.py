@@ -76,8 +76,8 @@ def learn_tokens(
     """
     parameters = trained_parameters(model, train_embedding)
     started = time.perf_counter()
-    for parameter in model.parameters():
-        parameter.requires_grad_(False)
+    needed_gradients = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    model.requires_grad_(False)
     for parameter in parameters:
         parameter.requires_grad_(True)
     objective = _NextTokenObjective(
@@ -94,6 +94,9 @@ def learn_tokens(
             precision=objective.precision,
         )
     objective.restore_best()
+    for parameter, needed in needed_gradients.items():
+        parameter.grad = None
+        parameter.requires_grad_(needed)
     return objective.result(steps, reason, time.perf_counter() - started)
 
 
@@ -122,12 +125,7 @@ class _NextTokenObjective(Objective):
         self.spans = [(first, min(last, self.examples)) for first, last in contexts.bounds]
         self.spans = [(first, last) for first, last in self.spans if last > first]
         counts = [last - first for first, last in self.spans]
-        self.batch_sizes = [
-            min(config.batch_size, count - taken)
-            for count in counts
-            for taken in range(0, count, config.batch_size)
-        ]
-        self.epoch_steps = len(self.batch_sizes)
+        self.epoch_steps = sum(math.ceil(count / config.batch_size) for count in counts)
         self.max_steps = config.epochs * self.epoch_steps
         self.eval_every = self.epoch_steps
         if config.eval_every is not None:
@@ -139,6 +137,7 @@ class _NextTokenObjective(Objective):
             config.batch_size, model.config.num_layers, model.context_dim
         )
         self.weights = torch.zeros(config.batch_size, dtype=wide, device=tokens.device)
+        self.sizes: list[int] = []
         self.loss = torch.zeros((), dtype=wide, device=tokens.device)
         self.losses = torch.zeros(self.max_steps, dtype=wide, device=tokens.device)
         self.head = Head(model.embedding, model.output_bias, operand_dtype(self.precision, model.embedding))
@@ -152,6 +151,7 @@ class _NextTokenObjective(Objective):
         if (step - 1) % self.epoch_steps == 0:
             self.batches = self._epoch_batches()
         chosen = next(self.batches)
+        self.sizes.append(len(chosen))
         self.positions.fill_(0)[: len(chosen)] = chosen
         self.rows[: len(chosen)] = self.contexts.take(chosen)
         self.weights.fill_(0.0)[: len(chosen)] = 1 / len(chosen)
@@ -216,10 +216,8 @@ class _NextTokenObjective(Objective):
 
     def _train_loss(self, step: int) -> float:
         """Running mean (nats per token) over the last pass, or over all steps before one is complete."""
-        window = self.losses[max(step - self.epoch_steps, 0) : step]
-        sizes = window.new_tensor(self.batch_sizes)[
-            torch.arange(step - len(window), step, device=window.device) % self.epoch_steps
-        ]
+        steps = slice(max(step - self.epoch_steps, 0), step)
+        window, sizes = self.losses[steps], self.losses.new_tensor(self.sizes[steps])
         return float((window * sizes).sum() / sizes.sum())
 
     def _keep(self, step: int) -> None:
@@ -235,10 +233,9 @@ class _NextTokenObjective(Objective):
 
     def result(self, steps: int, reason: str, seconds: float) -> Phase2Result:
         """How training went; the dev loss is that of the weights now in the model."""
-        epochs, rest = divmod(steps, self.epoch_steps)
         return Phase2Result(
             steps=steps,
-            tokens_seen=epochs * self.examples + sum(self.batch_sizes[:rest]),
+            tokens_seen=sum(self.sizes[:steps]),
             stop_reason=reason,
             best_epoch=self.best_step / self.epoch_steps,
             dev_loss=mean_nats(self.model, self.dev, self.dev_segments),

@@ -1,7 +1,7 @@
 """In which precision matrix products are computed, and what that changes.
 
-Optimiser steps, and the dev losses that decide when to stop, may use fewer bits; weights, their updates, sums
-over the vocabulary and over tokens are always float32, and so is every reported score.
+Optimiser steps, and the dev losses that decide when to stop, may use fewer bits; weights, their updates and
+sums over the vocabulary are always float32, and so is every reported score.
 """
 
 from __future__ import annotations
@@ -43,11 +43,9 @@ def computing_in(precision: Precision, device: torch.device) -> Iterator[None]:
     float32: 24 bits; tf32: products of float32 tensors on cuda take 11 bits of them; bf16: autocast to 8
     bits, tf32 for what autocast leaves in float32.
     """
-    if precision == "float32":
-        yield
-        return
     before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if device.type == "cuda" else before)
+    exact = precision == "float32" or device.type != "cuda"
+    torch.set_float32_matmul_precision("highest" if exact else "high")
     try:
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             yield
