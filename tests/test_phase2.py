@@ -245,6 +245,22 @@ def test_same_seed_same_bits_and_another_seed_other_weights():
     assert (first[0].embedding - other[0].embedding).abs().max() > 1e-4
 
 
+def test_two_threads_give_the_same_bits_every_time():
+    """Also where torch spreads an operation over threads: 512 positions of few distinct tokens, 64 wide."""
+    found, threads = [], torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for _ in range(4):
+            model = make_model(1, 2, context_dim=64, embed_dim=64, output_bias=True)
+            tokens = draw_tokens(2049)
+            config = Phase2Config(epochs=2, batch_size=512)
+            learn_tokens(model, tokens, SpanContexts(model, tokens), draw_tokens(50), config, True, 0)
+            found.append(model.embedding.detach())
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(found[0], other) for other in found[1:])
+
+
 def test_shuffling_visits_every_position_once_per_epoch(steps):
     shuffled_run(0, epochs=2)
     visited = [place for positions, _ in steps for place in positions]

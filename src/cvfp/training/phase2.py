@@ -100,6 +100,13 @@ def learn_tokens(
     return objective.result(steps, reason, time.perf_counter() - started)
 
 
+def _add_rows(table: Tensor, ids: Tensor, rows: Tensor) -> Tensor:
+    """Add rows to a table in place, always in the same order: on each device the call that has one."""
+    if table.is_cuda:
+        return table.index_put_((ids,), rows, accumulate=True)
+    return table.index_add_(0, ids, rows)
+
+
 class _NextTokenObjective(Objective):
     """Mean cross-entropy over a batch of positions; evaluation, patience and the best weights."""
 
@@ -176,7 +183,7 @@ class _NextTokenObjective(Objective):
         if model.output_bias is not None:
             model.output_bias.grad = found.bias
         if self.train_embedding:
-            model.embedding.grad = found.table.index_put_((ids,), vectors.grad, accumulate=True)
+            model.embedding.grad = _add_rows(found.table, ids.flatten(), vectors.grad.flatten(0, 1))
         self.loss.copy_(found.loss)
 
     def _epoch_batches(self) -> Iterator[Tensor]:
