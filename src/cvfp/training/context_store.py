@@ -79,11 +79,12 @@ class ContextStore:
         else:
             self._mapped(first, first + len(rows))[:] = rows.cpu().numpy()
 
-    def take(self, places: Int[Tensor, " B"]) -> Float[Tensor, "B ..."]:
-        """Copies of the rows at any places."""
+    def take(self, places: Int[Tensor, " B"], out: Float[Tensor, "B ..."]) -> None:
+        """Copy the rows at any places into `out`."""
         if self.rows is not None:
-            return self.rows[places]
-        return torch.from_numpy(self._mapped(0, self.shape[0])[places.cpu().numpy()]).to(self.device)
+            torch.index_select(self.rows, 0, places, out=out)
+        else:
+            out.copy_(torch.from_numpy(self._mapped(0, self.shape[0])[places.cpu().numpy()]))
 
     def _mapped(self, first: int, last: int) -> np.ndarray:
         """A map of these rows alone: what was touched leaves memory with it."""

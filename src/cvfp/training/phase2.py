@@ -158,10 +158,11 @@ class _NextTokenObjective(Objective):
         if (step - 1) % self.epoch_steps == 0:
             self.batches = self._epoch_batches()
         chosen = next(self.batches)
+        self.positions[: len(chosen)] = chosen
+        self.contexts.take(chosen, self.rows[: len(chosen)])
+        if not self.sizes or self.sizes[-1] != len(chosen):
+            self.weights.fill_(0.0)[: len(chosen)] = 1 / len(chosen)
         self.sizes.append(len(chosen))
-        self.positions.fill_(0)[: len(chosen)] = chosen
-        self.rows[: len(chosen)] = self.contexts.take(chosen)
-        self.weights.fill_(0.0)[: len(chosen)] = 1 / len(chosen)
 
     def backward(self) -> None:
         """The gradients by hand where that saves passes over the table: at the head, and at the lookup."""

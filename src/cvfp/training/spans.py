@@ -80,6 +80,6 @@ class SpanContexts:
             place += len(contexts)
         self.first = first
 
-    def take(self, positions: Int[Tensor, " B"]) -> Float[Tensor, "B L d_c"]:
-        """Contexts at positions of the open span."""
-        return self.store.take(positions - self.first)
+    def take(self, positions: Int[Tensor, " B"], out: Float[Tensor, "B L d_c"]) -> None:
+        """Copy the contexts at positions of the open span into `out`."""
+        self.store.take(positions - self.first if self.first else positions, out)
