@@ -11,7 +11,7 @@ from benchmarks.limits import Limits
 from benchmarks.table import Row, checked, median_seconds, row_per_token, timed
 from cvfp.metrics.cost import model_cost
 from cvfp.models.recurrence import roll_out
-from cvfp.records.config import Phase1Config
+from cvfp.records.training_config import Phase1Config
 from cvfp.training.phase1 import learn_contexts
 
 TOKENS = 31_024

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from benchmarks.table import timings
-from cvfp.records.config import Precision
+from cvfp.records.values import Precision
 from cvfp.training.devices import describe_device
 from cvfp.training.precision import BITS, computing_in, usable
 

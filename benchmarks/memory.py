@@ -38,6 +38,7 @@ SETTINGS = {
     "phase1.min_iterations": 3,
     "phase1.convergence_rate": 1.0,
     "phase1.convergence_threshold": 1e-30,
+    "phase2.epochs": 1,
     "phase2.eval_every": None,
 }
 """Two sweeps of phase 1, one pass of phase 2 with one evaluation. Four input tokens of this width drive the
@@ -61,7 +62,7 @@ def measure(tokens: int, context_dim: int, device_name: str) -> dict[str, float]
     device = pick_device(device_name)
     own, started = _PeakOfOwnMemory(), time.perf_counter()
     fitted = CvfpArm(config, dataset.vocab_size).fit(
-        train, dataset.dev.tokens[:DEV_TOKENS], Budget(1, device), config.seed
+        train, dataset.dev.tokens[:DEV_TOKENS], Budget(device), config.seed
     )
     fit_seconds, facts = time.perf_counter() - started, fitted.facts
     sweeps = facts.phase1_iter - 1

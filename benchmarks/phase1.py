@@ -18,7 +18,8 @@ from benchmarks.table import Row, checked, median_seconds, relative_error, row_p
 from cvfp.metrics.cost import model_cost
 from cvfp.models.cvfp import CVFPModel
 from cvfp.models.layers import ContextBlock
-from cvfp.records.config import Phase1Config, Precision
+from cvfp.records.training_config import Phase1Config
+from cvfp.records.values import Precision
 from cvfp.training.events import silent
 from cvfp.training.loop import ADAM_BETAS, ADAM_EPS
 from cvfp.training.phase1 import START_STD, _FixedPointObjective, learn_contexts, slice_bounds

@@ -17,7 +17,8 @@ from benchmarks.limits import Limits
 from benchmarks.table import Check, Row, checked, median_seconds, relative_error, row_per_token, synchronise
 from cvfp.metrics.cost import model_cost, phase2_flops
 from cvfp.models.cvfp import CVFPModel
-from cvfp.records.config import Phase2Config, Precision
+from cvfp.records.training_config import Phase2Config
+from cvfp.records.values import Precision
 from cvfp.training.events import Event
 from cvfp.training.head import Head
 from cvfp.training.loop import ADAM_BETAS, ADAM_EPS

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from cvfp.models.cvfp import CVFPModel
-from cvfp.records.config import ModelConfig, Phase1Config
+from cvfp.records.config import ModelConfig
+from cvfp.records.training_config import Phase1Config
 from cvfp.training.phase1 import learn_contexts
 
 VOCABULARY = 40

@@ -199,7 +199,7 @@ def test_bad_tokens_are_refused():
 
 def test_arm_reports_what_it_did():
     train, dev = np.split(zipf_stream(600, seed=13), [500])
-    fitted = KneserNeyArm(3, V).fit(train, dev, Budget(epochs=1, device=torch.device("cpu")), seed=0)
+    fitted = KneserNeyArm(3, V).fit(train, dev, Budget(device=torch.device("cpu")), seed=0)
     assert (fitted.facts.stop_reason, fitted.facts.tokens_seen) == ("closed_form", 500)
     assert fitted.facts.dev_ppl == pytest.approx(np.exp(fitted.nll(dev).mean()))
     assert fitted.facts.train_ppl < fitted.facts.dev_ppl < V

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cvfp.metrics.cost import expected_flops, model_cost, phase1_flops, phase2_flops
+from cvfp.metrics.cost import model_cost, phase1_flops, phase2_flops, run_cost
 from cvfp.metrics.perplexity import bits_per_byte, perplexity
 from cvfp.records.config import ModelConfig, RunConfig
 
@@ -55,10 +55,11 @@ def test_expected_flops_are_those_of_running_to_the_caps():
         "phase2.epochs": 3,
     }
     by_arm = {
-        arm: expected_flops(RunConfig.from_settings(settings | {"arm": arm}), 9, tokens=100)
+        arm: run_cost(RunConfig.from_settings(settings | {"arm": arm}), 9, tokens=100)
         for arm in ("cvfp", "random-context", "no-context", "kneser-ney", "unigram")
     }
-    assert by_arm["cvfp"] == 6 * 140 * 100 * 39 + 300 * 6 * (56 + 36)
-    assert by_arm["random-context"] == 300 * 6 * (56 + 36)
-    assert by_arm["no-context"] == 300 * 6 * (16 + 36)
-    assert by_arm["kneser-ney"] == by_arm["unigram"] == 0
+    assert by_arm["cvfp"].flops == 6 * 140 * 100 * 39 + 300 * 6 * (56 + 36)
+    assert by_arm["random-context"].flops == 300 * 6 * (56 + 36)
+    assert by_arm["no-context"].flops == 300 * 6 * (16 + 36)
+    assert by_arm["cvfp"].scored_madds == 140 + 56 + 36
+    assert by_arm["kneser-ney"] is by_arm["unigram"] is None

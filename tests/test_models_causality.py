@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from cvfp.models.cvfp import CVFPModel
 from cvfp.models.layers import ContextBlock
-from cvfp.records.config import Phase1Config
+from cvfp.records.training_config import Phase1Config
 from cvfp.training.context_store import ContextStore
 from cvfp.training.evaluation import score
 from cvfp.training.phase1 import learn_contexts, one_step_segments

@@ -16,8 +16,8 @@ from torch.testing import assert_close
 
 from cvfp.models.cvfp import CVFPModel
 from cvfp.models.layers import ContextBlock
-from cvfp.records.config import Phase1Config
 from cvfp.records.seeds import derived_seed
+from cvfp.records.training_config import Phase1Config
 from cvfp.training import context_store, phase1
 from cvfp.training.events import Event
 from cvfp.training.phase1 import Phase1Result, learn_contexts, one_step_segments, slice_bounds, slice_groups

@@ -12,13 +12,14 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from cvfp.models.cvfp import CVFPModel
-from cvfp.records.config import Phase2Config
 from cvfp.records.errors import CvfpError
+from cvfp.records.training_config import Phase2Config
 from cvfp.training import phase2
 from cvfp.training.evaluation import score
 from cvfp.training.events import Event
 from cvfp.training.head import Head
-from cvfp.training.phase2 import Phase2Result, learn_tokens, trained_parameters
+from cvfp.training.next_token import Learned
+from cvfp.training.phase2 import learn_tokens, trained_parameters
 from cvfp.training.spans import SpanContexts
 
 EXAMPLES = 100
@@ -229,7 +230,7 @@ def test_without_bias_and_with_a_frozen_table_only_the_token_block_learns():
     }
 
 
-def shuffled_run(seed: int, **changes) -> tuple[CVFPModel, Phase2Result]:
+def shuffled_run(seed: int, **changes) -> tuple[CVFPModel, Learned]:
     model, tokens = make_model(), draw_tokens(EXAMPLES + 1)
     config = settings_of(**({"shuffle": True, "dropout": 0.2} | changes))
     return model, learn_tokens(

@@ -11,8 +11,8 @@ import torch
 from model_helpers import draw_tokens, make_model, train_contexts
 from torch.testing import assert_close
 
-from cvfp.records.config import Phase2Config
 from cvfp.records.errors import CvfpError
+from cvfp.records.training_config import Phase2Config
 from cvfp.training import context_store, spans
 from cvfp.training.context_store import ContextStore
 from cvfp.training.head import Head

@@ -9,7 +9,7 @@ from cvfp.arms.registry import make_arm
 from cvfp.arms.unigram import UnigramArm
 from cvfp.records.config import RunConfig
 
-BUDGET = Budget(epochs=1, device=torch.device("cpu"))
+BUDGET = Budget(device=torch.device("cpu"))
 TRAIN = np.array([3, 1, 3, 2, 3, 1, 5, 3, 3])  # counts 0 2 1 5 0 1 in ids 1..5 of 8
 
 

@@ -22,9 +22,8 @@ CLOSED_FORM = "closed_form"
 
 @dataclass(frozen=True)
 class Budget:
-    """What a fit may spend (passes over the training tokens), where, and who is told meanwhile."""
+    """Where a fit computes, and who is told meanwhile. What it may spend is in its config."""
 
-    epochs: int
     device: torch.device
     listen: Listener = silent
 
@@ -50,6 +49,11 @@ class Facts:
     """Data other than the training documents that the arm has profited from, in words."""
     notes: dict[str, Any] = field(default_factory=dict)
     """Further named numbers and words (JSON values) for the record of the run."""
+
+
+def on_device(tokens: Tokens, device: torch.device) -> Int[torch.Tensor, " _"]:
+    """The tokens as an int64 tensor there."""
+    return torch.from_numpy(np.asarray(tokens, np.int64)).to(device)
 
 
 class Fitted(ABC):

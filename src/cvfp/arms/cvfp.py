@@ -7,12 +7,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from cvfp.arms.base import Arm, Budget, Facts, Fitted, Tokens
-from cvfp.data.embeddings import load_table, prior_of
+from cvfp.arms.base import Arm, Budget, Facts, Fitted, Tokens, on_device
+from cvfp.arms.embedding import initial_bias, initial_table
+from cvfp.data.embeddings import prior_of
 from cvfp.metrics.cost import model_cost, phase1_flops, phase2_flops
 from cvfp.metrics.effective_rank import effective_rank, sample_rows
 from cvfp.models.checkpoint import save_checkpoint
@@ -23,15 +23,10 @@ from cvfp.records.seeds import derived_seed
 from cvfp.training.devices import seeded
 from cvfp.training.diagnosis import diagnose
 from cvfp.training.evaluation import Scores, score, watch
+from cvfp.training.next_token import Learned
 from cvfp.training.phase1 import Phase1Result, learn_contexts, one_step_segments
-from cvfp.training.phase2 import Phase2Result, learn_tokens, trained_parameters
+from cvfp.training.phase2 import learn_tokens, trained_parameters
 from cvfp.training.spans import SpanContexts
-
-
-def log_unigram(tokens: Tokens, vocab_size: int) -> Tensor:
-    """(V,) log frequencies of the training tokens, every count raised by one."""
-    counts = np.bincount(tokens, minlength=vocab_size) + 1.0
-    return torch.from_numpy(np.log(counts / counts.sum())).float()
 
 
 class CvfpArm(Arm):
@@ -50,8 +45,7 @@ class CvfpArm(Arm):
         """Train both phases. Raises `CvfpError` when training diverges, `InputError` for a bad table."""
         config = self.config
         model = self._build(train, seed).to(budget.device)
-        tokens = torch.from_numpy(np.asarray(train, np.int64)).to(budget.device)
-        dev_tokens = torch.from_numpy(np.asarray(dev, np.int64)).to(budget.device)
+        tokens, dev_tokens = on_device(train, budget.device), on_device(dev, budget.device)
         first = self._phase1(model, tokens, budget, seed)
         if first is not None and config.phase2.context_source != "one_step":
             first = replace(first, contexts=None)  # 3 KB per token that nothing reads any more
@@ -63,7 +57,7 @@ class CvfpArm(Arm):
             tokens,
             contexts,
             dev_tokens,
-            config.phase2.model_copy(update={"epochs": budget.epochs}),
+            config.phase2,
             config.embedding.trained,
             seed,
             budget.listen,
@@ -81,10 +75,10 @@ class CvfpArm(Arm):
 
     def _build(self, train: Tokens, seed: int) -> CVFPModel:
         config = self.config
-        table = load_table(config.embedding, self.vocab_size, config.model.embed_dim, seed)
-        bias = log_unigram(train, self.vocab_size) if config.embedding.output_bias else None
+        table = initial_table(config, self.vocab_size, seed)
+        bias = initial_bias(config, train, self.vocab_size)
         with seeded(derived_seed(seed, "weights"), torch.device("cpu")):
-            return CVFPModel(config.model, torch.from_numpy(table), bias, self.use_context)
+            return CVFPModel(config.model, table, bias, self.use_context)
 
     def _phase1(self, model: CVFPModel, tokens: Tensor, budget: Budget, seed: int) -> Phase1Result | None:
         if not self.learn_context:
@@ -105,7 +99,7 @@ class CvfpArm(Arm):
         model: CVFPModel,
         num_tokens: int,
         first: Phase1Result | None,
-        second: Phase2Result,
+        second: Learned,
         train_er: float | None,
         notes: dict[str, Any],
     ) -> Facts:
@@ -143,21 +137,18 @@ class FittedCvfp(Fitted):
         self.model, self.facts = model, facts
 
     def score(self, tokens: Tokens) -> Scores:
-        return score(self.model, self._on_device(tokens))
+        return score(self.model, on_device(tokens, self.model.device))
 
     def score_with_rank(self, tokens: Tokens, seed: int) -> tuple[Scores, float | None]:
         if self.model.context_block is None:
             return self.score(tokens), None
-        stream, seen = self._on_device(tokens), []
+        stream, seen = on_device(tokens, self.model.device), []
         rows = _rank_rows(stream, seed)
         scores = score(self.model, stream, watch(self.model.context_segments(stream), rows, seen))
         return scores, _share_of_rank(torch.cat(seen))
 
     def save(self, directory: Path) -> None:
         save_checkpoint(self.model, directory)
-
-    def _on_device(self, tokens: Tokens) -> Tensor:
-        return torch.from_numpy(np.asarray(tokens, np.int64)).to(self.model.device)
 
 
 def _rank_rows(stream: Tensor, seed: int) -> Tensor:

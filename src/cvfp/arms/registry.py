@@ -16,6 +16,10 @@ def make_arm(config: RunConfig, vocab_size: int) -> Arm:
         from cvfp.arms.unigram import UnigramArm
 
         return UnigramArm(vocab_size)
+    if config.arm in ("lstm", "transformer"):
+        from cvfp.arms.sequence import SequenceArm
+
+        return SequenceArm(config, vocab_size)
     from cvfp.arms.cvfp import CvfpArm
 
     return CvfpArm(config, vocab_size)

@@ -10,8 +10,7 @@ import torch
 
 from cvfp.data.dataset import Dataset
 from cvfp.lab.datasets import Datasets
-from cvfp.metrics.cost import expected_flops, model_cost
-from cvfp.records.arms import ARM_KINDS
+from cvfp.metrics.cost import run_cost
 from cvfp.records.config import RunConfig
 from cvfp.records.plan import Plan
 
@@ -86,21 +85,17 @@ def estimate_plan(plan: Plan, device: torch.device) -> PlanEstimate:
 
 def _estimate(config: RunConfig, name: str, dataset: Dataset, rate: float) -> PointEstimate:
     tokens = len(dataset.train(config.data.num_samples, config.seed).tokens)
-    flops = expected_flops(config, dataset.vocab_size, tokens)
-    kind, params = ARM_KINDS[config.arm], None
-    if kind.neural:
-        bias = config.embedding.output_bias
-        cost = model_cost(config.model, dataset.vocab_size, bias, kind.has_context)
-        params = cost.total_params
+    cost, flops = run_cost(config, dataset.vocab_size, tokens), 0.0
+    if cost is not None:
         scored = _evaluations(config, tokens) * len(dataset.dev) + len(dataset.test)
-        flops += 2.0 * scored * (cost.token_madds + cost.head_madds)
+        flops = cost.flops + 2.0 * scored * cost.scored_madds
     return PointEstimate(
         config.arm,
         name,
         config.data.num_samples,
         config.seed,
         tokens,
-        params,
+        None if cost is None else cost.total_params,
         flops,
         flops / (rate * EFFICIENCY),
     )
@@ -108,9 +103,10 @@ def _estimate(config: RunConfig, name: str, dataset: Dataset, rate: float) -> Po
 
 def _evaluations(config: RunConfig, tokens: int) -> int:
     """Evaluations on dev if training runs to its cap."""
-    epoch_steps = -(-tokens // config.phase2.batch_size)
-    every = epoch_steps if config.phase2.eval_every is None else min(config.phase2.eval_every, epoch_steps)
-    return config.phase2.epochs * epoch_steps // every
+    settings = config.token_training
+    epoch_steps = -(-tokens // settings.step_tokens)
+    every = epoch_steps if settings.eval_every is None else min(settings.eval_every, epoch_steps)
+    return settings.epochs * epoch_steps // every
 
 
 def matrix_rate(device: torch.device, size: int = 1024, seconds: float = 0.3) -> float:

@@ -56,8 +56,10 @@ def _line(spec: SweepSpec, arm: str, variant: dict[str, Any]) -> list[RunConfig]
 
 
 def base_name(config: RunConfig) -> str:
-    """`{L}L_{d_c}d_{n}tok`; an arm without contexts has 0d; n-grams go by their order."""
+    """`{L}L_{d_c}d_{n}tok`; without contexts 0d; `{L}L_{d_e}d` of the sequence arms; n-grams by their order."""
     kind = ARM_KINDS[config.arm]
+    if kind.neural and not kind.two_phase:
+        return f"{config.token_training.num_layers}L_{config.model.embed_dim}d"
     if kind.neural:
         context_dim = config.model.context_dim if kind.has_context else 0
         return f"{config.model.num_layers}L_{context_dim}d_{config.model.num_input_tokens}tok"

@@ -86,6 +86,8 @@ def _shape(config: RunConfig) -> dict:
     kind = ARM_KINDS[config.arm]
     if not kind.neural:
         return {}
+    if not kind.two_phase:
+        return {"num_layers": config.token_training.num_layers}
     return {
         "num_layers": config.model.num_layers,
         "context_dim": config.model.context_dim if kind.has_context else 0,

@@ -153,7 +153,7 @@ class _Sweep:
             run.log(event)
             self.monitor.event(event)
 
-        budget = Budget(config.phase2.epochs, self.device, listen)
+        budget = Budget(self.device, listen)
         dataset = self.datasets.of(config)
         try:
             result = run_point(point, dataset, budget)

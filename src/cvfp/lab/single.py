@@ -61,7 +61,7 @@ def train(
     if out.exists() and any(out.iterdir()):
         raise InputError(f"--out {out}: exists already; give a new directory")
     point = PlannedPoint(config_name=out.name, config=_one_config(preset, samples, settings or {}))
-    budget = Budget(point.config.phase2.epochs, pick_device(device), monitor.event)
+    budget = Budget(pick_device(device), monitor.event)
     dataset = open_dataset(point.config.data, monitor.note)
     monitor.sweep_started(1, 1)
     monitor.point_started(point)

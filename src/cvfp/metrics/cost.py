@@ -54,18 +54,49 @@ def phase1_flops(cost: ModelCost, tokens: int, steps: int) -> float:
     return 6.0 * cost.context_madds * tokens * steps
 
 
+def training_flops(core_madds: int, head_madds: int, tokens_seen: int, embedding_trained: bool) -> float:
+    """Layers 6, head 6 (4 when frozen: no gradient of its weights) FLOPs per weight and token seen."""
+    return tokens_seen * (6.0 * core_madds + (6.0 if embedding_trained else 4.0) * head_madds)
+
+
 def phase2_flops(cost: ModelCost, tokens_seen: int, embedding_trained: bool) -> float:
-    """Token block 6, head 6 (4 when frozen: no gradient of its weights) FLOPs per weight and token seen."""
-    head = 6.0 if embedding_trained else 4.0
-    return tokens_seen * (6.0 * cost.token_madds + head * cost.head_madds)
+    """Of the token block and the head."""
+    return training_flops(cost.token_madds, cost.head_madds, tokens_seen, embedding_trained)
 
 
-def expected_flops(config: RunConfig, vocab_size: int, tokens: int) -> float:
-    """Training FLOPs if both phases run to their caps (most stop earlier). 0 for arms without gradients."""
+@dataclass(frozen=True)
+class RunCost:
+    """What a run's config says of its cost: parameters, multiply-adds per scored token, FLOPs to the caps."""
+
+    total_params: int
+    scored_madds: int
+    flops: float
+
+
+def run_cost(config: RunConfig, vocab_size: int, tokens: int) -> RunCost | None:
+    """Of training on so many tokens up to all caps (most runs stop earlier); None for arms that count."""
     kind = ARM_KINDS[config.arm]
     if not kind.neural:
-        return 0.0
-    cost = model_cost(config.model, vocab_size, config.embedding.output_bias, kind.has_context)
-    sweeps = config.phase1.max_iterations - 1 if "phase1" in kind.sections else 0
-    first = phase1_flops(cost, tokens, sweeps)
-    return first + phase2_flops(cost, tokens * config.phase2.epochs, config.embedding.trained)
+        return None
+    bias, trained = config.embedding.output_bias, config.embedding.trained
+    if kind.two_phase:
+        cost = model_cost(config.model, vocab_size, bias, kind.has_context)
+        sweeps = config.phase1.max_iterations - 1 if "phase1" in kind.sections else 0
+        flops = phase1_flops(cost, tokens, sweeps)
+        flops += phase2_flops(cost, tokens * config.phase2.epochs, trained)
+        scored = cost.context_madds + cost.token_madds + cost.head_madds
+        return RunCost(cost.total_params, scored, flops)
+    params, madds = _sequence_core(config)
+    head = vocab_size * config.model.embed_dim
+    flops = training_flops(madds, head, tokens * getattr(config, config.arm).epochs, trained)
+    return RunCost(params + head + vocab_size * bool(bias), madds + head, flops)
+
+
+def _sequence_core(config: RunConfig) -> tuple[int, int]:
+    """(parameters, multiply-adds per token) of an LSTM's or Transformer's layers."""
+    width = config.model.embed_dim
+    if config.arm == "lstm":
+        return config.lstm.num_layers * 8 * (width**2 + width), config.lstm.num_layers * 8 * width**2
+    settings = config.transformer
+    params = settings.num_layers * (12 * width**2 + 13 * width) + (settings.window + 2) * width
+    return params, settings.num_layers * (12 * width**2 + settings.window * width)

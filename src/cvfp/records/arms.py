@@ -15,6 +15,11 @@ class ArmKind:
     @property
     def neural(self) -> bool:
         """Whether it is trained by gradients; the others count."""
+        return "embedding" in self.sections
+
+    @property
+    def two_phase(self) -> bool:
+        """Whether it is CVFP or an ablation of it: tokens are learned in a phase of their own."""
         return "phase2" in self.sections
 
 
@@ -22,6 +27,8 @@ ARM_KINDS = {
     "cvfp": ArmKind(("model", "embedding", "phase1", "phase2"), has_context=True),
     "random-context": ArmKind(("model", "embedding", "phase2"), has_context=True),
     "no-context": ArmKind(("model", "embedding", "phase2")),
+    "lstm": ArmKind(("model", "embedding", "lstm")),
+    "transformer": ArmKind(("model", "embedding", "transformer")),
     "unigram": ArmKind(()),
     "kneser-ney": ArmKind(("ngram",)),
 }

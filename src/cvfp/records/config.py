@@ -9,14 +9,15 @@ from pydantic import Field, field_validator, model_validator
 from cvfp.records.arms import ARM_KINDS
 from cvfp.records.errors import InputError
 from cvfp.records.schema import Schema, digest
-
-Positive = Annotated[int, Field(ge=1)]
-NonNegative = Annotated[float, Field(ge=0)]
-Rate = Annotated[float, Field(gt=0)]
-Precision = Literal["float32", "tf32", "bf16"]
-"""The lowest precision that matrix products of training may take; where a device gains nothing by it, it
-takes the next higher one (`cvfp.training.precision`), and the record says which."""
-Share = Annotated[float, Field(ge=0, le=1)]
+from cvfp.records.training_config import (
+    LstmConfig,
+    NgramConfig,
+    Phase1Config,
+    Phase2Config,
+    TokenTraining,
+    TransformerConfig,
+)
+from cvfp.records.values import Positive, Rate
 
 EMBEDDING_SETTINGS = {
     "random": {"trained": True, "output_bias": True, "lr": 3e-4},
@@ -115,59 +116,6 @@ class EmbeddingConfig(Schema):
         return {"trained": row["trained"], "output_bias": row["output_bias"]} | value
 
 
-class Phase1Config(Schema):
-    """Learning the context block by fixed-point iteration (`cvfp.training.phase1`)."""
-
-    dist_reg_weight: Share = 0.9
-    """Weight w of the dispersion loss; the convergence loss has 1 - w."""
-    max_iterations: Annotated[int, Field(ge=2)] = 60
-    """Cap on iterations; iteration 1 is the random start, so there are at most one less optimiser steps."""
-    min_iterations: Annotated[int, Field(ge=2)] = 5
-    context_noise: NonNegative = 0.0
-    """Standard deviation of the noise added to every input context."""
-    slice_length: Annotated[int, Field(ge=2)] = 8000
-    """B, tokens per slice of the loss: the dispersion term scales with sqrt(d_c / B)."""
-    lr: Rate = 0.002
-    grad_clip: Rate = 1.0
-    convergence_threshold: Rate = 0.03
-    """A position has converged when its mean squared change is below this."""
-    convergence_rate: Share = 0.99
-    """Stop when this share of positions has converged."""
-    precision: Precision = "bf16"
-
-
-class Phase2Config(Schema):
-    """Learning to predict tokens (`cvfp.training.phase2`)."""
-
-    epochs: Positive = 20
-    """Cap on passes over the training tokens. A run that ends here is flagged."""
-    batch_size: Positive = 2048
-    """Positions per step."""
-    shuffle: bool = True
-    """Draw positions in a new random order each epoch; False takes consecutive positions in order."""
-    lr: Rate = 3e-4
-    grad_clip: Rate = 1.0
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Probability of zeroing an element of the token features and of the last token layer's output."""
-    weight_decay: NonNegative = 0.0
-    eval_every: Positive | None = 50
-    """Steps between evaluations on dev, which come at least once per epoch; None: once per epoch."""
-    patience: Positive = 5
-    """Stop after this many evaluations in a row without a better dev loss."""
-    lr_decay: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """Factor on the learning rate after an evaluation without a better dev loss; 1: constant."""
-    context_source: Literal["fixed_point", "one_step"] = "fixed_point"
-    """Training contexts: the exact ones, or one more sweep from phase 1's last (the published protocol)."""
-    precision: Precision = "bf16"
-    """Of the steps and of the dev losses that decide when to stop; scores are computed in float32."""
-
-
-class NgramConfig(Schema):
-    """The n-gram arm (`cvfp.arms.kneser_ney`)."""
-
-    order: Annotated[int, Field(ge=1, le=5)] = 5
-
-
 class RunConfig(Schema):
     """One point: an arm, fitted on so many documents with one seed."""
 
@@ -177,6 +125,8 @@ class RunConfig(Schema):
     embedding: EmbeddingConfig = EmbeddingConfig()
     phase1: Phase1Config = Phase1Config()
     phase2: Phase2Config = Phase2Config()
+    lstm: LstmConfig = LstmConfig()
+    transformer: TransformerConfig = TransformerConfig()
     ngram: NgramConfig = NgramConfig()
     seed: Annotated[int, Field(ge=0)] = 42
     """Drives the order of documents, the initialisation and the order of batches."""
@@ -204,6 +154,15 @@ class RunConfig(Schema):
             raise ValueError(f"unknown arm {value!r}; there are {', '.join(ARM_KINDS)}")
         return value
 
+    @model_validator(mode="after")
+    def _whole_heads(self) -> RunConfig:
+        width, head = self.model.embed_dim, self.transformer.head_dim
+        if self.arm == "transformer" and width % head:
+            raise ValueError(
+                f"transformer.head_dim: it must divide model.embed_dim, got {head} for a width of {width}"
+            )
+        return self
+
     @classmethod
     def from_settings(cls, settings: dict[str, Any], where: str = "config") -> RunConfig:
         """Build from dotted keys, e.g. `{"model.context_dim": 256}`; what is not named takes its default.
@@ -213,14 +172,24 @@ class RunConfig(Schema):
         """
         return cls.parse(nest(settings, where), where)
 
+    @property
+    def token_training(self) -> TokenTraining | None:
+        """How this arm learns to predict tokens; None for one that counts."""
+        kind = ARM_KINDS[self.arm]
+        if not kind.neural:
+            return None
+        return self.phase2 if kind.two_phase else getattr(self, self.arm)
+
     def relevant(self) -> dict[str, Any]:
         """The fields that can change this arm's result, as nested plain data."""
         fields, kind = self.model_dump(), ARM_KINDS[self.arm]
         chosen = {"arm": self.arm, "data": fields["data"], "seed": self.seed}
         chosen |= {section: fields[section] for section in kind.sections}
-        if kind.neural and not kind.has_context:
+        if kind.neural and not kind.two_phase:
+            chosen["model"] = {"embed_dim": self.model.embed_dim}
+        elif kind.neural and not kind.has_context:
             chosen["model"]["context_dim"] = 0
-        if kind.neural and "phase1" not in kind.sections:
+        if "phase2" in kind.sections and "phase1" not in kind.sections:
             del chosen["phase2"]["context_source"]
         if kind.neural and self.embedding.source != "random":
             del chosen["embedding"]["std"]

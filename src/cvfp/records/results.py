@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
-from cvfp.records.config import NonNegative, Positive, Precision, Share
 from cvfp.records.schema import Schema
+from cvfp.records.values import NonNegative, Positive, Precision, Share
 
 Count = Annotated[int, Field(ge=0)]
 Perplexity = Annotated[float, Field(ge=1)]
@@ -97,8 +97,8 @@ class Phase1Facts(Schema):
     precision: Precision
 
 
-class Phase2Facts(Schema):
-    """What phase 2 took, and how it computed."""
+class TrainingFacts(Schema):
+    """What learning to predict tokens took, and how it computed."""
 
     seconds: NonNegative
     precision: Precision
@@ -118,7 +118,9 @@ class RunFacts(Schema):
 
     health: Health | None = None
     phase1: Phase1Facts | None = None
-    phase2: Phase2Facts | None = None
+    phase2: TrainingFacts | None = None
+    training: TrainingFacts | None = None
+    """Of an arm that is trained through time."""
     prior: list[str] = []
     """Data other than the training documents that the run profited from, in words."""
 

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from cvfp.models.cvfp import CVFPModel
 from cvfp.models.parts import Parts
-from cvfp.records.config import Precision
+from cvfp.models.sequence import SequenceModel
+from cvfp.records.values import Precision
 from cvfp.training.head import Head
 from cvfp.training.precision import computing_in, operand_dtype
 
@@ -22,6 +23,7 @@ LOGIT_ROWS = {"cpu": 1024, "mps": 1024, "cuda": 8192}
 """Positions whose logits are held at once; results do not depend on it beyond rounding."""
 
 T = TypeVar("T")
+Model = CVFPModel | SequenceModel
 
 Segments = Iterable[tuple[Tensor, Tensor]]
 """(positions, contexts) of consecutive parts of a stream, as `CVFPModel.context_segments` yields them."""
@@ -43,16 +45,46 @@ def watch(segments: Segments, rows: Tensor, seen: list[Tensor]) -> Iterator[tupl
         yield positions, contexts
 
 
-@torch.no_grad()
 def score(model: CVFPModel, tokens: Int[Tensor, " N"], segments: Segments | None = None) -> Scores:
     """Score a stream, each token from all before it. `segments` reuses contexts that are already solved."""
+    return collect_scores(model, lambda score_rows: _scored(model, tokens, segments, score_rows))
+
+
+def mean_nats(
+    model: CVFPModel, tokens: Int[Tensor, " N"], segments: Segments, precision: Precision = "float32"
+) -> float:
+    """Mean nats per predicted token of a stream of at least two: that of `score`, without its hits."""
+    return collect_nats(model, lambda score_rows: _scored(model, tokens, segments, score_rows), precision)
+
+
+def score_sequence(model: SequenceModel, tokens: Int[Tensor, " N"]) -> Scores:
+    """As `score`, of a model that is trained through time."""
+    return collect_scores(model, lambda score_rows: _scored_sequence(model, tokens, False, score_rows))
+
+
+def mean_nats_of_sequence(
+    model: SequenceModel, tokens: Int[Tensor, " N"], precision: Precision, exact: bool
+) -> float:
+    """As `mean_nats`, of a model that is trained through time; as `SequenceModel.stream` if not `exact`."""
+    return collect_nats(
+        model, lambda score_rows: _scored_sequence(model, tokens, not exact, score_rows), precision
+    )
+
+
+RowScorer = Callable[[Tensor, Tensor], T]
+"""Takes (B, d_e) hidden states and the (B,) tokens that follow."""
+
+
+@torch.no_grad()
+def collect_scores(model: Model, scored: Callable[[RowScorer], Iterable[tuple[Tensor, Tensor]]]) -> Scores:
+    """Scores of all rows that `scored` puts through the scorer it is given, in their order."""
 
     def one(hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         logits = model.logits(hidden)
         return F.cross_entropy(logits, targets, reduction="none"), logits.argmax(dim=1) == targets
 
     with computing_in("float32", model.device):
-        parts = list(_scored(model, tokens, segments, one))
+        parts = list(scored(one))
     nll, correct = [losses for losses, _ in parts], [hits for _, hits in parts]
     if not nll:
         return Scores(np.zeros(0, np.float32), np.zeros(0, bool))
@@ -60,22 +92,20 @@ def score(model: CVFPModel, tokens: Int[Tensor, " N"], segments: Segments | None
 
 
 @torch.no_grad()
-def mean_nats(
-    model: CVFPModel, tokens: Int[Tensor, " N"], segments: Segments, precision: Precision = "float32"
+def collect_nats(
+    model: Model, scored: Callable[[RowScorer], Iterable[tuple[Tensor, int]]], precision: Precision
 ) -> float:
-    """Mean nats per predicted token of a stream of at least two: that of `score`, without its hits."""
+    """Mean nats of all rows that `scored` puts through the scorer it is given."""
     with computing_in(precision, model.device):
         head = Head(model.embedding, model.output_bias, operand_dtype(precision, model.embedding))
-        sums = list(
-            _scored(model, tokens, segments, lambda hidden, targets: head.nll(hidden, targets).double().sum())
-        )
-    return float(torch.stack(sums).sum()) / (len(tokens) - 1)
+        parts = list(scored(lambda hidden, targets: (head.nll(hidden, targets).double().sum(), len(targets))))
+    return float(torch.stack([nats for nats, _ in parts]).sum()) / sum(count for _, count in parts)
 
 
 def _scored(
-    model: CVFPModel, tokens: Tensor, segments: Segments | None, score_rows: Callable[[Tensor, Tensor], T]
+    model: CVFPModel, tokens: Tensor, segments: Segments | None, score_rows: RowScorer
 ) -> Iterator[T]:
-    """score_rows(u_t, next token) of the predicted tokens, a few rows at a time."""
+    """Put the predicted tokens through the scorer, a few rows at a time."""
     parts, left = Parts(LOGIT_ROWS[tokens.device.type]), len(tokens) - 1
     for positions, contexts in model.context_segments(tokens) if segments is None else segments:
         inside = min(len(positions), left)
@@ -86,3 +116,17 @@ def _scored(
             return score_rows(model.hidden(contexts[first:last], tokens, chosen), tokens[chosen + 1])
 
         yield from parts.over(0, inside, rows)
+
+
+def _scored_sequence(
+    model: SequenceModel, tokens: Tensor, parallel: bool, score_rows: RowScorer
+) -> Iterator[T]:
+    parts, done = Parts(LOGIT_ROWS[tokens.device.type]), 0
+    for hidden in model.stream(tokens[:-1], parallel):
+        targets = tokens[done + 1 : done + 1 + len(hidden)]
+        done += len(hidden)
+
+        def rows(first: int, last: int, hidden=hidden, targets=targets) -> T:
+            return score_rows(hidden[first:last], targets[first:last])
+
+        yield from parts.over(0, len(hidden), rows)

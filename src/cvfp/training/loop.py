@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from cvfp.metrics.perplexity import MAX_NATS
-from cvfp.records.config import Precision
 from cvfp.records.errors import CvfpError
 from cvfp.records.results import CAP
+from cvfp.records.values import Precision
 from cvfp.training.precision import computing_in
 from cvfp.training.replay import Replayed
 

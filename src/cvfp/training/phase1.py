@@ -16,8 +16,9 @@ from torch import Tensor
 
 from cvfp.models.cvfp import CVFPModel
 from cvfp.models.layers import ContextBlock
-from cvfp.records.config import Phase1Config, Precision
 from cvfp.records.seeds import derived_seed
+from cvfp.records.training_config import Phase1Config
+from cvfp.records.values import Precision
 from cvfp.training.context_store import ContextStore
 from cvfp.training.events import Event, Listener, silent
 from cvfp.training.loop import Objective, optimise, require_finite

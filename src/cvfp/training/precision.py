@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import torch
 
-from cvfp.records.config import Precision
+from cvfp.records.values import Precision
 
 BITS = {"float32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
 """What the operands of matrix products are stored in."""

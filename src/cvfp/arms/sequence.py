@@ -1,0 +1,79 @@
+"""The arms that are trained through time: LSTM and Transformer, with the table and bias options of CVFP."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from cvfp.arms.base import Arm, Budget, Facts, Fitted, Tokens, on_device
+from cvfp.arms.embedding import initial_bias, initial_table
+from cvfp.data.embeddings import prior_of
+from cvfp.metrics.cost import training_flops
+from cvfp.models.lstm import LstmLanguageModel
+from cvfp.models.sequence import SequenceModel
+from cvfp.models.transformer import TransformerLanguageModel
+from cvfp.records.config import RunConfig
+from cvfp.records.seeds import derived_seed
+from cvfp.records.training_config import SequenceTraining
+from cvfp.training.devices import seeded
+from cvfp.training.evaluation import Scores, score_sequence
+from cvfp.training.next_token import Learned
+from cvfp.training.through_time import learn_through_time, sequence_parameters
+
+
+class SequenceArm(Arm):
+    """`lstm` or `transformer`: one training, end to end."""
+
+    def __init__(self, config: RunConfig, vocab_size: int) -> None:
+        self.config, self.vocab_size = config, vocab_size
+        self.settings: SequenceTraining = getattr(config, config.arm)
+
+    def fit(self, train: Tokens, dev: Tokens, budget: Budget, seed: int) -> FittedSequence:
+        """Train to the minimum of the dev loss. Raises `CvfpError` when it diverges, `InputError` for a bad
+        table."""
+        model = self._build(train, seed).to(budget.device)
+        tokens, dev_tokens = on_device(train, budget.device), on_device(dev, budget.device)
+        trained = self.config.embedding.trained
+        found = learn_through_time(model, tokens, dev_tokens, self.settings, trained, seed, budget.listen)
+        return FittedSequence(model, self._facts(model, found))
+
+    def _build(self, train: Tokens, seed: int) -> SequenceModel:
+        table = initial_table(self.config, self.vocab_size, seed)
+        bias = initial_bias(self.config, train, self.vocab_size)
+        settings = self.settings
+        with seeded(derived_seed(seed, "weights"), torch.device("cpu")):
+            if self.config.arm == "lstm":
+                return LstmLanguageModel(settings.num_layers, table, bias)
+            return TransformerLanguageModel(
+                settings.num_layers, settings.window, settings.head_dim, table, bias
+            )
+
+    def _facts(self, model: SequenceModel, found: Learned) -> Facts:
+        embedding = self.config.embedding
+        trained = sequence_parameters(model, embedding.trained)
+        head = model.vocab_size * model.embedding.shape[1]
+        prior = prior_of(embedding)
+        return Facts(
+            stop_reason=found.stop_reason,
+            total_params=sum(parameter.numel() for parameter in model.parameters()),
+            trained_params=sum(parameter.numel() for parameter in trained),
+            steps=found.steps,
+            tokens_seen=found.tokens_seen,
+            best_epoch=found.best_epoch,
+            train_ppl=math.exp(found.train_loss),
+            dev_ppl=math.exp(found.dev_loss),
+            flops=training_flops(model.core_madds, head, found.tokens_seen, embedding.trained),
+            prior=(prior,) if prior else (),
+            notes={"training": {"seconds": found.seconds, "precision": found.precision}},
+        )
+
+
+class FittedSequence(Fitted):
+    """A trained LSTM or Transformer."""
+
+    def __init__(self, model: SequenceModel, facts: Facts) -> None:
+        self.model, self.facts = model, facts
+
+    def score(self, tokens: Tokens) -> Scores:
+        return score_sequence(self.model, on_device(tokens, self.model.device))

@@ -1,0 +1,110 @@
+"""How arms are trained: the phases of CVFP, training through time, counting."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from cvfp.records.schema import Schema
+from cvfp.records.values import NonNegative, Positive, Precision, Rate, Share
+
+
+class Phase1Config(Schema):
+    """Learning the context block by fixed-point iteration (`cvfp.training.phase1`)."""
+
+    dist_reg_weight: Share = 0.9
+    """Weight w of the dispersion loss; the convergence loss has 1 - w."""
+    max_iterations: Annotated[int, Field(ge=2)] = 60
+    """Cap on iterations; iteration 1 is the random start, so there are at most one less optimiser steps."""
+    min_iterations: Annotated[int, Field(ge=2)] = 5
+    context_noise: NonNegative = 0.0
+    """Standard deviation of the noise added to every input context."""
+    slice_length: Annotated[int, Field(ge=2)] = 8000
+    """B, tokens per slice of the loss: the dispersion term scales with sqrt(d_c / B)."""
+    lr: Rate = 0.002
+    grad_clip: Rate = 1.0
+    convergence_threshold: Rate = 0.03
+    """A position has converged when its mean squared change is below this."""
+    convergence_rate: Share = 0.99
+    """Stop when this share of positions has converged."""
+    precision: Precision = "bf16"
+
+
+class TokenTraining(Schema):
+    """Learning to predict tokens, whoever does it (`cvfp.training.next_token`)."""
+
+    @property
+    @abstractmethod
+    def step_tokens(self) -> int:
+        """Next tokens that a full step learns from."""
+
+    epochs: Positive = 20
+    """Cap on passes over the training tokens. A run that ends here is flagged."""
+    lr: Rate = 3e-4
+    grad_clip: Rate = 1.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Probability of zeroing an element, of what the network reads and of what the head reads at least."""
+    weight_decay: NonNegative = 0.0
+    eval_every: Positive | None = 50
+    """Steps between evaluations on dev, which come at least once per epoch; None: once per epoch."""
+    patience: Positive = 5
+    """Stop after this many evaluations in a row without a better dev loss."""
+    lr_decay: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Factor on the learning rate after an evaluation without a better dev loss; 1: constant."""
+    precision: Precision = "bf16"
+    """Of the steps and of the dev losses that decide when to stop; scores are computed in float32."""
+
+
+class Phase2Config(TokenTraining):
+    """Learning to predict tokens from frozen contexts (`cvfp.training.phase2`)."""
+
+    batch_size: Positive = 2048
+    """Positions per step."""
+    shuffle: bool = True
+    """Draw positions in a new random order each epoch; False takes consecutive positions in order."""
+    context_source: Literal["fixed_point", "one_step"] = "fixed_point"
+    """Training contexts: the exact ones, or one more sweep from phase 1's last (the published protocol)."""
+
+    @property
+    def step_tokens(self) -> int:
+        return self.batch_size
+
+
+class SequenceTraining(TokenTraining):
+    """Training through time (`cvfp.training.through_time`): `sequences` windows per step."""
+
+    epochs: Positive = 60
+    num_layers: Positive = 2
+    window: Annotated[int, Field(ge=2)] = 64
+    """Consecutive tokens that a gradient flows through."""
+    sequences: Positive = 32
+    """Windows per step."""
+
+    @property
+    def step_tokens(self) -> int:
+        return self.sequences * self.window
+
+
+class LstmConfig(SequenceTraining):
+    """The LSTM arm (`cvfp.models.lstm`); its state goes on from window to window."""
+
+    lr: Rate = 1e-3
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+
+
+class TransformerConfig(SequenceTraining):
+    """The Transformer arm (`cvfp.models.transformer`); a window is all that it sees."""
+
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    window: Annotated[int, Field(ge=2)] = 256
+    sequences: Positive = 8
+    head_dim: Positive = 64
+    """Width of an attention head; it divides `model.embed_dim`."""
+
+
+class NgramConfig(Schema):
+    """The n-gram arm (`cvfp.arms.kneser_ney`)."""
+
+    order: Annotated[int, Field(ge=1, le=5)] = 5

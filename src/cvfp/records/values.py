@@ -1,0 +1,15 @@
+"""Types of numbers in configs and records."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+Positive = Annotated[int, Field(ge=1)]
+NonNegative = Annotated[float, Field(ge=0)]
+Rate = Annotated[float, Field(gt=0)]
+Precision = Literal["float32", "tf32", "bf16"]
+"""The lowest precision that matrix products of training may take; where a device gains nothing by it, it
+takes the next higher one (`cvfp.training.precision`), and the record says which."""
+Share = Annotated[float, Field(ge=0, le=1)]

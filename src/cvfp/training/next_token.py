@@ -1,0 +1,206 @@
+"""Learning to predict the next token: what phase 2 and training through time have in common."""
+
+from __future__ import annotations
+
+import math
+import time
+from abc import abstractmethod
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from cvfp.records.seeds import derived_seed
+from cvfp.records.training_config import TokenTraining
+from cvfp.records.values import Precision
+from cvfp.training.devices import seeded
+from cvfp.training.events import Event, Listener
+from cvfp.training.head import Head
+from cvfp.training.loop import Objective, optimise, require_finite, scale_lr
+from cvfp.training.precision import operand_dtype, usable
+from cvfp.training.stopping import Patience
+
+DEV_MINIMUM = "dev_minimum"
+REPORT_EVERY = 10
+"""Steps between two reports of progress that are not evaluations."""
+
+
+@dataclass(frozen=True)
+class Learned:
+    """The best evaluation (its weights are in the model) and how far training went.
+
+    `best_epoch` is in passes over the training tokens; losses are nats per token, the training loss a running
+    mean over the last pass before the best evaluation.
+    """
+
+    steps: int
+    tokens_seen: int
+    stop_reason: str
+    best_epoch: float
+    dev_loss: float
+    train_loss: float
+    precision: Precision
+    seconds: float = field(compare=False)
+
+
+class NextTokenObjective(Objective):
+    """Mean cross-entropy over a batch of next tokens; evaluation, patience and the best weights.
+
+    Args:
+        model: has an `embedding` (V, d_e), looked up and tied to the head, and an `output_bias` or None.
+        parameters: those that are trained, the table among them if it is.
+        settings: how long, how fast, when to stop.
+        epoch_steps: steps of a pass over the training tokens.
+        rows: next tokens of a full batch.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        parameters: list[nn.Parameter],
+        settings: TokenTraining,
+        epoch_steps: int,
+        rows: int,
+        listen: Listener,
+    ) -> None:
+        self.model, self.parameters, self.settings, self.listen = model, parameters, settings, listen
+        self.train_embedding = any(parameter is model.embedding for parameter in parameters)
+        self.precision = usable(settings.precision, model.device)
+        self.epoch_steps, self.max_steps = epoch_steps, settings.epochs * epoch_steps
+        self.eval_every = epoch_steps
+        if settings.eval_every is not None:
+            self.eval_every = min(settings.eval_every, epoch_steps)
+        wide = torch.promote_types(model.embedding.dtype, torch.float32)
+        self.weights = torch.zeros(rows, dtype=wide, device=model.device)
+        self.sizes: list[int] = []
+        self.loss = torch.zeros((), dtype=wide, device=model.device)
+        self.losses = torch.zeros(self.max_steps, dtype=wide, device=model.device)
+        self.head = Head(model.embedding, model.output_bias, operand_dtype(self.precision, model.embedding))
+        self.patience = Patience(settings.patience)
+        self.best_step, self.best_train_loss = 0, math.nan
+        self.best_weights = [parameter.detach().clone() for parameter in parameters]
+
+    phase = "phase 2"
+    """What events call it."""
+
+    @abstractmethod
+    def batch(self) -> tuple[Int[Tensor, ...], Int[Tensor, " B"]]:
+        """Ids that the step looks up, and the tokens that it predicts."""
+
+    @abstractmethod
+    def hidden(self, vectors: Float[Tensor, "... d_e"]) -> Float[Tensor, "B d_e"]:
+        """u_t of the batch, from the vectors of its ids."""
+
+    @abstractmethod
+    def dev_nats(self, precision: Precision, exact: bool) -> float:
+        """Mean nats per token of the dev text; training asks for one that need not be exact."""
+
+    def weigh(self, count: int) -> None:
+        """The coming batch has so many next tokens, in its first rows."""
+        if not self.sizes or self.sizes[-1] != count:
+            self.weights.fill_(0.0)[:count] = 1 / count
+        self.sizes.append(count)
+
+    def backward(self) -> None:
+        """The gradients by hand where that saves passes over the table: at the head, and at the lookup."""
+        model = self.model
+        ids, targets = self.batch()
+        vectors = F.embedding(ids, model.embedding.detach()).requires_grad_(self.train_embedding)
+        hidden = self.hidden(vectors).to(model.embedding.dtype)
+        self.head.load(self.train_embedding)
+        found = self.head.gradients(
+            hidden,
+            targets,
+            self.weights[: len(targets)],
+            self.train_embedding,
+            model.output_bias is not None,
+        )
+        hidden.backward(found.hidden)
+        if model.output_bias is not None:
+            model.output_bias.grad = found.bias
+        if self.train_embedding:
+            model.embedding.grad = _add_rows(found.table, ids.flatten(), vectors.grad.flatten(0, -2))
+        self.loss.copy_(found.loss)
+
+    def after_step(self, step: int, optimizer: torch.optim.Optimizer) -> str | None:
+        self.losses[step - 1].copy_(self.loss)
+        last = step == self.max_steps
+        if step % self.eval_every and not last:
+            if step % REPORT_EVERY == 0:
+                self.listen(Event(self.phase, step, self.max_steps, {}))
+            return None
+        dev_loss = self.dev_nats(self.precision, exact=False)
+        train_loss = require_finite(self._train_loss(step), "the training loss", step)
+        require_finite(dev_loss, "the dev loss", step)
+        if self.patience.improved(dev_loss):
+            self._keep(step)
+        else:
+            scale_lr(optimizer, self.settings.lr_decay)
+        values = {"dev_ppl": math.exp(dev_loss), "train_ppl": math.exp(train_loss)}
+        values["lr"] = float(optimizer.param_groups[0]["lr"])
+        self.listen(Event(self.phase, step, self.max_steps, values))
+        return DEV_MINIMUM if self.patience.exhausted else None
+
+    def _train_loss(self, step: int) -> float:
+        """Running mean (nats per token) over the last pass, or over all steps before one is complete."""
+        steps = slice(max(step - self.epoch_steps, 0), step)
+        window, sizes = self.losses[steps], self.losses.new_tensor(self.sizes[steps])
+        return float((window * sizes).sum() / sizes.sum())
+
+    def _keep(self, step: int) -> None:
+        self.best_step, self.best_train_loss = step, self._train_loss(step)
+        with torch.no_grad():
+            for kept, parameter in zip(self.best_weights, self.parameters, strict=True):
+                kept.copy_(parameter)
+
+    def restore_best(self) -> None:
+        with torch.no_grad():
+            for kept, parameter in zip(self.best_weights, self.parameters, strict=True):
+                parameter.copy_(kept)
+
+
+def learn(objective: NextTokenObjective, seed: int, started: float) -> Learned:
+    """Train to the minimum of the dev loss; leave the best weights in the model.
+
+    Raises:
+        CvfpError: the dev loss is no longer finite.
+    """
+    model, settings = objective.model, objective.settings
+    needed_gradients = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    model.requires_grad_(False)
+    for parameter in objective.parameters:
+        parameter.requires_grad_(True)
+    with seeded(derived_seed(seed, "dropout"), model.device):
+        steps, reason = optimise(
+            objective,
+            objective.parameters,
+            lr=settings.lr,
+            grad_clip=settings.grad_clip,
+            weight_decay=settings.weight_decay,
+            max_steps=objective.max_steps,
+            precision=objective.precision,
+        )
+    objective.restore_best()
+    seconds = time.perf_counter() - started
+    for parameter, needed in needed_gradients.items():
+        parameter.grad = None
+        parameter.requires_grad_(needed)
+    return Learned(
+        steps=steps,
+        tokens_seen=sum(objective.sizes[:steps]),
+        stop_reason=reason,
+        best_epoch=objective.best_step / objective.epoch_steps,
+        dev_loss=objective.dev_nats("float32", exact=True),
+        train_loss=objective.best_train_loss,
+        precision=objective.precision,
+        seconds=seconds,
+    )
+
+
+def _add_rows(table: Tensor, ids: Tensor, rows: Tensor) -> Tensor:
+    """Add rows to a table in place, always in the same order: on each device the call that has one."""
+    if table.is_cuda:
+        return table.index_put_((ids,), rows, accumulate=True)
+    return table.index_add_(0, ids, rows)

@@ -1,0 +1,110 @@
+"""Training through time: windows of consecutive tokens, gradients through all of a window.
+
+For a model with a state the stream is cut into parallel ones, whose states go on from window to window
+(truncated backpropagation, Williams & Peng 1990); for one without, windows come in random order.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from cvfp.models.sequence import SequenceModel
+from cvfp.records.seeds import derived_seed
+from cvfp.records.training_config import SequenceTraining
+from cvfp.records.values import Precision
+from cvfp.training.evaluation import mean_nats_of_sequence
+from cvfp.training.events import Listener, silent
+from cvfp.training.next_token import Learned, NextTokenObjective, learn
+
+
+def sequence_parameters(model: SequenceModel, train_embedding: bool) -> list[nn.Parameter]:
+    """What is trained: the layers, output bias where there is one, embedding if asked for."""
+    bias = [] if model.output_bias is None else [model.output_bias]
+    return [*model.core_parameters(), *bias, *([model.embedding] if train_embedding else [])]
+
+
+def learn_through_time(
+    model: SequenceModel,
+    tokens: Int[Tensor, " N"],
+    dev: Int[Tensor, " M"],
+    settings: SequenceTraining,
+    train_embedding: bool,
+    seed: int,
+    listen: Listener = silent,
+) -> Learned:
+    """Train on `tokens` to the minimum of the dev loss; leave the best weights in `model`.
+
+    Raises:
+        CvfpError: the dev loss is no longer finite.
+    """
+    started = time.perf_counter()
+    parameters = sequence_parameters(model, train_embedding)
+    objective = WindowsObjective(model, parameters, tokens, dev, settings, seed, listen)
+    return learn(objective, seed, started)
+
+
+class WindowsObjective(NextTokenObjective):
+    """A batch is one window of each of `sequences` streams, or as many windows from anywhere."""
+
+    phase = "training"
+
+    def __init__(
+        self,
+        model: SequenceModel,
+        parameters: list[nn.Parameter],
+        tokens: Tensor,
+        dev: Tensor,
+        settings: SequenceTraining,
+        seed: int,
+        listen: Listener,
+    ) -> None:
+        self.tokens, self.dev, examples = tokens, dev, len(tokens) - 1
+        self.window = min(settings.window, examples)
+        windows = examples // self.window
+        self.sequences = min(settings.sequences, windows)
+        # Streams are equally long; windows that fill no step are then left out.
+        self.windows = windows // self.sequences * self.sequences if model.has_state else windows
+        steps, rows = math.ceil(self.windows / self.sequences), self.sequences * self.window
+        super().__init__(model, parameters, settings, steps, rows, listen)
+        self.generator = torch.Generator().manual_seed(derived_seed(seed, "batches"))
+        self.state: Any = None
+
+    def prepare(self, step: int) -> None:
+        if (step - 1) % self.epoch_steps == 0:
+            self.batches = self._epoch_batches()
+            self.state = None
+        self.starts = next(self.batches)
+        self.weigh(self.starts.numel() * self.window)
+
+    def batch(self) -> tuple[Tensor, Tensor]:
+        places = self.starts[:, None] + torch.arange(self.window, device=self.tokens.device)
+        return self.tokens[places], self.tokens[places + 1].flatten()
+
+    def hidden(self, vectors: Tensor) -> Tensor:
+        hidden, self.state = self.model.hidden(vectors, self.state, self.settings.dropout)
+        return hidden.flatten(0, 1)
+
+    def dev_nats(self, precision: Precision, exact: bool) -> float:
+        return mean_nats_of_sequence(self.model, self.dev, precision, exact)
+
+    def _epoch_batches(self) -> Iterator[Tensor]:
+        """Where the windows of each step of an epoch start, (S,).
+
+        Every epoch moves all windows by another offset, and what does not fill a window at either end of
+        the text is left out of it. Drawn on the CPU so that every device sees the same order.
+        """
+        spare = len(self.tokens) - 1 - self.windows * self.window
+        offset = int(torch.randint(spare + 1, (), generator=self.generator))
+        starts = offset + self.window * torch.arange(self.windows)
+        if self.model.has_state:
+            batches = starts.view(self.sequences, -1).unbind(dim=1)
+        else:
+            batches = starts[torch.randperm(self.windows, generator=self.generator)].split(self.sequences)
+        yield from (batch.to(self.tokens.device) for batch in batches)

@@ -1,0 +1,247 @@
+"""LSTM and Transformer: what they see, how a stream is read, what training reaches."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.testing import assert_close
+
+from cvfp.arms.base import Budget
+from cvfp.arms.registry import make_arm
+from cvfp.arms.sequence import FittedSequence
+from cvfp.arms.unigram import UnigramArm
+from cvfp.metrics.cost import run_cost
+from cvfp.metrics.perplexity import perplexity
+from cvfp.models import lstm
+from cvfp.models.lstm import LstmLanguageModel
+from cvfp.models.sequence import SequenceModel
+from cvfp.models.transformer import TransformerLanguageModel
+from cvfp.records.config import RunConfig
+from cvfp.records.errors import InputError
+from cvfp.records.training_config import LstmConfig, TransformerConfig
+from cvfp.training.evaluation import mean_nats_of_sequence, score_sequence
+from cvfp.training.through_time import WindowsObjective, sequence_parameters
+from tests.model_helpers import real_text
+
+ARMS = ("lstm", "transformer")
+WIDTH, VOCAB = 8, 11
+SMALL = {
+    "model.embed_dim": 32,
+    "lstm.num_layers": 1,
+    "lstm.window": 16,
+    "lstm.sequences": 16,
+    "lstm.lr": 0.01,
+    "lstm.dropout": 0.1,
+    "transformer.window": 16,
+    "transformer.sequences": 16,
+    "transformer.head_dim": 8,
+    "transformer.dropout": 0.1,
+    "transformer.lr": 0.003,
+}
+
+
+def make(name: str, window: int = 6, bias: bool = True) -> SequenceModel:
+    torch.manual_seed(1)
+    table, output_bias = torch.randn(VOCAB, WIDTH), torch.randn(VOCAB) if bias else None
+    if name == "lstm":
+        return LstmLanguageModel(2, table, output_bias).double()
+    return TransformerLanguageModel(2, window, 4, table, output_bias).double()
+
+
+def draw(length: int) -> torch.Tensor:
+    return torch.randint(VOCAB, (length,), generator=torch.Generator().manual_seed(2))
+
+
+def whole(model: SequenceModel, tokens: torch.Tensor) -> torch.Tensor:
+    return model.hidden(model.read(tokens[None]), None)[0][0]
+
+
+@pytest.mark.parametrize("name", ARMS)
+def test_a_token_changes_nothing_before_it(name: str):
+    model, tokens = make(name, window=20), draw(20)
+    changed = tokens.clone()
+    changed[12] = (tokens[12] + 1) % VOCAB
+    before, after = whole(model, tokens), whole(model, changed)
+    assert torch.equal(before[:12], after[:12])
+    assert (before[12:] - after[12:]).abs().amax(dim=1).min() > 0
+
+
+def test_a_stream_of_an_lstm_is_the_cells_one_token_after_the_other(monkeypatch):
+    monkeypatch.setattr(lstm, "SEGMENT", 7)
+    model, tokens = make("lstm"), draw(25)
+    states = [(torch.zeros(WIDTH).double(), torch.zeros(WIDTH).double()) for _ in model.layers]
+    expected = []
+    for token in tokens:
+        u = F.layer_norm(model.embedding[token], (WIDTH,))
+        for index, layer in enumerate(model.layers):
+            h, c = states[index]
+            gates = layer.weight_ih_l0 @ u + layer.bias_ih_l0 + layer.weight_hh_l0 @ h + layer.bias_hh_l0
+            i, f, g, o = gates.chunk(4)
+            c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+            u = o.sigmoid() * c.tanh()
+            states[index] = u, c
+        expected.append(u)
+    assert_close(torch.cat(list(model.stream(tokens))), torch.stack(expected), atol=1e-12, rtol=0)
+
+
+def test_windows_go_on_from_the_state_of_the_one_before():
+    model, tokens = make("lstm"), draw(12)
+    first, state = model.hidden(model.read(tokens[None, :5]), None)
+    second, _ = model.hidden(model.read(tokens[None, 5:]), state)
+    assert_close(torch.cat([first, second], dim=1)[0], whole(model, tokens), atol=1e-12, rtol=0)
+    assert not any(tensor.requires_grad for pair in state for tensor in pair)
+
+
+def test_chunks_side_by_side_differ_by_what_the_warm_up_has_forgotten(monkeypatch):
+    monkeypatch.setattr(lstm, "CHUNKS", 4)
+    monkeypatch.setattr(lstm, "WARM_UP", 30)
+    model, tokens = make("lstm"), draw(331)
+    exact, chunks = (torch.cat(list(model.stream(tokens, parallel))) for parallel in (False, True))
+    assert chunks.shape == exact.shape
+    assert_close(chunks[:83], exact[:83], atol=1e-12, rtol=0)
+    assert 0 < (chunks - exact).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("length", [3, 6, 7, 9, 10, 31])
+@pytest.mark.parametrize("window", [6, 7])
+def test_a_stream_of_a_transformer_is_the_last_half_of_overlapping_windows(length: int, window: int):
+    model, tokens = make("transformer", window), draw(length)
+    found = torch.cat(list(model.stream(tokens)))
+    step, expected = window // 2, []
+    for place in range(length):
+        first = 0 if place < window else (place - window) // step * step + step
+        expected.append(whole(model, tokens[first : place + 1])[-1])
+    assert_close(found, torch.stack(expected), atol=1e-10, rtol=0)
+
+
+def test_attention_is_the_softmax_of_scaled_products():
+    layer = make("transformer").layers[0]
+    u = torch.randn(1, 5, WIDTH, dtype=torch.float64)
+    queries, keys, values = layer.queries_keys_values(u)[0].view(5, 3, 2, 4).unbind(dim=1)
+    joined = []
+    for head in range(2):
+        scores = queries[:, head] @ keys[:, head].T / math.sqrt(4)
+        scores = scores.masked_fill(torch.ones(5, 5).triu(1).bool(), -math.inf)
+        joined.append(scores.softmax(dim=1) @ values[:, head])
+    expected = layer.joined(torch.cat(joined, dim=1))
+    assert_close(layer._attention(u, 0.0)[0], expected, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("name", ARMS)
+def test_scores_are_the_cross_entropy_of_the_next_tokens(name: str):
+    model, tokens = make(name, window=40), draw(40)
+    logits = model.logits(whole(model, tokens))[:-1]
+    expected = F.cross_entropy(logits, tokens[1:], reduction="none")
+    scores = score_sequence(model, tokens)
+    assert_close(torch.from_numpy(scores.nll), expected.detach(), atol=1e-10, rtol=0)
+    assert np.array_equal(scores.correct, (logits.argmax(dim=1) == tokens[1:]).numpy())
+    assert mean_nats_of_sequence(model, tokens, "float32", True) == pytest.approx(expected.mean().item())
+
+
+@pytest.mark.parametrize("name", ARMS)
+@pytest.mark.parametrize("bias", [False, True])
+def test_the_gradients_of_a_step_are_those_of_the_cross_entropy(name: str, bias: bool):
+    model, tokens = make(name, bias=bias), draw(200)
+    shape = {"window": 6, "sequences": 3, "dropout": 0.0}
+    settings = {"lstm": LstmConfig, "transformer": TransformerConfig}[name](**shape)
+    objective = objective_of(model, tokens, settings)
+    objective.prepare(1)
+    objective.backward()
+    found = [parameter.grad.clone() for parameter in objective.parameters]
+    model.zero_grad()
+    places = objective.starts[:, None] + torch.arange(6)
+    hidden, _ = model.hidden(model.read(tokens[places]), None)
+    F.cross_entropy(model.logits(hidden.flatten(0, 1)), tokens[places + 1].flatten()).backward()
+    for gradient, parameter in zip(found, objective.parameters, strict=True):
+        assert_close(gradient, parameter.grad, atol=1e-10, rtol=0)
+
+
+def objective_of(model: SequenceModel, tokens: torch.Tensor, settings) -> WindowsObjective:
+    parameters = sequence_parameters(model, train_embedding=True)
+    return WindowsObjective(model, parameters, tokens, tokens[:20], settings, 0, lambda event: None)
+
+
+@pytest.mark.parametrize("length", [2, 7, 50, 331])
+def test_an_epoch_of_an_lstm_reads_streams_window_after_window(length: int):
+    settings = LstmConfig(window=6, sequences=4)
+    objective = objective_of(make("lstm"), draw(length), settings)
+    steps = [start.tolist() for start in objective._epoch_batches()]
+    assert len(steps) == objective.epoch_steps >= 1
+    assert steps[0][0] >= 0 and steps[-1][-1] + objective.window < length
+    for before, after in pairwise(steps):
+        assert [b - a for a, b in zip(before, after, strict=True)] == [objective.window] * len(before)
+    covered = [place for step in steps for place in step]
+    assert sorted(covered) == list(
+        range(covered[0], covered[0] + len(covered) * objective.window, objective.window)
+    )
+
+
+@pytest.mark.parametrize("length", [2, 7, 50, 331])
+def test_an_epoch_of_a_transformer_reads_every_window_once_in_random_order(length: int):
+    objective = objective_of(make("transformer"), draw(length), TransformerConfig(window=6, sequences=4))
+    epochs = [[place for step in objective._epoch_batches() for place in step.tolist()] for _ in range(2)]
+    for places in epochs:
+        ordered = sorted(places)
+        assert ordered == list(
+            range(ordered[0], ordered[0] + len(places) * objective.window, objective.window)
+        )
+        assert len(places) == (length - 1) // objective.window
+    assert length < 50 or epochs[0] != epochs[1]
+
+
+def fit(arm: str, epochs: int = 30, **changes) -> tuple[FittedSequence, RunConfig]:
+    tokens, vocab_size = real_text()
+    settings = SMALL | {"arm": arm, f"{arm}.epochs": epochs} | changes
+    config = RunConfig.from_settings(settings)
+    arm_of_it = make_arm(config, vocab_size)
+    train, dev = tokens[:5000].numpy(), tokens[5000:7000].numpy()
+    return arm_of_it.fit(train, dev, Budget(torch.device("cpu")), 0), config
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_training_beats_the_unigrams_of_the_same_text_and_repeats_itself_bit_for_bit(arm: str):
+    tokens, vocab_size = real_text()
+    train, dev, test = (tokens[slice(*ends)].numpy() for ends in ((0, 5000), (5000, 7000), (7000, None)))
+    unigram = UnigramArm(vocab_size).fit(train, dev, Budget(torch.device("cpu")), seed=0)
+    found, config = fit(arm)
+    assert perplexity(found.nll(test)) < 0.8 * perplexity(unigram.nll(test))
+    assert found.facts.dev_ppl == pytest.approx(perplexity(found.nll(dev)), rel=1e-5)
+    again, _ = fit(arm)
+    assert np.array_equal(found.nll(test), again.nll(test))
+    expected = run_cost(config, vocab_size, len(train))
+    assert found.facts.total_params == expected.total_params == found.facts.trained_params
+    assert found.facts.flops == pytest.approx(
+        expected.flops * found.facts.tokens_seen / (len(train) * config.token_training.epochs)
+    )
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_a_frozen_table_stays_as_it_was(arm: str):
+    found, config = fit(arm, epochs=1, **{"embedding.trained": False, "embedding.output_bias": False})
+    assert found.model.output_bias is None
+    assert abs(found.model.embedding.std() - config.embedding.std) < 0.001
+    assert found.facts.trained_params == found.facts.total_params - found.model.embedding.numel()
+
+
+def test_a_run_that_ends_at_its_cap_says_so():
+    found, _ = fit("lstm", epochs=1)
+    assert found.facts.stop_reason == "cap"
+
+
+def test_heads_must_divide_the_width():
+    with pytest.raises(
+        InputError, match=r"transformer.head_dim: .*divide model.embed_dim, got 64 for a width of 96"
+    ):
+        RunConfig.from_settings({"arm": "transformer", "model.embed_dim": 96})
+
+
+def test_settings_of_another_arm_change_no_hash():
+    first = RunConfig.from_settings({"arm": "lstm"})
+    assert first.run_hash == RunConfig.from_settings({"arm": "lstm", "model.context_dim": 5}).run_hash
+    assert first.run_hash == RunConfig.from_settings({"arm": "lstm", "phase2.lr": 0.5}).run_hash
+    assert first.run_hash != RunConfig.from_settings({"arm": "lstm", "lstm.lr": 0.5}).run_hash
