@@ -26,8 +26,12 @@ from cvfp.training.phase2 import learn_tokens, trained_parameters
 from cvfp.training.precision import BITS, usable
 from cvfp.training.spans import SpanContexts
 
-BATCH = {"cpu": 512, "cuda": 2048}
-STEPS = {"cpu": 21, "cuda": 201}
+CASES = {
+    "cpu": ((False, 512), (True, 512)),
+    "cuda": ((False, 2048), (True, 2048), (False, 8192), (True, 8192)),
+}
+"""Whether the head is trained, and tokens per step."""
+STEPS = {"cpu": 21, "cuda": 101}
 """One more than whole tens: training reports every ten steps, and evaluates in the last."""
 CHECKED_ROWS = 256
 BOUNDS = {torch.float32: 1e-5, torch.bfloat16: 5e-3}
@@ -35,9 +39,8 @@ BOUNDS = {torch.float32: 1e-5, torch.bfloat16: 5e-3}
 
 
 def rows(device: torch.device, limits: Limits) -> Iterator[Row]:
-    batch = BATCH[device.type]
-    tokens = corpus_tokens(batch * STEPS[device.type] + 1, device)
-    for trained in (False, True):
+    for trained, batch in CASES[device.type]:
+        tokens = corpus_tokens(batch * STEPS[device.type] + 1, device)
         model = make_model(768, 2, trained, device)
         contexts = model.contexts(tokens)
         head = "trained with bias" if trained else "frozen without bias"

@@ -6,13 +6,14 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from cvfp.cli import analysis, corpus, model, sweep
+from cvfp.cli import analysis, corpus, model, sweep, tuning
 from cvfp.records.errors import CvfpError, InputError
 
 COMMANDS: dict[str, Callable] = {
     "quickstart": sweep.quickstart,
     "presets": sweep.presets,
     "run": sweep.run,
+    "tune": tuning.tune,
     "status": sweep.status,
     "report": sweep.report,
     "fit": analysis.fit,

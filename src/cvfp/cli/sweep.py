@@ -72,6 +72,9 @@ def run(
         str | None, tyro.conf.arg(help="chitchat, ultrachat, hub:OWNER/NAME, or a path")
     ] = None,
     embedding: Annotated[str | None, tyro.conf.arg(help="random, gpt2, or a path to a table")] = None,
+    tuned: Annotated[
+        Path | None, tyro.conf.arg(metavar="DIR", help="settings per arm that cvfp tune chose there")
+    ] = None,
     published: Annotated[bool, tyro.conf.arg(help="the published protocol (UltraChat, GPT-2 table)")] = False,
     device: Device = "auto",
     set_: Set = (),
@@ -89,6 +92,7 @@ def run(
     from cvfp.lab.growth import Growth
     from cvfp.lab.plan import make_plan
     from cvfp.lab.presets import find_spec
+    from cvfp.records.tuning import read_tuning
 
     if growth is not None and samples is not None:
         raise InputError("--samples and --growth both give the sizes; keep one of them")
@@ -103,6 +107,8 @@ def run(
         seeds=seeds,
     )
     settings = given(**{"data.corpus": corpus, "embedding.source": embedding}) | settings_of(set_)
+    if tuned is not None:
+        fields["tuned"] = read_tuning(tuned).arms
     plan = make_plan(spec.override(**fields).with_settings(settings))
     out = out or Path("cvfp-runs") / plan.name
     if dry_run:

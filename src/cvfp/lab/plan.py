@@ -29,7 +29,10 @@ def make_plan(spec: SweepSpec) -> Plan:
             for config in _line(spec, arm, variant):
                 configs.setdefault(config.run_hash, config)
     names = line_names(list(configs.values()))
-    points = tuple(PlannedPoint(config_name=names[c.config_hash], config=c) for c in configs.values())
+    points = tuple(
+        PlannedPoint(config_name=names[c.config_hash], config=c, tuned_trials=_tuned_trials(spec, c))
+        for c in configs.values()
+    )
     return Plan(
         name=spec.name,
         description=spec.description,
@@ -47,7 +50,8 @@ def _line(spec: SweepSpec, arm: str, variant: dict[str, Any]) -> list[RunConfig]
             f"sweep {spec.name!r}: {reserved[0]!r} is what the sweep varies; use arms and samples"
         )
     first_seed = RunConfig.from_settings(settings, f"sweep {spec.name!r}").seed
-    configs = []
+    tuned = spec.tuned[arm].settings if arm in spec.tuned else {}
+    settings, configs = spec.settings | tuned | variant, []
     for num_samples in sorted(spec.samples):
         for offset in range(spec.seeds):
             point = {"arm": arm, "data.num_samples": num_samples, "seed": first_seed + offset}
@@ -55,8 +59,16 @@ def _line(spec: SweepSpec, arm: str, variant: dict[str, Any]) -> list[RunConfig]
     return configs
 
 
+def _tuned_trials(spec: SweepSpec, config: RunConfig) -> int | None:
+    """Trials that chose the settings of a point; None where one of them has been changed since."""
+    if config.arm not in spec.tuned:
+        return None
+    tuned, now = spec.tuned[config.arm], dotted(config.model_dump())
+    return tuned.trials if all(now[key] == value for key, value in tuned.settings.items()) else None
+
+
 def base_name(config: RunConfig) -> str:
-    """`{L}L_{d_c}d_{n}tok`; without contexts 0d; `{L}L_{d_e}d` of the sequence arms; n-grams by their order."""
+    """`{L}L_{d_c}d_{n}tok`, without contexts 0d; `{L}L_{d_e}d` of sequence arms; n-grams by their order."""
     kind = ARM_KINDS[config.arm]
     if kind.neural and not kind.two_phase:
         return f"{config.token_training.num_layers}L_{config.model.embed_dim}d"

@@ -19,6 +19,7 @@ from cvfp.records.files import read_text
 from cvfp.records.plan import Analysis
 from cvfp.records.published import PUBLISHED_PROTOCOL
 from cvfp.records.schema import Schema
+from cvfp.records.tuning import TunedArm
 
 Settings = dict[str, Any]
 """Config fields by dotted key, e.g. {"model.context_dim": 256}."""
@@ -37,6 +38,8 @@ class SweepSpec(Schema):
     settings: Settings = {}
     variants: Annotated[tuple[Settings, ...], Field(min_length=1)] = ({},)
     """What tells the lines apart: one table of settings per line."""
+    tuned: dict[str, TunedArm] = {}
+    """Settings of single arms that a tuning chose; those of a variant, or set by the user, win over them."""
     analysis: Analysis = Analysis()
 
     @field_validator("name")

@@ -18,6 +18,11 @@ class ArmKind:
         return "embedding" in self.sections
 
     @property
+    def training_section(self) -> str | None:
+        """The section that says how tokens are learned; None for an arm that counts."""
+        return self.sections[-1] if self.neural else None
+
+    @property
     def two_phase(self) -> bool:
         """Whether it is CVFP or an ablation of it: tokens are learned in a phase of their own."""
         return "phase2" in self.sections

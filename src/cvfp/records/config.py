@@ -175,10 +175,8 @@ class RunConfig(Schema):
     @property
     def token_training(self) -> TokenTraining | None:
         """How this arm learns to predict tokens; None for one that counts."""
-        kind = ARM_KINDS[self.arm]
-        if not kind.neural:
-            return None
-        return self.phase2 if kind.two_phase else getattr(self, self.arm)
+        section = ARM_KINDS[self.arm].training_section
+        return None if section is None else getattr(self, section)
 
     def relevant(self) -> dict[str, Any]:
         """The fields that can change this arm's result, as nested plain data."""

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from cvfp.records.config import RunConfig
 from cvfp.records.schema import Schema, digest
+from cvfp.records.values import Positive
 
 
 class Analysis(Schema):
@@ -26,6 +27,8 @@ class PlannedPoint(Schema):
 
     config_name: str
     config: RunConfig
+    tuned_trials: Positive | None = None
+    """The settings are the best of so many trials (`cvfp tune`); None: they were not tuned."""
 
 
 class Plan(Schema):

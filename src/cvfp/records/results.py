@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, model_validator
 
 from cvfp.records.schema import Schema
-from cvfp.records.values import NonNegative, Positive, Precision, Share
+from cvfp.records.values import Count, NonNegative, Perplexity, Positive, Precision, Share
 
-Count = Annotated[int, Field(ge=0)]
-Perplexity = Annotated[float, Field(ge=1)]
 StopReason = Literal["dev_minimum", "cap", "closed_form"]
 """The dev loss had its minimum; training ended at its cap; the arm counts instead of training."""
 

@@ -75,7 +75,7 @@ class Phase2Config(TokenTraining):
 class SequenceTraining(TokenTraining):
     """Training through time (`cvfp.training.through_time`): `sequences` windows per step."""
 
-    epochs: Positive = 60
+    epochs: Positive = 200
     num_layers: Positive = 2
     window: Annotated[int, Field(ge=2)] = 64
     """Consecutive tokens that a gradient flows through."""

@@ -13,3 +13,5 @@ Precision = Literal["float32", "tf32", "bf16"]
 """The lowest precision that matrix products of training may take; where a device gains nothing by it, it
 takes the next higher one (`cvfp.training.precision`), and the record says which."""
 Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+Perplexity = Annotated[float, Field(ge=1)]

@@ -1,0 +1,73 @@
+"""Tuning: the same number of trials for every arm."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from cvfp.cli.options import Device, Json, Set, given, print_json, settings_of, split_list, whole_numbers
+from cvfp.cli.sweep import Out
+from cvfp.cli.tables import print_table
+from cvfp.records.errors import InputError
+from cvfp.records.tuning import Tuning
+
+
+def tune(
+    sweep: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="PRESET|FILE.toml")]] = "recommended",
+    out: Out = None,
+    arms: Annotated[tuple[str, ...] | None, tyro.conf.arg(help="cvfp lstm ...")] = None,
+    samples: Annotated[
+        tuple[str, ...], tyro.conf.arg(help="a small and a large number of training documents")
+    ] = ("100", "800"),
+    trials: Annotated[int, tyro.conf.arg(help="settings that every arm may try")] = 12,
+    seeds: Annotated[int | None, tyro.conf.arg(help="how many seeds each trial is run with")] = None,
+    device: Device = "auto",
+    set_: Set = (),
+    json: Json = False,
+) -> int:
+    """Give every arm the same trials of learning rate, dropout and weight decay; keep the best on dev.
+
+    Running it again resumes. `cvfp run --tuned DIR` takes what was chosen.
+
+    Example: cvfp tune v3 --arms cvfp lstm --trials 12 --out tuning
+    """
+    from cvfp.cli.progress import Bars
+    from cvfp.lab.plan import make_plan
+    from cvfp.lab.presets import find_spec
+    from cvfp.lab.tuning import tune_sweep, tuning_spec
+    from cvfp.training.devices import pick_device
+
+    if trials < 1:
+        raise InputError(f"--trials {trials}: it must be at least 1")
+    fields = given(arms=None if arms is None else split_list(arms), seeds=seeds)
+    spec = find_spec(sweep).override(**fields).with_settings(settings_of(set_))
+    plan = make_plan(tuning_spec(spec, trials, whole_numbers(samples, "--samples")))
+    out = out or Path("cvfp-runs") / plan.name
+    with Bars() as bars:
+        found = tune_sweep(plan, out, pick_device(device), bars, spec)
+    if json:
+        print_json(found.model_dump(mode="json"))
+    else:
+        sizes = [f"dev PPL at {size}" for size in found.samples]
+        print_table("Tuned", ("arm", "trials", "diverged", "chosen", *sizes, "before"), _rows(found))
+        print(f"cvfp run {sweep} --tuned {out}")
+    for arm in sorted(set(spec.arms) - set(found.arms)):
+        print(f"failed: no trial of {arm} ran at every size", file=sys.stderr)
+    return 1 if set(found.arms) < set(spec.arms) else 0
+
+
+def _rows(found: Tuning) -> list[tuple[object, ...]]:
+    return [
+        (
+            arm,
+            tuned.trials,
+            tuned.failed,
+            ", ".join(f"{key}={value:g}" for key, value in tuned.settings.items()),
+            *(f"{value:.1f}" for value in tuned.dev_ppl),
+            ", ".join(f"{value:.1f}" for value in tuned.untuned_dev_ppl or ()),
+        )
+        for arm, tuned in found.arms.items()
+    ]
