@@ -322,3 +322,40 @@ def test_one_step_contexts_are_one_more_forward_of_the_last_sweep():
     assert found.shape == (50, 2, 24)
     assert_close(found[:, -1], expected, atol=1e-10, rtol=0)
     assert (found - model.contexts(tokens)).abs().max() > 1e-3
+
+
+def test_a_step_after_every_few_slices_is_the_definition_on_these_slices():
+    """Every step sees the old contexts of its own slices, under weights that earlier steps have moved."""
+    rows, size = [20, 20, 20, 20, 10], 2
+    config = settings_of(iterations=3, slices_per_step=size)
+    model, tokens = make_model(1, 2, context_dim=12, dtype=torch.float64), draw_tokens(sum(rows))
+    expected = copy.deepcopy(model)
+    block, f, old = expected.context_block, features_of(expected, tokens), start_by_hand(model, rows)
+    optimizer = torch.optim.Adam(block.parameters(), lr=config.lr, betas=(0.9, 0.999), eps=1e-8)
+    for sweep in (1, 2):
+        inputs, following = inputs_by_hand(old, rows, 0.0, sweep), []
+        for first in range(0, len(rows), size):
+            part, start = rows[first : first + size], sum(rows[:first])
+            places = slice(start, start + sum(part))
+            new = block_by_hand(block, inputs[places], f[places])
+            optimizer.zero_grad()
+            loss_by_hand(new, old[places], part, config.dist_reg_weight).backward()
+            torch.nn.utils.clip_grad_norm_(block.parameters(), 1.0)
+            optimizer.step()
+            following.append(new.detach())
+        old = torch.cat(following)
+    events: list[Event] = []
+    found = learn_contexts(model, tokens, config, SEED, events.append)
+    assert found.iterations == 3 and [event.step for event in events] == [2, 3]
+    assert_close(found.contexts.read(), old, atol=1e-10, rtol=0)
+    for one, other in zip(model.context_block.parameters(), block.parameters(), strict=True):
+        assert_close(one, other, atol=1e-10, rtol=0)
+
+
+def test_as_many_slices_per_step_as_there_are_change_nothing():
+    tokens, results = draw_tokens(90), []
+    for per_step in (None, 5, 99):
+        model = make_model(context_dim=12)
+        learn_contexts(model, tokens, settings_of(slices_per_step=per_step), SEED)
+        results.append(torch.cat([p.detach().flatten() for p in model.context_block.parameters()]))
+    assert torch.equal(results[0], results[1]) and torch.equal(results[0], results[2])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from model_helpers import real_text
 from torch.testing import assert_close
 
 from cvfp.arms.base import Budget
@@ -26,7 +27,6 @@ from cvfp.records.errors import InputError
 from cvfp.records.training_config import LstmConfig, TransformerConfig
 from cvfp.training.evaluation import mean_nats_of_sequence, score_sequence
 from cvfp.training.through_time import WindowsObjective, sequence_parameters
-from tests.model_helpers import real_text
 
 ARMS = ("lstm", "transformer")
 WIDTH, VOCAB = 8, 11

@@ -17,7 +17,7 @@ from cvfp.metrics.cost import model_cost, phase1_flops, phase2_flops
 from cvfp.metrics.effective_rank import effective_rank, sample_rows
 from cvfp.models.checkpoint import save_checkpoint
 from cvfp.models.cvfp import CVFPModel
-from cvfp.records.arms import ARM_KINDS
+from cvfp.records.arms import arm_kind
 from cvfp.records.config import RunConfig
 from cvfp.records.seeds import derived_seed
 from cvfp.training.devices import seeded
@@ -38,8 +38,8 @@ class CvfpArm(Arm):
 
     def __init__(self, config: RunConfig, vocab_size: int) -> None:
         self.config, self.vocab_size = config, vocab_size
-        self.use_context = ARM_KINDS[config.arm].has_context
-        self.learn_context = "phase1" in ARM_KINDS[config.arm].sections
+        self.use_context = arm_kind(config.arm).has_context
+        self.learn_context = "phase1" in arm_kind(config.arm).sections
 
     def fit(self, train: Tokens, dev: Tokens, budget: Budget, seed: int) -> FittedCvfp:
         """Train both phases. Raises `CvfpError` when training diverges, `InputError` for a bad table."""

@@ -8,6 +8,10 @@ from cvfp.records.config import RunConfig
 
 def make_arm(config: RunConfig, vocab_size: int) -> Arm:
     """The arm that `config.arm` names, with its settings."""
+    if config.own is not None:
+        from cvfp.arms.own import load_own_arm
+
+        return load_own_arm(config, vocab_size)
     if config.arm == "kneser-ney":
         from cvfp.arms.kneser_ney import KneserNeyArm
 
@@ -16,10 +20,14 @@ def make_arm(config: RunConfig, vocab_size: int) -> Arm:
         from cvfp.arms.unigram import UnigramArm
 
         return UnigramArm(vocab_size)
-    if config.arm in ("lstm", "transformer"):
-        from cvfp.arms.sequence import SequenceArm
+    if config.arm == "lstm":
+        from cvfp.arms.sequence import lstm_arm
 
-        return SequenceArm(config, vocab_size)
+        return lstm_arm(config, vocab_size)
+    if config.arm == "transformer":
+        from cvfp.arms.sequence import transformer_arm
+
+        return transformer_arm(config, vocab_size)
     from cvfp.arms.cvfp import CvfpArm
 
     return CvfpArm(config, vocab_size)

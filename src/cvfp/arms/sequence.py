@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import torch
+from torch import Tensor
 
 from cvfp.arms.base import Arm, Budget, Facts, Fitted, Tokens, on_device
 from cvfp.arms.embedding import initial_bias, initial_table
@@ -21,13 +24,22 @@ from cvfp.training.evaluation import Scores, score_sequence
 from cvfp.training.next_token import Learned
 from cvfp.training.through_time import learn_through_time, sequence_parameters
 
+Build = Callable[[Tensor, Tensor | None], SequenceModel]
+"""A model from its (V, d_e) initial table, and its (V,) initial output bias or None."""
+
 
 class SequenceArm(Arm):
-    """`lstm` or `transformer`: one training, end to end."""
+    """One training, end to end. Weights are drawn from a generator that the run's seed has set.
 
-    def __init__(self, config: RunConfig, vocab_size: int) -> None:
+    Args:
+        config: of the run; its embedding settings hold.
+        settings: how long, how fast, when to stop, and in which windows.
+        build: makes the model.
+    """
+
+    def __init__(self, config: RunConfig, vocab_size: int, settings: SequenceTraining, build: Build) -> None:
         self.config, self.vocab_size = config, vocab_size
-        self.settings: SequenceTraining = getattr(config, config.arm)
+        self.settings, self.build = settings, build
 
     def fit(self, train: Tokens, dev: Tokens, budget: Budget, seed: int) -> FittedSequence:
         """Train to the minimum of the dev loss. Raises `CvfpError` when it diverges, `InputError` for a bad
@@ -41,13 +53,8 @@ class SequenceArm(Arm):
     def _build(self, train: Tokens, seed: int) -> SequenceModel:
         table = initial_table(self.config, self.vocab_size, seed)
         bias = initial_bias(self.config, train, self.vocab_size)
-        settings = self.settings
         with seeded(derived_seed(seed, "weights"), torch.device("cpu")):
-            if self.config.arm == "lstm":
-                return LstmLanguageModel(settings.num_layers, table, bias)
-            return TransformerLanguageModel(
-                settings.num_layers, settings.window, settings.head_dim, table, bias
-            )
+            return self.build(table, bias)
 
     def _facts(self, model: SequenceModel, found: Learned) -> Facts:
         embedding = self.config.embedding
@@ -69,8 +76,21 @@ class SequenceArm(Arm):
         )
 
 
+def lstm_arm(config: RunConfig, vocab_size: int) -> SequenceArm:
+    """The arm `lstm`."""
+    settings = config.lstm
+    return SequenceArm(config, vocab_size, settings, partial(LstmLanguageModel, settings.num_layers))
+
+
+def transformer_arm(config: RunConfig, vocab_size: int) -> SequenceArm:
+    """The arm `transformer`."""
+    settings = config.transformer
+    shape = (settings.num_layers, settings.window, settings.head_dim)
+    return SequenceArm(config, vocab_size, settings, partial(TransformerLanguageModel, *shape))
+
+
 class FittedSequence(Fitted):
-    """A trained LSTM or Transformer."""
+    """A trained model."""
 
     def __init__(self, model: SequenceModel, facts: Facts) -> None:
         self.model, self.facts = model, facts

@@ -7,7 +7,7 @@ from typing import Any
 
 from cvfp.data.dataset import Dataset, open_dataset
 from cvfp.data.embeddings import load_table, table_fingerprint
-from cvfp.records.arms import ARM_KINDS
+from cvfp.records.arms import arm_kind
 from cvfp.records.config import DataConfig, RunConfig
 from cvfp.records.schema import digest
 
@@ -36,7 +36,7 @@ class Datasets:
     def check_table(self, config: RunConfig) -> None:
         """Look at the embedding table of a point that reads one from a file. Raises `InputError`."""
         source = config.embedding.source
-        if "embedding" not in ARM_KINDS[config.arm].sections or source in ("random", *self.tables):
+        if "embedding" not in arm_kind(config.arm).sections or source in ("random", *self.tables):
             return
         load_table(config.embedding, self.of(config).vocab_size, config.model.embed_dim, config.seed)
         self.tables[source] = str(table_fingerprint(config.embedding))

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from cvfp.lab.spec import SweepSpec
-from cvfp.records.arms import ARM_KINDS
+from cvfp.lab.spec import OWN_SUFFIX, SweepSpec
+from cvfp.records.arms import arm_kind
 from cvfp.records.config import RunConfig, dotted
 from cvfp.records.errors import InputError
+from cvfp.records.files import read_text
 from cvfp.records.plan import Plan, PlannedPoint
+from cvfp.records.schema import digest
 
 LINE_VARIES = ("data.num_samples", "seed")
 """What differs between the points of one line."""
@@ -43,20 +47,33 @@ def make_plan(spec: SweepSpec) -> Plan:
 
 
 def _line(spec: SweepSpec, arm: str, variant: dict[str, Any]) -> list[RunConfig]:
-    settings = spec.settings | variant
+    tuned = spec.tuned[arm].settings if arm in spec.tuned else {}
+    settings, where = spec.settings | tuned | variant, f"sweep {spec.name!r}"
     reserved = sorted({"arm", "data.num_samples"} & settings.keys())
     if reserved:
-        raise InputError(
-            f"sweep {spec.name!r}: {reserved[0]!r} is what the sweep varies; use arms and samples"
-        )
-    first_seed = RunConfig.from_settings(settings, f"sweep {spec.name!r}").seed
-    tuned = spec.tuned[arm].settings if arm in spec.tuned else {}
-    settings, configs = spec.settings | tuned | variant, []
+        raise InputError(f"{where}: {reserved[0]!r} is what the sweep varies; use arms and samples")
+    settings = _of_arm(arm, spec.arms, settings, where)
+    first_seed, configs = RunConfig.from_settings(settings, where).seed, []
     for num_samples in sorted(spec.samples):
         for offset in range(spec.seeds):
-            point = {"arm": arm, "data.num_samples": num_samples, "seed": first_seed + offset}
-            configs.append(RunConfig.from_settings(settings | point, f"sweep {spec.name!r}"))
+            point = {"data.num_samples": num_samples, "seed": first_seed + offset}
+            configs.append(RunConfig.from_settings(settings | point, where))
     return configs
+
+
+def _of_arm(arm: str, arms: Sequence[str], settings: dict[str, Any], where: str) -> dict[str, Any]:
+    """The settings with the arm's name; those that begin with `own.` are for a user's own arm alone."""
+    if arm.endswith(OWN_SUFFIX):
+        return settings | {"arm": Path(arm).stem} | own_arm(arm)
+    own = sorted(key for key in settings if key.startswith("own."))
+    if own and not any(other.endswith(OWN_SUFFIX) for other in arms):
+        raise InputError(f"{where}: {own[0]} is for an arm of your own, and none of the arms is a .py file")
+    return {key: value for key, value in settings.items() if key not in own} | {"arm": arm}
+
+
+def own_arm(file: str) -> dict[str, Any]:
+    """The settings that name an arm in a file. Raises `InputError` when it cannot be read."""
+    return {"own.file": file, "own.code": digest(read_text(Path(file)))}
 
 
 def _tuned_trials(spec: SweepSpec, config: RunConfig) -> int | None:
@@ -69,7 +86,9 @@ def _tuned_trials(spec: SweepSpec, config: RunConfig) -> int | None:
 
 def base_name(config: RunConfig) -> str:
     """`{L}L_{d_c}d_{n}tok`, without contexts 0d; `{L}L_{d_e}d` of sequence arms; n-grams by their order."""
-    kind = ARM_KINDS[config.arm]
+    kind = arm_kind(config.arm)
+    if config.own is not None:
+        return f"{config.model.embed_dim}d"
     if kind.neural and not kind.two_phase:
         return f"{config.token_training.num_layers}L_{config.model.embed_dim}d"
     if kind.neural:

@@ -11,7 +11,7 @@ from cvfp.arms.base import Budget, Facts, Fitted
 from cvfp.arms.registry import make_arm
 from cvfp.data.dataset import Dataset, Stream
 from cvfp.metrics.perplexity import bits_per_byte, perplexity
-from cvfp.records.arms import ARM_KINDS
+from cvfp.records.arms import arm_kind
 from cvfp.records.config import RunConfig
 from cvfp.records.plan import PlannedPoint
 from cvfp.records.results import DocumentScores, PointRecord, RunRecord
@@ -83,11 +83,11 @@ def identity(point: PlannedPoint) -> dict:
 
 
 def _shape(config: RunConfig) -> dict:
-    kind = ARM_KINDS[config.arm]
+    kind = arm_kind(config.arm)
     if not kind.neural:
         return {}
     if not kind.two_phase:
-        return {"num_layers": config.token_training.num_layers}
+        return {} if config.own is not None else {"num_layers": config.token_training.num_layers}
     return {
         "num_layers": config.model.num_layers,
         "context_dim": config.model.context_dim if kind.has_context else 0,

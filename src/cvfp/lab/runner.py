@@ -10,6 +10,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from cvfp.arms.base import Budget
+from cvfp.arms.registry import make_arm
 from cvfp.data.dataset import Dataset
 from cvfp.lab.datasets import Datasets
 from cvfp.lab.machine import environment
@@ -66,11 +67,12 @@ def _pending(directory: SweepDirectory) -> list[PlannedPoint]:
 
 
 def _open_data(directory: SweepDirectory, monitor: Monitor) -> Datasets:
-    """Open all data, draw every largest size, look at every table: what is bad is found before the start."""
+    """Open all data, draw every largest size, look at all tables and arms: what is bad is found at once."""
     datasets = Datasets(monitor.note)
     for config in {point.config.config_hash: point.config for point in _pending(directory)}.values():
         datasets.of(config).train(config.data.num_samples, config.seed)
         datasets.check_table(config)
+        make_arm(config, datasets.of(config).vocab_size)
     return datasets
 
 

@@ -21,6 +21,8 @@ from cvfp.records.published import PUBLISHED_PROTOCOL
 from cvfp.records.schema import Schema
 from cvfp.records.tuning import TunedArm
 
+OWN_SUFFIX = ".py"
+"""What the name of an arm ends in that is a file of the user's."""
 Settings = dict[str, Any]
 """Config fields by dotted key, e.g. {"model.context_dim": 256}."""
 
@@ -61,9 +63,10 @@ class SweepSpec(Schema):
     @field_validator("arms")
     @classmethod
     def _known_arms(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        unknown = [arm for arm in value if arm not in ARMS]
+        unknown = [arm for arm in value if arm not in ARMS and not arm.endswith(OWN_SUFFIX)]
         if unknown or not value:
-            raise ValueError(f"unknown arm {', '.join(unknown) or '(none)'!r}; there are {', '.join(ARMS)}")
+            known = f"{', '.join(ARMS)}, or a .py file of your own"
+            raise ValueError(f"unknown arm {', '.join(unknown) or '(none)'!r}; there are {known}")
         return value
 
     def override(self, **changes: Any) -> SweepSpec:

@@ -19,7 +19,7 @@ from cvfp.lab.monitor import Monitor
 from cvfp.lab.runner import run_sweep
 from cvfp.lab.spec import Settings, SweepSpec
 from cvfp.lab.sweep_directory import SweepDirectory
-from cvfp.records.arms import ARM_KINDS
+from cvfp.records.arms import arm_kind
 from cvfp.records.config import RunConfig
 from cvfp.records.files import write_json
 from cvfp.records.plan import Plan
@@ -42,7 +42,7 @@ def trials(number: int, arms: Sequence[str], seed: int = 0) -> list[Settings]:
     Returns:
         one table of dotted keys per trial; an arm reads the keys of its own section.
     """
-    sections = dict.fromkeys(ARM_KINDS[arm].training_section for arm in arms if ARM_KINDS[arm].neural)
+    sections = dict.fromkeys(arm_kind(arm).training_section for arm in arms if arm_kind(arm).neural)
     points = qmc.Halton(3, rng=seed).random(max(number - 1, 0))
     found: list[Settings] = [{}]
     for index, (lr, dropout, decay) in enumerate(points.tolist(), 1):
@@ -129,7 +129,7 @@ def _by_size(points: list[PointRecord], samples: tuple[int, ...]) -> tuple[float
 
 def _knobs(config: RunConfig) -> Settings:
     """What was tuned, by dotted key."""
-    kind = ARM_KINDS[config.arm]
+    kind = arm_kind(config.arm)
     if not kind.neural:
         return {"ngram.order": config.ngram.order} if "ngram" in kind.sections else {}
     training, section = config.token_training, kind.training_section

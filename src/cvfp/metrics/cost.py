@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
-from cvfp.records.arms import ARM_KINDS
+from cvfp.records.arms import arm_kind
 from cvfp.records.config import ModelConfig, RunConfig
 
 
@@ -74,9 +74,12 @@ class RunCost:
 
 
 def run_cost(config: RunConfig, vocab_size: int, tokens: int) -> RunCost | None:
-    """Of training on so many tokens up to all caps (most runs stop earlier); None for arms that count."""
-    kind = ARM_KINDS[config.arm]
-    if not kind.neural:
+    """Of training on so many tokens up to all caps (most runs stop earlier).
+
+    None for arms that count, and for one of the user's own.
+    """
+    kind = arm_kind(config.arm)
+    if kind.training_section is None:
         return None
     bias, trained = config.embedding.output_bias, config.embedding.trained
     if kind.two_phase:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from cvfp.records.arms import ARM_KINDS
+from cvfp.records.arms import ARM_KINDS, arm_kind
 from cvfp.records.errors import InputError
 from cvfp.records.schema import Schema, digest
 from cvfp.records.training_config import (
@@ -116,6 +116,17 @@ class EmbeddingConfig(Schema):
         return {"trained": row["trained"], "output_bias": row["output_bias"]} | value
 
 
+class OwnArm(Schema):
+    """An arm in a file of the user's (`cvfp.arms.own`)."""
+
+    file: str
+    """Where it is; it may be moved."""
+    code: str
+    """Hash of what is in it: other code gives other results."""
+    settings: dict[str, int | float | bool | str] = {}
+    """For the file to read."""
+
+
 class RunConfig(Schema):
     """One point: an arm, fitted on so many documents with one seed."""
 
@@ -128,6 +139,7 @@ class RunConfig(Schema):
     lstm: LstmConfig = LstmConfig()
     transformer: TransformerConfig = TransformerConfig()
     ngram: NgramConfig = NgramConfig()
+    own: OwnArm | None = None
     seed: Annotated[int, Field(ge=0)] = 42
     """Drives the order of documents, the initialisation and the order of batches."""
 
@@ -147,12 +159,13 @@ class RunConfig(Schema):
             return value | {"phase2": phase2.model_copy(update={"lr": lr})}
         return value
 
-    @field_validator("arm")
-    @classmethod
-    def _known_arm(cls, value: str) -> str:
-        if value not in ARM_KINDS:
-            raise ValueError(f"unknown arm {value!r}; there are {', '.join(ARM_KINDS)}")
-        return value
+    @model_validator(mode="after")
+    def _known_arm(self) -> RunConfig:
+        if self.own is None and self.arm not in ARM_KINDS:
+            raise ValueError(f"arm: unknown arm {self.arm!r}; there are {', '.join(ARM_KINDS)}")
+        if self.own is not None and self.arm in ARM_KINDS:
+            raise ValueError(f"arm: {self.own.file} cannot be named {self.arm!r}: there is such an arm")
+        return self
 
     @model_validator(mode="after")
     def _whole_heads(self) -> RunConfig:
@@ -175,12 +188,12 @@ class RunConfig(Schema):
     @property
     def token_training(self) -> TokenTraining | None:
         """How this arm learns to predict tokens; None for one that counts."""
-        section = ARM_KINDS[self.arm].training_section
+        section = arm_kind(self.arm).training_section
         return None if section is None else getattr(self, section)
 
     def relevant(self) -> dict[str, Any]:
         """The fields that can change this arm's result, as nested plain data."""
-        fields, kind = self.model_dump(), ARM_KINDS[self.arm]
+        fields, kind = self.model_dump(), arm_kind(self.arm)
         chosen = {"arm": self.arm, "data": fields["data"], "seed": self.seed}
         chosen |= {section: fields[section] for section in kind.sections}
         if kind.neural and not kind.two_phase:
@@ -189,6 +202,10 @@ class RunConfig(Schema):
             chosen["model"]["context_dim"] = 0
         if "phase2" in kind.sections and "phase1" not in kind.sections:
             del chosen["phase2"]["context_source"]
+        if "phase1" in kind.sections and self.phase1.slices_per_step is None:
+            del chosen["phase1"]["slices_per_step"]
+        if "own" in kind.sections:
+            del chosen["own"]["file"]
         if kind.neural and self.embedding.source != "random":
             del chosen["embedding"]["std"]
         return chosen

@@ -23,6 +23,8 @@ class Phase1Config(Schema):
     """Standard deviation of the noise added to every input context."""
     slice_length: Annotated[int, Field(ge=2)] = 8000
     """B, tokens per slice of the loss: the dispersion term scales with sqrt(d_c / B)."""
+    slices_per_step: Positive | None = None
+    """Slices of an optimiser step; None: all of them, one step per sweep."""
     lr: Rate = 0.002
     grad_clip: Rate = 1.0
     convergence_threshold: Rate = 0.03

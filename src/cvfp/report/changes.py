@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from cvfp.records.arms import ARM_KINDS
+from cvfp.records.arms import arm_kind
 from cvfp.records.config import RunConfig, dotted
 from cvfp.report import numbers
 from cvfp.report.language import _
@@ -101,7 +101,7 @@ def setting_changes(reference: RunConfig, other: RunConfig) -> tuple[SettingChan
     """The fields that differ and can change a result. What an arm has or lacks by its nature is the arm."""
     before, after = dotted(reference.relevant()), dotted(other.relevant())
     skipped = set(VARIES_ALONG_A_LINE)
-    if ARM_KINDS[reference.arm].has_context != ARM_KINDS[other.arm].has_context:
+    if arm_kind(reference.arm).has_context != arm_kind(other.arm).has_context:
         skipped.add("model.context_dim")
     keys = [key for key in before if key in after and key not in skipped]
     return tuple(SettingChange(key, before[key], after[key]) for key in keys if before[key] != after[key])

@@ -1,11 +1,13 @@
 """Phase 1: learn the context block without labels, by fixed-point iteration (algorithm, section 2).
 
 A Jacobi sweep of c_t = block(c_{t-1}, f_t) over the whole token stream, one Adam step per sweep. Slices of B
-tokens bound memory and define the loss; the gradient of a sweep is accumulated over them.
+tokens bound memory and define the loss; the gradient of a sweep is accumulated over them. A variant takes a
+step after every few slices instead.
 """
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -33,7 +35,7 @@ waits for Python. A sweep reads only the contexts of the sweep before, so the su
 
 @dataclass(frozen=True)
 class Phase1Result:
-    """`iterations` counts the random start as 1 (steps are one fewer); `contexts` are the last sweep's."""
+    """`iterations` counts the random start as 1 (sweeps are one fewer); `contexts` are the last sweep's."""
 
     iterations: int
     converged: bool
@@ -97,12 +99,13 @@ def learn_contexts(
         model.context_block.parameters(),
         lr=config.lr,
         grad_clip=config.grad_clip,
-        max_steps=config.max_iterations - 1,
+        max_steps=(config.max_iterations - 1) * len(objective.batches),
         precision=precision,
     )
+    iterations = steps // len(objective.batches) + 1
     seconds = time.perf_counter() - started
     converged = reason == CONVERGED
-    return Phase1Result(steps + 1, converged, objective.rate, objective.contexts, precision, seconds)
+    return Phase1Result(iterations, converged, objective.rate, objective.contexts, precision, seconds)
 
 
 def one_step_segments(
@@ -121,7 +124,7 @@ def one_step_segments(
 
 
 class _FixedPointObjective(Objective):
-    """One step is one sweep; `contexts` holds C^{k-1} before it and C^k after it."""
+    """A sweep is one step, or one per batch of slices; `contexts` holds C^{k-1} before it, C^k after it."""
 
     def __init__(
         self,
@@ -135,7 +138,12 @@ class _FixedPointObjective(Objective):
         self.model, self.block, self.tokens = model, block, tokens
         self.config, self.seed, self.listen = config, seed, listen
         self.bounds = slice_bounds(len(tokens), config.slice_length)
-        self.groups = slice_groups(self.bounds, ROWS_AT_ONCE.get(tokens.device.type, 0))
+        rows, size = ROWS_AT_ONCE.get(tokens.device.type, 0), len(self.bounds)
+        size = size if config.slices_per_step is None else config.slices_per_step
+        self.batches = [
+            slice_groups(self.bounds[first : first + size], rows)
+            for first in range(0, len(self.bounds), size)
+        ]
         self.device, self.dtype = tokens.device, model.context_table.dtype
         self.contexts = ContextStore((len(tokens), block.context_dim), self.dtype, self.device)
         for index, (first, last) in enumerate(self.bounds):
@@ -150,28 +158,31 @@ class _FixedPointObjective(Objective):
         return torch.randn(shape, generator=generator, device=self.device, dtype=self.dtype)
 
     def prepare(self, step: int) -> None:
-        self.step = step
+        sweep, place = divmod(step - 1, len(self.batches))
+        if place == 0:
+            self.totals = torch.zeros(3, dtype=self.dtype, device=self.device)
+            self.coming = self._sweep(sweep + 1)
+        self.batch = self.batches[place]
 
     def backward(self) -> None:
-        weight = self.config.dist_reg_weight
-        self.totals = torch.zeros(3, dtype=self.dtype, device=self.device)
-        for slices, old, new in self._sweep(self.step):
+        weight, all_slices = self.config.dist_reg_weight, sum(len(group) for group in self.batch)
+        for slices, old, new in itertools.islice(self.coming, len(self.batch)):
             shape = (slices, len(new) // slices)
             convergence, dispersion = slice_losses(new.unflatten(0, shape), old.unflatten(0, shape))
             loss = ((1 - weight) * convergence + weight * dispersion).sum()
-            (loss / len(self.bounds)).backward()
+            (loss / all_slices).backward()
             with torch.no_grad():
                 change = (new - old).square().mean(dim=1)
                 settled = (change < self.config.convergence_threshold).sum()
                 self.totals += torch.stack([convergence.sum(), dispersion.sum(), settled])
 
-    def _sweep(self, step: int) -> Iterator[tuple[int, Tensor, Tensor]]:
+    def _sweep(self, sweep: int) -> Iterator[tuple[int, Tensor, Tensor]]:
         """(slices, their C^{k-1}, their C^k) group by group. Each is overwritten once its loss was taken."""
         before, index = torch.zeros(self.block.context_dim, dtype=self.dtype, device=self.device), 0
-        for group in self.groups:
+        for group in itertools.chain.from_iterable(self.batches):
             first, last = group[0][0], group[-1][1]
             old = self.contexts.read(first, last)
-            inputs = shifted(old, before) + self._noise(step, index, group)
+            inputs = shifted(old, before) + self._noise(sweep, index, group)
             before = old[-1].clone()
             features = self.model.context_features(
                 self.tokens, torch.arange(first, last, device=self.tokens.device)
@@ -181,17 +192,21 @@ class _FixedPointObjective(Objective):
             self.contexts.write(first, new.detach())
             index += len(group)
 
-    def _noise(self, step: int, index: int, group: list[tuple[int, int]]) -> Tensor | float:
+    def _noise(self, sweep: int, index: int, group: list[tuple[int, int]]) -> Tensor | float:
         """Noise of a group that begins with the index-th slice, drawn slice by slice."""
         if self.config.context_noise == 0:
             return 0.0
         parts = [
-            self._normal(last - first, "noise", step, place)
+            self._normal(last - first, "noise", sweep, place)
             for place, (first, last) in enumerate(group, index)
         ]
         return self.config.context_noise * torch.cat(parts)
 
     def after_step(self, step: int, optimizer: torch.optim.Optimizer) -> str | None:
+        if step % len(self.batches):
+            return None
+        next(self.coming, None)  # the last slices are overwritten
+        iteration = step // len(self.batches) + 1
         convergence, dispersion, settled = self.totals.tolist()
         slices = len(self.bounds)
         values = {
@@ -200,6 +215,6 @@ class _FixedPointObjective(Objective):
             "convergence_rate": settled / len(self.tokens),
         }
         self.rate = values["convergence_rate"]
-        self.listen(Event("phase 1", step + 1, self.config.max_iterations, values))
-        enough = step + 1 >= self.config.min_iterations and self.rate >= self.config.convergence_rate
+        self.listen(Event("phase 1", iteration, self.config.max_iterations, values))
+        enough = iteration >= self.config.min_iterations and self.rate >= self.config.convergence_rate
         return CONVERGED if enough else None

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
-from cvfp.records.arms import ARM_KINDS
+from cvfp.records.arms import arm_kind
 from cvfp.report.changes import LineChange, changes_within_arms
 from cvfp.report.figures.axes import Limits, padded, set_linear, set_log, set_log_at, widened, with_intervals
 from cvfp.report.figures.canvas import INK
@@ -119,7 +119,7 @@ def _references(top: Headline) -> list[Standing]:
     """The best line of every arm without contexts."""
     best: dict[str, Standing] = {}
     for one in top.standings:
-        if not ARM_KINDS[one.line.arm].has_context:
+        if not arm_kind(one.line.arm).has_context:
             best.setdefault(one.line.arm, one)
     return list(best.values())
 
