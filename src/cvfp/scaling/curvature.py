@@ -1,70 +1,59 @@
-"""Does the exponent change with size: the coefficient of (ln D)^2 in ln PPL."""
+"""Does the exponent change with size: a test, and the exponent between neighbouring sizes."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 
-from cvfp.scaling.estimate import Estimate, across_draws, along_line
+from cvfp.scaling.coefficients import top_coefficients
+from cvfp.scaling.estimate import Estimate
 from cvfp.scaling.points import Points
+from cvfp.scaling.power_law import Number
 
 Bend = Literal["curved", "straight within error", "not testable"]
 
 
 def curvature(points: Points) -> Estimate | None:
-    """q of ln PPL = a + b * x + q * x^2, x = ln D, by least squares; positive where the law flattens.
-
-    q = w . ln PPL with w = z / (z . z), z being x^2 without its part in 1 and x. Several draws: one q each,
-    and Student's t across them. One: q -+ t * s / sqrt(z . z), with s^2 = RSS / (n - 3) and t at n - 3
-    degrees of freedom; it holds for independent, equal noise.
+    """The coefficient of (ln D)^2 in ln PPL (`top_coefficients`): positive where the law flattens.
 
     None where the units of inference (`Points.units`) have fewer than three sizes.
     """
-    return curvatures(points, points.log_ppl[None])[0]
-
-
-def curvatures(points: Points, rows: np.ndarray) -> list[Estimate | None]:
-    """`curvature` of each row (m, n) of other values of ln PPL at these points."""
-    units = points.units(3)
-    if points.fewest_sizes(units) < 3:
-        return [None] * len(rows)
-    if len(units) > 1:
-        return [
-            across_draws(row) for row in np.stack([_fit(points, rows, unit)[0] for unit in units], axis=1)
-        ]
-    (unit,) = units
-    values, rss, norm = _fit(points, rows, unit)
-    dof = len(unit) - 3
-    variances = rss / max(dof, 1) / norm
-    return [along_line(float(q), float(v), dof) for q, v in zip(values, variances, strict=True)]
+    return top_coefficients(points, points.log_ppl[None], 2)[0]
 
 
 def bend(estimate: Estimate | None) -> Bend:
-    """The verdict on `curvature`, from its 95% interval."""
+    """The verdict on a `curvature`, from its 95% interval."""
     if estimate is None or estimate.sign is None:
         return "not testable"
     return "curved" if estimate.sign != 0 else "straight within error"
 
 
-def curvature_weights(log_tokens: np.ndarray) -> np.ndarray:
-    """w (n,) with q = w . ln PPL, of points of at least three sizes."""
-    z = _quadratic_part(log_tokens)
-    return z / (z @ z)
+def bends(points: Points, rows: np.ndarray) -> list[str]:
+    """The verdict for each row (m, n) of values of ln PPL at these points."""
+    return [bend(estimate) for estimate in top_coefficients(points, rows, 2)]
 
 
-def _fit(points: Points, rows: np.ndarray, unit: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """q and RSS of each row, (m,), and z . z."""
-    x, y = points.log_tokens[unit], rows[:, unit]
-    z, dx = _quadratic_part(x), x - x.mean()
-    dy = y - y.mean(axis=1, keepdims=True)
-    q = y @ z / (z @ z)
-    residuals = dy - np.outer(dy @ dx / (dx @ dx), dx) - np.outer(q, z)
-    return q, (residuals**2).sum(axis=1), float(z @ z)
+@dataclass(frozen=True)
+class LocalExponent:
+    """The slope of ln PPL on ln D between two neighbouring sizes; None where their tokens do not differ."""
+
+    size_range: tuple[Number, Number]
+    token_range: tuple[float, float]
+    exponent: Estimate | None
 
 
-def _quadratic_part(x: np.ndarray) -> np.ndarray:
-    """x^2 without its least-squares part in 1 and x, (n,)."""
-    dx = x - x.mean()
-    square = dx**2 - np.mean(dx**2)
-    return square - (square @ dx) / (dx @ dx) * dx
+def local_exponents(points: Points) -> list[LocalExponent]:
+    """One per two neighbouring sizes, smallest first; its interval is across draws, with one draw there is
+    none.
+
+    Unlike a window it asks for no factor A, which is beyond a float where two sizes are close together.
+    """
+    return [_between(points.of_sizes(ends), ends) for ends in pairwise(points.distinct_sizes)]
+
+
+def _between(points: Points, ends: tuple[Number, Number]) -> LocalExponent:
+    token_range = float(points.tokens.min()), float(points.tokens.max())
+    return LocalExponent(ends, token_range, top_coefficients(points, points.log_ppl[None], 1)[0])

@@ -15,6 +15,7 @@ from cvfp.scaling.forms import (
     FormFit,
     FormName,
     fit_forms,
+    possible_forms,
     statuses,
 )
 from cvfp.scaling.points import Points
@@ -46,21 +47,21 @@ class ComparedForm:
 def compare_forms(points: Points) -> list[ComparedForm]:
     """All forms of one line, with the choice between them.
 
-    The score of a form is the mean squared error, nats^2, of L at each size in turn, predicted from the
-    others. Leave-one-out and not AICc, which is not defined for three parameters and five sizes (n - k - 1 =
-    0 with the noise's variance among the k), takes points for independent, and knows nothing of
-    extrapolation; two of the left-out sizes are outside of those fitted. A form is scored with two sizes more
-    than parameters, of several draws with one more.
+    The score of a form is the mean squared error, nats^2, of L at each size in turn
+    (`Points.folds`), predicted from the others. Leave-one-out and not AICc, which is not defined for three
+    parameters and five sizes (n - k - 1 = 0 with the noise's variance among the k), takes points for
+    independent, and knows nothing of extrapolation; two of the left-out sizes are outside of those fitted. A
+    form is scored with two sizes more than parameters, of several draws with one more.
 
     A form is worse than the best when, of one line, n * ln(score / best) >= `EVIDENCE`; of several draws,
     when Student's t interval of ln(score / best) across them is above 0. With fewer than two forms to
     compare, or with none scored, all are `not compared`.
 
     Raises:
-        InputError: as `fit_form`.
+        InputError: fewer than two sizes.
     """
     rows = points.log_ppl[None]
-    scores = {form: left_out_errors(points, form, rows)[0] for form in NUM_PARAMETERS}
+    scores = {form: left_out_errors(points, form, rows)[0] for form in possible_forms(points)}
     verdicts = form_verdicts(points, rows)[0]
     return [ComparedForm(fit, _rms(scores[fit.form]), verdicts[fit.form]) for fit in fit_forms(points)]
 
@@ -69,12 +70,13 @@ def form_verdicts(points: Points, rows: np.ndarray) -> list[dict[FormName, FormV
     """The verdict on each form for each row (m, n) of values of ln PPL at these points, as
     `compare_forms`."""
     units = points.units(3)
-    errors = {form: left_out_errors(points, form, rows) for form in NUM_PARAMETERS}
+    forms = possible_forms(points)
+    errors = {form: left_out_errors(points, form, rows) for form in forms}
     scores = {  # (m, units), nan without a score
         form: np.stack([np.maximum(e[:, unit].mean(axis=1), ROUNDING**2) for unit in units], axis=1)
         for form, e in errors.items()
     }
-    known = {form: statuses(points, form, rows) for form in NUM_PARAMETERS}
+    known = {form: statuses(points, form, rows) for form in forms}
     verdicts = []
     for row in range(len(rows)):
         compared = {
@@ -94,6 +96,11 @@ def preferred(verdicts: dict[FormName, FormVerdict]) -> str:
     return "not distinguishable" if "not distinguishable" in verdicts.values() else "not testable"
 
 
+def choices(points: Points, rows: np.ndarray) -> list[str]:
+    """The choice as one text for each row (m, n) of values of ln PPL at these points."""
+    return [preferred(verdicts) for verdicts in form_verdicts(points, rows)]
+
+
 def left_out_errors(points: Points, form: FormName, rows: np.ndarray) -> np.ndarray:
     """Squared errors (m, n), nats^2, of each point's L as its unit says that has not seen its size; or
     nan."""
@@ -102,9 +109,9 @@ def left_out_errors(points: Points, form: FormName, rows: np.ndarray) -> np.ndar
     if points.fewest_sizes(units) < (least if len(units) > 1 else least + 1):
         return found
     for unit in units:
-        for size in np.unique(points.sizes[unit]):
-            out = unit[points.sizes[unit] == size]
-            rest = unit[points.sizes[unit] != size]
+        for sizes in points.kept(unit).folds():
+            inside = np.isin(points.sizes[unit], sizes)
+            out, rest = unit[inside], unit[~inside]
             predicted = _predicted(points.log_tokens[rest], rows[:, rest], points.log_tokens[out], form)
             found[:, out] = (rows[:, out] - predicted) ** 2
     return found

@@ -81,8 +81,13 @@ class FormFit:
 
 
 def fit_forms(points: Points) -> list[FormFit]:
-    """All forms, in the order of `NUM_PARAMETERS`. Raises as `fit_form`."""
-    return [fit_form(points, form) for form in NUM_PARAMETERS]
+    """The `possible_forms`, each fitted. Raises `InputError` with fewer than two sizes."""
+    return [fit_form(points, form) for form in possible_forms(points)]
+
+
+def possible_forms(points: Points) -> list[FormName]:
+    """All forms, in the order of `NUM_PARAMETERS`; those of the loss only where it is above 0 everywhere."""
+    return [form for form in NUM_PARAMETERS if form == "ppl_power" or (points.ppl > 1).all()]
 
 
 def fit_form(points: Points, form: FormName) -> FormFit:

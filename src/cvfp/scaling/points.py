@@ -10,6 +10,9 @@ import numpy as np
 from cvfp.records.errors import InputError
 from cvfp.scaling.power_law import Number, Numbers
 
+MOST_FOLDS = 20
+"""Parts that sizes are left out in: one by one up to this many, so that long curves take no longer."""
+
 
 @dataclass(frozen=True, eq=False)
 class Points:
@@ -62,6 +65,13 @@ class Points:
     def fewest_sizes(self, units: Sequence[np.ndarray]) -> int:
         """Distinct sizes of the unit that has the fewest."""
         return min(len(np.unique(self.sizes[unit])) for unit in units)
+
+    def folds(self) -> list[list[Number]]:
+        """The distinct sizes one by one; in `MOST_FOLDS` runs of neighbours where there are more."""
+        sizes = self.distinct_sizes
+        if len(sizes) <= MOST_FOLDS:
+            return [[size] for size in sizes]
+        return [run.tolist() for run in np.array_split(np.array(sizes), MOST_FOLDS)]
 
 
 def points_of(
