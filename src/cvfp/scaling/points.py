@@ -10,7 +10,7 @@ import numpy as np
 from cvfp.records.errors import InputError
 from cvfp.scaling.power_law import Number, Numbers
 
-MOST_FOLDS = 20
+MOST_FOLDS = 12
 """Parts that sizes are left out in: one by one up to this many, so that long curves take no longer."""
 
 

@@ -9,7 +9,7 @@ import numpy as np
 BENDS = (1e-3, 20.0)
 """Bounds of beta times the range of ln D: from a loss that hardly falls (by 0.1% over all sizes) to one that
 has fallen to its floor at the second size. Assumed."""
-GRID, ZOOM, ROUNDS = 301, 21, 10
+GRID, ZOOM, ROUNDS = 101, 21, 11
 """Points of the first grid over beta, of each finer one between the neighbours of its best, and how many of
 these: beta to a relative 1e-11."""
 
