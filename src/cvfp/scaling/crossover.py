@@ -24,7 +24,7 @@ class Crossover:
 
     status: CrossoverStatus
     tokens: float | None
-    interval: tuple[float, float | None] | None
+    interval: tuple[float | None, float | None] | None
 
 
 def crossover(difference: StraightLine) -> Crossover:
@@ -46,7 +46,7 @@ def crossover(difference: StraightLine) -> Crossover:
         return Crossover("unbounded", tokens, None)
     root = math.sqrt(max(half * half - square * constant, 0.0))
     low, high = (_tokens(difference.centre + (-half + side * root) / square) for side in (-1, 1))
-    return Crossover("bounded", tokens, (math.inf if low is None else low, high))
+    return Crossover("bounded", tokens, (low, high))
 
 
 def _tokens(log_tokens: float) -> float | None:

@@ -34,8 +34,9 @@ is in 16%."""
 @dataclass(frozen=True)
 class ComparedForm:
     """A form with its verdict: `preferred` when every other compared one is worse; `not distinguishable` for
-    the best and those that are not worse than it; `not compared` when it may not be extrapolated, or has no
-    score. So a preferred `loss_power` may have a floor, where `loss_floor` is not identifiable.
+    the best and those that are not worse than it; `not compared` when it may not be extrapolated, or
+    when there is no choice to make. So a preferred `loss_power` may have a floor, where `loss_floor` is not
+    identifiable.
     """
 
     fit: FormFit
@@ -54,8 +55,8 @@ def compare_forms(points: Points) -> list[ComparedForm]:
     form is scored with two sizes more than parameters, of several draws with one more.
 
     A form is worse than the best when, of one line, n * ln(score / best) >= `EVIDENCE`; of several draws,
-    when Student's t interval of ln(score / best) across them is above 0. With fewer than two forms to
-    compare, or with none scored, all are `not compared`.
+    when Student's t interval of ln(score / best) across them is above 0. With fewer than two
+    converged forms, or with one of them that has too few sizes for a score, all are `not compared`.
 
     Raises:
         InputError: fewer than two sizes.
@@ -79,11 +80,7 @@ def form_verdicts(points: Points, rows: np.ndarray) -> list[dict[FormName, FormV
     known = {form: statuses(points, form, rows) for form in forms}
     verdicts = []
     for row in range(len(rows)):
-        compared = {
-            form: score[row]
-            for form, score in scores.items()
-            if known[form][row] == "converged" and np.isfinite(score[row]).all()
-        }
+        compared = {form: score[row] for form, score in scores.items() if known[form][row] == "converged"}
         verdicts.append(_verdicts(compared, [len(unit) for unit in units]))
     return verdicts
 
@@ -126,7 +123,7 @@ def _predicted(x: np.ndarray, losses: np.ndarray, at: np.ndarray, form: FormName
 
 def _verdicts(compared: dict[FormName, np.ndarray], counts: Sequence[int]) -> dict[FormName, FormVerdict]:
     verdicts: dict[FormName, FormVerdict] = dict.fromkeys(NUM_PARAMETERS, "not compared")
-    if len(compared) < 2:
+    if len(compared) < 2 or not all(np.isfinite(score).all() for score in compared.values()):
         return verdicts
     best = min(compared, key=lambda form: np.log(compared[form]).mean())
     for form, score in compared.items():
