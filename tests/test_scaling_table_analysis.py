@@ -108,7 +108,7 @@ def test_tables_name_a_group_once_and_leave_out_what_was_not_asked(two):
 def test_a_difference_is_told_in_sentences(two, tmp_path):
     texts = fit_texts(fit_table(two, difference=("a", "b")))
     assert any(text.startswith("b against a (6 pairs): alpha ") for text in texts)
-    assert any("a has the lower PPL at 100,000,000 tokens with probability" in text for text in texts)
+    assert any("a is lower at 100,000,000 tokens with probability" in text for text in texts)
     path = write_csv(tmp_path / "t.csv", ["line", "tokens", "ppl"], ROWS)
     texts = fit_texts(fit_table(path, difference=("a", "b")))
     assert any("The lines cross at" in text for text in texts)

@@ -176,15 +176,22 @@ def _difference_texts(found: dict[str, Any]) -> list[str]:
         f"(95% interval {interval}), {words.get(found['verdict'], found['verdict'])}."
     ]
     if found["first_ahead"] is not None:
+        known = "" if found["interval_kind"] == "draws" else ", as far as one draw tells"
         texts.append(
-            f"If both laws go on, {first} has the lower PPL at {numbers.count(found['ahead_tokens'])} tokens "
-            f"with probability {found['first_ahead']:.2f}."
+            f"If both power laws go on, {first} is lower at {numbers.count(found['ahead_tokens'])} tokens "
+            f"with probability {_probability(found['first_ahead'])}{known}."
         )
     return [
         *texts,
         _crossover_text(found["crossover"]),
         *_flip_texts(f"{first}, {second}", found["robustness"]),
     ]
+
+
+def _probability(value: float) -> str:
+    if 0 < value < 0.01:
+        return "below 0.01"
+    return "above 0.99" if 0.99 < value < 1 else f"{value:.2f}"
 
 
 def _crossover_text(found: dict[str, Any]) -> str:
