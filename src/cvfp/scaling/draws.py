@@ -13,6 +13,7 @@ from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
+from cvfp.scaling.estimate import across_draws
 from cvfp.scaling.power_law import (
     Number,
     Numbers,
@@ -21,7 +22,6 @@ from cvfp.scaling.power_law import (
     explained_share,
     finite_exp,
     fit_power_law,
-    student_interval,
     student_quantile,
 )
 
@@ -102,7 +102,7 @@ class MeanLaw(MeanOfDraws):
     @property
     def alpha_ci95(self) -> tuple[float, float]:
         """mean -+ t * s / sqrt(k) of the alphas of k draws, t at k - 1 degrees of freedom."""
-        return student_interval(self.alphas)
+        return across_draws(self.alphas).interval
 
 
 Law = PowerLaw | MeanLaw

@@ -117,13 +117,6 @@ def student_quantile(level: float, dof: int) -> float:
     return float(stdtrit(dof, (1 + level) / 2))
 
 
-def student_interval(values: Sequence[float]) -> tuple[float, float]:
-    """95% interval of the mean of independent normal `values`, of which there are at least two."""
-    array = np.asarray(values, dtype=np.float64)
-    reach = student_quantile(0.95, len(array) - 1) * float(array.std(ddof=1)) / np.sqrt(len(array))
-    return float(array.mean() - reach), float(array.mean() + reach)
-
-
 def explained_share(y: np.ndarray, rss: float) -> float:
     """R^2 = 1 - RSS / TSS of y (n,); 1 when all are equal."""
     return 1 - rss / float(np.sum((y - y.mean()) ** 2)) if np.ptp(y) > 0 else 1.0
