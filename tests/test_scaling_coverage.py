@@ -1,5 +1,4 @@
-"""Coverage of intervals, with the data-generating process stated; where degrees of freedom are short there is
-none."""
+"""Coverage of intervals, each with its data-generating process; none where degrees of freedom are short."""
 
 import numpy as np
 import pytest
@@ -51,16 +50,14 @@ def test_across_draws_the_interval_holds_where_that_of_pooled_points_does_not(dr
 
 
 def test_along_one_draw_nested_noise_is_not_covered():
-    """The same noise, one draw: its interval is the deviation from a line, and no statement on other
-    draws."""
+    """The same noise, one draw: its interval is the deviation from a line, it says nothing of others."""
     tokens = doubling(5)
     ppl = np.exp(log_ppl(tokens) + nested_noise(np.random.default_rng(7), (TRIALS, 5)))
     assert share_that_holds([fit_power_law(tokens, row).alpha_ci95 for row in ppl], ALPHA) < 0.93
 
 
 def test_on_a_curved_truth_no_interval_of_the_exponent_holds_out_of_its_sizes():
-    """L = (5.4e13 / D)^0.095 with independent noise of 0.01: the exponent at 10 times the data is far from
-    it."""
+    """L = (5.4e13 / D)^0.095, independent noise of 0.01: the exponent at 10 times the data is far off."""
     tokens = np.geomspace(1e5, 1e7, 6)
     losses = (5.4e13 / tokens) ** 0.095 + 0.01 * np.random.default_rng(8).normal(size=(500, 6))
     there = -0.095 * (5.4e13 / 1e8) ** 0.095

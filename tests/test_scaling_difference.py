@@ -14,8 +14,7 @@ from cvfp.scaling.straight_line import straight_line
 X = np.log(SIXTEENFOLD)
 FIRST = 9 - 0.40 * X
 SECOND = FIRST + 0.3 - 0.05 * (X - X[0])
-"""Above the first at the smallest size, as steep again by 0.05: they cross at exp(6) times the smallest
-size."""
+"""Above the first at the smallest size and steeper by 0.05: they cross at exp(6) times that size."""
 CROSSING = SIXTEENFOLD[0] * np.exp(6)
 
 

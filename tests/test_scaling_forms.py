@@ -113,8 +113,7 @@ def test_no_more_points_than_parameters_are_not_identifiable(form):
     ("losses", "without_verdict"), [(FLOORED, {5: 0, 4: 3, 3: 3}), (SOURCE, {5: 1, 4: 1, 3: 3})]
 )
 def test_a_choice_needs_a_score_of_every_converged_form(losses, without_verdict):
-    """Five sizes score three parameters, four score two; a floor that is told but not scored leaves no
-    choice."""
+    """Five sizes score three parameters, four two; a floor that is told but not scored leaves no choice."""
     noise = 0.0005 * np.random.default_rng(4).normal(size=6)
     for n, count in without_verdict.items():
         verdicts = list(choice(line(SIX[:n], (losses + noise)[:n])).values())

@@ -1,5 +1,4 @@
-"""Backtests: hidden sizes stay hidden, scores are those of the definition, and the baseline has an
-interval."""
+"""Backtests: hidden sizes stay hidden, scores are as defined, and the baseline has an interval."""
 
 import numpy as np
 import pytest

@@ -7,6 +7,7 @@ import pytest
 from scaling_helpers import SIX, nested_noise
 from test_scaling_table import ROWS, write_csv
 
+from cvfp.cli.main import main
 from cvfp.records.errors import InputError
 from cvfp.report.fit_cells import fit_tables, fit_texts
 from cvfp.scaling.table import fit_table
@@ -156,3 +157,14 @@ def test_perplexities_below_1_have_a_law_and_one_form(tmp_path):
     rows = [(100, 0.9), (200, 0.7), (400, 0.6), (800, 0.5)]
     (group,) = fit_table(write_csv(tmp_path / "t.csv", ["tokens", "ratio"], rows), y="ratio")["groups"]
     assert [form["form"] for form in group["forms"]] == ["ppl_power"]
+
+
+def test_the_command_prints_tables_or_json(two, capsys):
+    asked = ["fit", str(two), "--holdout", "1", "--difference", "a", "b"]
+    assert main(asked) == 0
+    out = capsys.readouterr().out
+    assert "L = E + B * D^-beta" in out and "last local slope" in out and "b against a (6 pairs)" in out
+    assert main([*asked, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == fit_table(two, holdout=1, difference=("a", "b"))
+    assert main(["fit", str(two), "--holdout", "0"]) == 2
+    assert "holdout: must be at least 1 size, got 0" in capsys.readouterr().err

@@ -43,8 +43,10 @@ class Estimate:
 
     @property
     def probability_positive(self) -> float | None:
-        """P(true value > 0) = P(T > -value / error) by Student's t; None without an error, 0.5 where both are
-        0."""
+        """P(true value > 0) = P(T > -value / error) by Student's t; 0.5 where both are 0.
+
+        None without an error.
+        """
         if self.error is None:
             return None
         if self.error == 0:

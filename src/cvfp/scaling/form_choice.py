@@ -68,8 +68,7 @@ def compare_forms(points: Points) -> list[ComparedForm]:
 
 
 def form_verdicts(points: Points, rows: np.ndarray) -> list[dict[FormName, FormVerdict]]:
-    """The verdict on each form for each row (m, n) of values of ln PPL at these points, as
-    `compare_forms`."""
+    """The verdicts of `compare_forms` for each row (m, n) of values of ln PPL at these points."""
     units = points.units(3)
     forms = possible_forms(points)
     errors = {form: left_out_errors(points, form, rows) for form in forms}
@@ -99,8 +98,10 @@ def choices(points: Points, rows: np.ndarray) -> list[str]:
 
 
 def left_out_errors(points: Points, form: FormName, rows: np.ndarray) -> np.ndarray:
-    """Squared errors (m, n), nats^2, of each point's L as its unit says that has not seen its size; or
-    nan."""
+    """Squared errors (m, n), nats^2, of each L, predicted by the form's fit to the other sizes of its unit.
+
+    All nan where there are too few sizes.
+    """
     least, found = NUM_PARAMETERS[form] + 1, np.full(rows.shape, np.nan)
     units = points.units(least)
     if points.fewest_sizes(units) < (least if len(units) > 1 else least + 1):

@@ -21,8 +21,7 @@ Verdict = Callable[[Points, np.ndarray], list[str]]
 LINE_VERDICTS: Mapping[str, Verdict] = {"curvature": bends, "form": choices}
 UNTESTABLE = "not testable"
 ROUNDED = 16
-"""Random inputs that would have been printed as these; to them come four worst ones of slope and
-curvature."""
+"""Random inputs that print the same; to them come the four worst ones for slope and curvature."""
 
 
 @dataclass(frozen=True)
