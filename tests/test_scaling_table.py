@@ -64,7 +64,8 @@ def test_result_has_exactly_the_keys_of_the_contract(tmp_path):
     assert set(result) == {"groups"}
     a, b = result["groups"]
     law = {"alpha", "A", "r_squared", "alpha_ci95", "interval_kind"}
-    keys = {"group", "n", "windows", "extrapolation"} | law
+    more = {"forms", "curvature", "local_exponents", "robustness", "holdout"}
+    keys = {"group", "n", "windows", "extrapolation"} | law | more
     assert set(a) == set(b) == keys
     assert (a["group"], a["n"], b["group"], b["n"]) == ("a", 3, "b", 2)
     assert (a["alpha"], b["alpha"]) == (pytest.approx(-0.5), pytest.approx(-1))
@@ -265,7 +266,7 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path):
         ({"by": "arm"}, "no column 'arm'"),
         ({"by": "config_name,"}, "no column ''"),
         ({"x": "tokens", "y": "tokens"}, "column 'tokens' is given as x and as y"),
-        ({"window": 9}, r"t\.csv: no group has 9 sizes for a window, only 3"),
+        ({"window": 9}, r"t\.csv: no group has sizes for a window of 9 sizes: 9 are needed, got 3"),
         ({"window": 1}, "window: must be at least 2 sizes, got 1"),
         ({"window": 0}, "window: must be at least 2 sizes, got 0"),
         ({"extrapolate": [0.0]}, "tokens: must be positive and finite, got 0"),

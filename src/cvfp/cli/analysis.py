@@ -24,28 +24,38 @@ def fit(
     ] = None,
     window: Annotated[int | None, tyro.conf.arg(help="sizes per sliding window")] = None,
     extrapolate: Annotated[tuple[float, ...], tyro.conf.arg(help="token counts to predict at")] = (),
+    holdout: Annotated[
+        int | None, tyro.conf.arg(metavar="K", help="hide the K largest sizes and predict them from the rest")
+    ] = None,
+    difference: Annotated[
+        tuple[str, str] | None, tyro.conf.arg(metavar="A B", help="compare group B against group A")
+    ] = None,
+    nats: Annotated[
+        bool, tyro.conf.arg(help="y is a loss in nats per token or byte, not a perplexity")
+    ] = False,
     include_capped: Annotated[bool, tyro.conf.arg(help="fit points that stopped at their cap, too")] = False,
     json: Json = False,
 ) -> int:
     """Scaling analysis of any CSV, JSON or JSONL file, whoever produced it.
 
-    Example: cvfp fit results.csv --x tokens --y val_ppl --by config_name --window 4 --extrapolate 1e6 1e7
+    Which form the loss follows, whether the exponent changes, forecasts, and how they did on hidden sizes.
+
+    Example: cvfp fit results.csv --x tokens --y val_ppl --by config_name --holdout 1 --extrapolate 1e6 1e7
     """
-    from cvfp.report.fit_cells import HEADER, WINDOW_HEADER, footnote, text_rows, window_rows
+    from cvfp.report.fit_cells import fit_tables, fit_texts
     from cvfp.scaling.table import fit_table
 
     def note(text: str) -> None:
         print(text, file=sys.stderr)
 
-    result = fit_table(file, x, y, by, window, extrapolate, include_capped, note)
+    result = fit_table(file, x, y, by, window, extrapolate, include_capped, note, holdout, nats, difference)
     if json:
         print_json(result)
         return 0
-    print_table("PPL = A * tokens^alpha", HEADER, text_rows(result))
-    if windows := window_rows(result):
-        print_table("Sliding windows", WINDOW_HEADER, windows)
-    if footnote(result):
-        print(footnote(result))
+    for table in fit_tables(result):
+        print_table(*table)
+    for text in fit_texts(result):
+        print(text)
     return 0
 
 

@@ -1,19 +1,58 @@
-"""The numbers of `fit_table` as cells of a table to print."""
+"""The numbers of `fit_table` as tables and sentences to print."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from cvfp.report import numbers
+from cvfp.scaling import forms
+
+Table = tuple[str, tuple[str, ...], list[tuple[str, ...]]]
+"""Title, header, rows."""
 
 HEADER = ("group", "n", "alpha", "95% interval", "A", "R²", "forecast PPL (95% interval)")
-
 WINDOW_HEADER = ("group", "sizes", "alpha", "95% interval", "A", "R²")
+FORM_HEADER = ("group", "form", "verdict", "parameters", "error at sizes left out (nats)", "forecast PPL")
+BEND_HEADER = ("group", "alpha between neighbouring sizes", "curvature", "95% interval", "verdict")
+HOLDOUT_HEADER = ("group", "form", "predicted PPL", "interval score (nats)", "over last slope", "held")
+
+FORMULAS = {**forms.FORMULAS, "last_slope": "last local slope"}
+
+
+def fit_tables(result: dict[str, Any]) -> list[Table]:
+    """The tables that have rows; a group is named in its first row only."""
+    tables = [
+        ("PPL = A * tokens^alpha", HEADER, text_rows(result)),
+        ("Sliding windows", WINDOW_HEADER, window_rows(result)),
+        ("Forms of the law: D tokens, L = ln PPL in nats", FORM_HEADER, form_rows(result)),
+        ("Does the exponent change", BEND_HEADER, bend_rows(result)),
+        ("The largest sizes hidden, and predicted from the rest", HOLDOUT_HEADER, holdout_rows(result)),
+    ]
+    return [(title, header, _named_once(rows)) for title, header, rows in tables if rows]
+
+
+def _named_once(rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    names = [None, *(row[0] for row in rows)]
+    return [("" if row[0] == before else row[0], *row[1:]) for row, before in zip(rows, names, strict=False)]
+
+
+def fit_texts(result: dict[str, Any]) -> list[str]:
+    """What the intervals are, verdicts that do not survive, and the difference of two groups."""
+    kinds = dict.fromkeys(group["interval_kind"] for group in result["groups"])
+    texts = [" ".join(numbers.INTERVAL_KINDS[kind] for kind in kinds if kind is not None)]
+    texts += [text for group in result["groups"] for text in _flip_texts(group["group"], group["robustness"])]
+    if "difference" in result:
+        texts += _difference_texts(result["difference"])
+    return [text for text in texts if text]
 
 
 def text_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
     """One row of cells per group of `fit_table`'s result, in the order of `HEADER`."""
-    return [_row(group) for group in result["groups"]]
+    return [
+        (group["group"], str(group["n"]), *_law_cells(group), _forecasts(group["extrapolation"]))
+        for group in result["groups"]
+    ]
 
 
 def window_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -25,30 +64,179 @@ def window_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
     ]
 
 
-def footnote(result: dict[str, Any]) -> str:
-    """What the intervals of the printed groups are."""
-    kinds = dict.fromkeys(group["interval_kind"] for group in result["groups"])
-    return " ".join(numbers.INTERVAL_KINDS[kind] for kind in kinds if kind is not None)
+def form_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
+    """One row of cells per group and form, in the order of `FORM_HEADER`."""
+    return [
+        (
+            group["group"],
+            form["formula"],
+            _form_verdict(form),
+            ", ".join(_parameter(form, name) for name in form["parameters"]),
+            numbers.ABSENT if form["loo_rms"] is None else numbers.decimals(form["loo_rms"], 4),
+            "; ".join(_short_forecast(one) for one in form["extrapolation"]),
+        )
+        for group in result["groups"]
+        for form in group["forms"]
+    ]
 
 
-def _row(group: dict[str, Any]) -> tuple[str, ...]:
-    predicted = "; ".join(_forecast(one) for one in group["extrapolation"])
-    return (group["group"], str(group["n"]), *_law_cells(group), predicted)
+def bend_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
+    """One row of cells per group with a law, in the order of `BEND_HEADER`."""
+    rows = []
+    for group in result["groups"]:
+        found = group["curvature"]
+        if found is None:
+            continue
+        value = (
+            numbers.ABSENT if found["coefficient"] is None else numbers.signed_exponent(found["coefficient"])
+        )
+        exponents = ", ".join(f"{numbers.exponent(one['alpha'])}" for one in group["local_exponents"])
+        interval = numbers.signed_exponent_interval(_pair(found["ci95"]))
+        rows.append((group["group"], exponents, value, interval, found["verdict"]))
+    return rows
+
+
+def holdout_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
+    """One row of cells per group and form that was asked to predict, in the order of `HOLDOUT_HEADER`."""
+    return [
+        (group["group"], *_scored(form))
+        for group in result["groups"]
+        if group["holdout"] is not None
+        for form in group["holdout"]["forms"]
+    ]
+
+
+def _scored(form: dict[str, Any]) -> tuple[str, ...]:
+    name = FORMULAS[form["form"]]
+    if not form["predictions"]:
+        why = "no interval" if form["status"] == "converged" else form["status"].replace("_", " ")
+        return (name, why, *[numbers.ABSENT] * 3)
+    held = sum(one["held"] for one in form["predictions"])
+    return (
+        name,
+        "; ".join(
+            f"{_short_forecast(one | {'ppl': one['predicted']})}, measured {numbers.ppl(one['measured'])}"
+            for one in form["predictions"]
+        ),
+        numbers.decimals(form["interval_score"]),
+        numbers.decimals(form["ratio"], 2),
+        f"{held} of {len(form['predictions'])}",
+    )
+
+
+def _form_verdict(form: dict[str, Any]) -> str:
+    return form["verdict"] if form["status"] == "converged" else form["status"].replace("_", " ")
+
+
+def _parameter(form: dict[str, Any], name: str) -> str:
+    value, interval = form["parameters"][name], _pair(form["ci95"].get(name))
+    if name in ("A", "B"):
+        return f"{name} {numbers.coefficient(value)}"
+    shown = f"{name} {numbers.exponent(value)}"
+    return shown if interval is None else f"{shown} ({numbers.exponent_interval(interval)})"
+
+
+def _flip_texts(name: str, found: Sequence[dict[str, Any]]) -> list[str]:
+    """One sentence per verdict and what it becomes."""
+    sizes: dict[tuple[str, ...], list[str]] = {}
+    for one in found:
+        key = (one["verdict"], one["given"], one["becomes"], one["by"])
+        sizes.setdefault(key, []).append(_dropped(one["dropped"]))
+    words = forms.FORMULAS
+    return [
+        f"{name}: {verdict} is '{words.get(given, given)}', but '{words.get(becomes, becomes)}' "
+        + (
+            f"without size {' or '.join(left_out)}."
+            if by == "dropping"
+            else "with inputs that print the same."
+        )
+        for (verdict, given, becomes, by), left_out in sizes.items()
+    ]
+
+
+def _dropped(sizes: Sequence[float] | None) -> str:
+    if sizes is None:
+        return ""
+    return numbers.count(sizes[0]) if sizes[0] == sizes[1] else numbers.count_range(sizes)
+
+
+def _difference_texts(found: dict[str, Any]) -> list[str]:
+    first, second = found["first"], found["second"]
+    words = {
+        "first falls faster": f"{first} falls faster",
+        "second falls faster": f"{second} falls faster",
+        "no verdict": "no verdict from one draw",
+    }
+    pairing = (
+        f"{found['n']} pairs" if found["paired"] else "unpaired: no two sizes with equal draws and tokens"
+    )
+    interval = numbers.signed_exponent_interval(_pair(found["alpha_difference_ci95"]))
+    texts = [
+        f"{second} against {first} ({pairing}): alpha {numbers.signed_exponent(found['alpha_difference'])} "
+        f"(95% interval {interval}), {words.get(found['verdict'], found['verdict'])}."
+    ]
+    if found["first_ahead"] is not None:
+        known = "" if found["interval_kind"] == "draws" else ", as far as one draw tells"
+        texts.append(
+            f"If both power laws go on, {first} is lower at {numbers.count(found['ahead_tokens'])} tokens "
+            f"with probability {_probability(found['first_ahead'])}{known}."
+        )
+    return [
+        *texts,
+        _crossover_text(found["crossover"]),
+        *_flip_texts(f"{first}, {second}", found["robustness"]),
+    ]
+
+
+def _probability(value: float) -> str:
+    if 0 < value < 0.01:
+        return "below 0.01"
+    return "above 0.99" if 0.99 < value < 1 else f"{value:.2f}"
+
+
+def _crossover_text(found: dict[str, Any]) -> str:
+    if found["tokens"] is None:
+        return "The lines do not cross."
+    shown = f"The lines cross at {_amount(found['tokens'])} tokens"
+    if found["status"] == "bounded":
+        low, high = (_amount(end) for end in found["interval"])
+        return f"{shown} (95% interval {numbers.between(low, high)})."
+    if found["status"] == "unbounded":
+        return "Where the lines cross, if they do, is not determined: the exponents may be equal."
+    return f"{shown}; there is no interval of that."
+
+
+def _amount(tokens: float | None) -> str:
+    if tokens is None:
+        return "∞"
+    return numbers.count(tokens) if 1 <= tokens < 1e15 else f"{tokens:.2g}"
 
 
 def _law_cells(law: dict[str, Any]) -> tuple[str, str, str, str]:
-    interval = law["alpha_ci95"]
     return (
         numbers.exponent(law["alpha"]),
-        numbers.exponent_interval(None if interval is None else (interval[0], interval[1])),
+        numbers.exponent_interval(_pair(law["alpha_ci95"])),
         numbers.coefficient(law["A"]),
         numbers.r_squared(law["r_squared"]),
     )
 
 
+def _pair(interval: Sequence[float] | None) -> tuple[float, float] | None:
+    return None if interval is None else (interval[0], interval[1])
+
+
+def _forecasts(found: Sequence[dict[str, Any]]) -> str:
+    return "; ".join(_forecast(one) for one in found)
+
+
 def _forecast(one: dict[str, Any]) -> str:
     shown = f"{numbers.ppl(one['ppl'])} at {numbers.count(one['tokens'])} tokens"
     return shown if one["low"] is None else f"{shown} ({numbers.ppl_interval(one['low'], one['high'])})"
+
+
+def _short_forecast(one: dict[str, Any]) -> str:
+    interval = "" if one["low"] is None else f" ({numbers.ppl_interval(one['low'], one['high'])})"
+    return f"{numbers.short_count(one['tokens'])}: {numbers.ppl(one['ppl'])}{interval}"
 
 
 def _sizes(window: dict[str, Any]) -> str:

@@ -10,6 +10,11 @@ _HOMES = {
     "fit_power_law": "cvfp.scaling.power_law",
     "sliding_windows": "cvfp.scaling.windows",
     "fit_table": "cvfp.scaling.table",
+    "points_of": "cvfp.scaling.points",
+    "fit_forms": "cvfp.scaling.forms",
+    "compare_forms": "cvfp.scaling.form_choice",
+    "local_exponents": "cvfp.scaling.curvature",
+    "flips": "cvfp.scaling.robustness",
 }
 
 __all__ = sorted(_HOMES)

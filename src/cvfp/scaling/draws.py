@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
+from cvfp.scaling.estimate import across_draws
 from cvfp.scaling.power_law import (
     Number,
     Numbers,
@@ -21,49 +22,38 @@ from cvfp.scaling.power_law import (
     explained_share,
     finite_exp,
     fit_power_law,
-    student_interval,
     student_quantile,
 )
 
 
-@dataclass(frozen=True)
-class MeanLaw:
-    """The mean of the power laws of at least two draws: alpha and ln A are means over them.
+@runtime_checkable
+class LawOfOneDraw(Protocol):
+    """What a mean over draws asks of the law of each."""
 
-    It has the public face of a `PowerLaw`, with intervals across draws instead of along the line.
-    """
+    @property
+    def n(self) -> int:
+        """Points."""
+
+    def log_ppl(self, tokens: Number | Numbers) -> np.ndarray | np.number:
+        """ln PPL in the shape of `tokens`."""
+
+
+@dataclass(frozen=True)
+class MeanOfDraws:
+    """The mean of ln PPL over the laws, of one form, of at least two draws."""
 
     interval_kind: ClassVar = "draws"
 
-    laws: Mapping[Hashable, PowerLaw]
+    laws: Mapping[Hashable, LawOfOneDraw]
     """By draw."""
-    r_squared: float
-    """1 - RSS / TSS of ln PPL of all points about the mean law; below 0 where it explains nothing."""
 
     @property
     def n(self) -> int:
         """Points of all draws."""
         return sum(law.n for law in self.laws.values())
 
-    @property
-    def alphas(self) -> list[float]:
-        return [law.alpha for law in self.laws.values()]
-
-    @property
-    def alpha(self) -> float:
-        return float(np.mean(self.alphas))
-
-    @property
-    def A(self) -> float:
-        return finite_exp(float(np.mean([law.log_A for law in self.laws.values()])))
-
-    @property
-    def alpha_ci95(self) -> tuple[float, float]:
-        """mean -+ t * s / sqrt(k) of the alphas of k draws, t at k - 1 degrees of freedom."""
-        return student_interval(self.alphas)
-
     def predict(self, tokens: Number | Numbers) -> np.ndarray | np.number:
-        """A * tokens^alpha: the geometric mean of the predictions of the draws. Raises as `PowerLaw`."""
+        """The geometric mean of the predictions of the draws. Raises as `PowerLaw`."""
         return np.exp(self._log_ppls(tokens).mean(axis=0))
 
     def prediction_interval(
@@ -84,6 +74,35 @@ class MeanLaw:
 
     def _log_ppls(self, tokens: Number | Numbers) -> np.ndarray:
         return np.stack([np.asarray(law.log_ppl(tokens)) for law in self.laws.values()])
+
+
+@dataclass(frozen=True)
+class MeanLaw(MeanOfDraws):
+    """The mean of power laws: alpha and ln A are means over the draws.
+
+    It has the public face of a `PowerLaw`, with intervals across draws instead of along the line.
+    """
+
+    laws: Mapping[Hashable, PowerLaw]
+    r_squared: float
+    """1 - RSS / TSS of ln PPL of all points about the mean law; below 0 where it explains nothing."""
+
+    @property
+    def alphas(self) -> list[float]:
+        return [law.alpha for law in self.laws.values()]
+
+    @property
+    def alpha(self) -> float:
+        return float(np.mean(self.alphas))
+
+    @property
+    def A(self) -> float:
+        return finite_exp(float(np.mean([law.log_A for law in self.laws.values()])))
+
+    @property
+    def alpha_ci95(self) -> tuple[float, float]:
+        """mean -+ t * s / sqrt(k) of the alphas of k draws, t at k - 1 degrees of freedom."""
+        return across_draws(self.alphas).interval
 
 
 Law = PowerLaw | MeanLaw

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean, geometric_mean
 
 from cvfp.records.errors import InputError
 from cvfp.records.plan import Analysis
 from cvfp.records.results import CAP, Exclusion, ExclusionReason, PointRecord
 from cvfp.scaling.draws import Law, earlier_copies, fit_draws, lone_draws
 from cvfp.scaling.forecast import Backtest, Forecast, forecast
+from cvfp.scaling.holdout import predicted_sizes
+from cvfp.scaling.points import Points, points_of
 
 
 @dataclass(frozen=True)
@@ -35,18 +36,24 @@ class LineFit:
         """The law of all sizes but the largest, read at the largest; None where it has no interval."""
         largest = max((point.num_samples for point in self.fitted), default=None)
         known = [point for point in self.fitted if point.num_samples != largest]
-        held_out = [point for point in self.fitted if point.num_samples == largest]
         if not of_two_sizes(known):
             return None
-        tokens = fmean(point.train_tokens for point in held_out)
+        hidden = line_points([point for point in self.fitted if point.num_samples == largest])
         try:
-            (found,) = forecast(law_of(known), tokens, [tokens])
+            found = predicted_sizes(law_of(known), hidden)
         except InputError:  # no law, or none with a number to compare
             return None
-        if found.low is None:
-            return None
-        measured = geometric_mean(point.val_ppl for point in held_out)
-        return Backtest(tokens, found.ppl, found.low, found.high, measured)
+        return found[0] if found else None
+
+
+def line_points(points: Sequence[PointRecord]) -> Points:
+    """Points that all have a perplexity, with their seeds as draws and `num_samples` as sizes."""
+    return points_of(
+        [point.train_tokens for point in points],
+        [point.val_ppl for point in points],
+        [point.seed for point in points],
+        [point.num_samples for point in points],
+    )
 
 
 def lines(points: Sequence[PointRecord]) -> list[list[PointRecord]]:
@@ -74,8 +81,8 @@ def of_two_sizes(points: Sequence[PointRecord]) -> bool:
 
 def law_of(points: Sequence[PointRecord]) -> Law:
     """The law of points that all have a perplexity, with their seeds as draws."""
-    tokens, ppl = [point.train_tokens for point in points], [point.val_ppl for point in points]
-    return fit_draws(tokens, ppl, [point.seed for point in points])
+    line = line_points(points)
+    return fit_draws(line.tokens, line.ppl, line.draws)
 
 
 def _fit(line: list[PointRecord], analysis: Analysis) -> LineFit:

@@ -14,7 +14,7 @@ import numpy as np
 
 from cvfp.records.results import IntervalKind, PointRecord
 from cvfp.scaling.draws import Law, fit_draws, lone_draws
-from cvfp.scaling.power_law import student_interval
+from cvfp.scaling.estimate import across_draws
 
 Pair = tuple[PointRecord, PointRecord]
 """A point of the reference line, and one of the other line on the same tokens."""
@@ -99,7 +99,7 @@ def law_of_ratio(pairs: Sequence[Pair]) -> Law | None:
 
 
 def _mean(values: Sequence[float]) -> Change:
-    interval = student_interval(values) if len(values) > 1 else None
+    interval = across_draws(values).interval if len(values) > 1 else None
     return Change(float(np.mean(values)), interval, len(values))
 
 

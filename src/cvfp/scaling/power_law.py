@@ -63,7 +63,7 @@ class PowerLaw:
             InputError: a token count that is not positive and finite, a level outside (0, 1).
         """
         check_level(level)
-        log_tokens = _log_of_positive(tokens, "tokens")
+        log_tokens = log_of_positive(tokens, "tokens")
         if self.residual_variance is None:
             return None
         leverage = 1 / self.n + (log_tokens - self.mean_log_tokens) ** 2 / self.log_tokens_ss
@@ -74,7 +74,7 @@ class PowerLaw:
 
     def log_ppl(self, tokens: Number | Numbers) -> np.ndarray | np.number:
         """ln A + alpha * ln tokens, in the shape of `tokens`. Raises as `predict`."""
-        log_tokens = _log_of_positive(tokens, "tokens")
+        log_tokens = log_of_positive(tokens, "tokens")
         return self.mean_log_ppl + self.alpha * (log_tokens - self.mean_log_tokens)
 
 
@@ -92,7 +92,7 @@ def fit_power_law(tokens: Numbers, ppl: Numbers) -> PowerLaw:
     Raises:
         InputError: unequal lengths, a value that is not positive and finite, fewer than two distinct sizes.
     """
-    x, y = _log_of_positive(tokens, "tokens"), _log_of_positive(ppl, "ppl")
+    x, y = log_of_positive(tokens, "tokens"), log_of_positive(ppl, "ppl")
     _check_points(x, y)
     dx, dy = x - x.mean(), y - y.mean()
     ss = float(dx @ dx)
@@ -117,13 +117,6 @@ def student_quantile(level: float, dof: int) -> float:
     return float(stdtrit(dof, (1 + level) / 2))
 
 
-def student_interval(values: Sequence[float]) -> tuple[float, float]:
-    """95% interval of the mean of independent normal `values`, of which there are at least two."""
-    array = np.asarray(values, dtype=np.float64)
-    reach = student_quantile(0.95, len(array) - 1) * float(array.std(ddof=1)) / np.sqrt(len(array))
-    return float(array.mean() - reach), float(array.mean() + reach)
-
-
 def explained_share(y: np.ndarray, rss: float) -> float:
     """R^2 = 1 - RSS / TSS of y (n,); 1 when all are equal."""
     return 1 - rss / float(np.sum((y - y.mean()) ** 2)) if np.ptp(y) > 0 else 1.0
@@ -141,7 +134,8 @@ def _slope_interval(alpha: float, variance: float | None, ss: float, dof: int) -
     return alpha - reach, alpha + reach
 
 
-def _log_of_positive(values: Number | Numbers, name: str) -> np.ndarray | np.number:
+def log_of_positive(values: Number | Numbers, name: str) -> np.ndarray | np.number:
+    """ln of `values`. Raises `InputError` where one is not positive and finite."""
     array = np.asarray(values, dtype=np.float64)
     bad = ~(np.isfinite(array) & (array > 0))
     if bad.any():

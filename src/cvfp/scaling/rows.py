@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,11 @@ class Row:
         if number <= 0:
             raise InputError(f"{self.where}: column {column!r}: must be positive, got {number:g}")
         return number
+
+    def half_unit(self, column: str) -> float:
+        """Half a unit of the last digit that a number in `column` is written with: 0.05 of "131.8"."""
+        self.number(column)
+        return 0.5 * 10.0 ** Decimal(str(self.values[column])).as_tuple().exponent
 
     def whole(self, column: str) -> int:
         """As `number`, without a fraction."""

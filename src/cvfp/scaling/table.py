@@ -1,20 +1,19 @@
-"""What `cvfp fit` computes: power laws, windows and forecasts of the groups of a table file."""
+"""What `cvfp fit` computes: the scaling analysis of the groups of a table file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cvfp.records.errors import InputError
 from cvfp.records.results import CAP
-from cvfp.scaling.draws import earlier_copies, fit_draws, lone_draws
-from cvfp.scaling.forecast import forecast
+from cvfp.scaling.group_points import Columns, GroupPoints, Note, independent, read_points
+from cvfp.scaling.group_values import difference_values, group_values, values_without_fit
 from cvfp.scaling.power_law import Number
 from cvfp.scaling.rows import Row, Table, read_table
-from cvfp.scaling.summary import law_fields
-from cvfp.scaling.windows import Window, sliding_windows
 
 X_COLUMNS = ("tokens", "train_tokens")
 Y_COLUMNS = ("val_ppl", "ppl")
@@ -24,8 +23,6 @@ SAMPLES, SEED = "num_samples", "seed"
 POINT_COLUMNS = ("config_hash", SAMPLES, SEED)
 """What together names one point: a file that has all three holds each point once."""
 STATES = ("status", "stop_reason")
-
-Note = Callable[[str], None]
 
 
 def fit_table(
@@ -37,142 +34,115 @@ def fit_table(
     extrapolate: Sequence[Number] = (),
     include_capped: bool = False,
     note: Note = lambda _: None,
+    holdout: int | None = None,
+    nats: bool = False,
+    difference: tuple[str, str] | None = None,
 ) -> dict[str, Any]:
-    """The power law of every group of a CSV, JSON or JSONL file.
+    """The scaling analysis of every group of a CSV, JSON or JSONL file.
 
-    A column `seed` that is not grouped by tells draws apart: with at least two that have a law of their own,
-    the law of the group is the mean over them (`draws.fit_draws`).
+    A column `seed` that is not grouped by tells draws apart (`draws.fit_draws`).
 
     Args:
         path: the file; see `rows.read_table`.
         x: column of token counts; None: the first present of tokens, train_tokens.
         y: column of perplexities; None: the first present of val_ppl, ppl.
-        by: columns to group by, comma separated; None: the first present of config_name, config, line (with
-            arm when there are several), else arm, else one group.
-        window: consecutive sizes per sliding window (sizes are values of num_samples where the file has it,
-            else of x); None: no windows.
+        by: columns to group by, comma separated; None: config_name, config or line (with arm when there are
+            several), else arm, else one group.
+        window: consecutive sizes (of num_samples where the file has it, else of x) per sliding window.
         extrapolate: token counts to predict at; empty: 4 and 10 times the largest of the group.
-        include_capped: whether rows with the stop_reason "cap" take part: their training ended at its cap,
-            not at the minimum of its dev loss.
+        include_capped: whether rows whose training ended at its cap (stop_reason "cap") take part.
         note: called with a sentence on what is left out, and on columns that may tell lines apart.
+        holdout: how many of the largest sizes to hide and predict (`holdout.holdout`).
+        nats: y holds losses in nats (per token or per byte); everywhere PPL = exp(y).
+        difference: two groups to compare, the second against the first (`difference.difference`).
 
     Returns:
         `{"groups": [{"group", "n", "alpha", "A", "r_squared", "alpha_ci95", "interval_kind", "windows",
-        "extrapolation"}]}` in order of first appearance, made of JSON values; None where degrees of freedom
-        are short, and where fewer than two sizes remain because rows were left out.
+        "extrapolation", "forms", "curvature", "local_exponents", "robustness", "holdout"}]}`, with
+        "difference" where asked for, made of JSON values; None where degrees of freedom are short or there is
+        no law.
 
     Raises:
-        InputError: as `read_table`; a missing column, or one for both x and y; a point twice; a value that is
-            not a positive number, or a perplexity below 1 (names line and column); a group with fewer than
-            two distinct sizes; a window below 2, or of more sizes than any group has.
+        InputError: as `read_table`; a missing column or group; a point twice; a value that is not positive,
+            or a perplexity below 1; a group of one size; a window or a holdout that fits no group.
     """
     table = read_table(path)
     table.require_once(POINT_COLUMNS)
     grouping = _grouping(table, by)
-    columns = _columns(table, x, y, grouping)
+    columns = _columns(table, x, y, grouping, nats)
     usable = _usable_rows(table, include_capped, note)
     sizes = _known_sizes(table, columns) if window is not None else frozenset()
-    fits, fitted = [], {}
+    every, fits, fitted = {}, [], {}
     for name, rows in _group(table.rows, grouping).items():
-        kept = [row for row in rows if row.where in usable]
-        points = _points(name, kept, columns, note)
-        reason = _reason_for_no_fit(points, len(kept) < len(rows))
-        if reason is not None:
-            note(f"{name}: no fit, since {reason}")
-            fits.append(_no_fit(name, points))
+        every[name] = read_points([row for row in rows if row.where in usable], columns)
+        group = _group_to_fit(name, every[name], len(rows), note)
+        if group is None:
+            fits.append(values_without_fit(name, every[name]))
             continue
-        fits.append(_fit_group(name, points, window, sizes, extrapolate))
-        fitted[name] = points
+        fits.append(group_values(name, group, window, sizes, extrapolate, holdout))
+        fitted[name] = group
         if by is None:
-            _note_unused_names(name, points, note)
-    if window is not None:
-        _check_windows(table.path, window, fitted, note)
-    return {"groups": fits}
+            _note_unused_names(name, group, note)
+    _check_sizes(table.path, fitted, window, holdout, note)
+    return {"groups": fits} | _difference(table.path, difference, every, fitted)
 
 
-@dataclass(frozen=True)
-class _Columns:
-    """The columns a fit reads; `samples` and `seed` are None in a file without them."""
+def _difference(
+    path: Path,
+    names: tuple[str, str] | None,
+    every: Mapping[str, GroupPoints],
+    fitted: Mapping[str, GroupPoints],
+) -> dict[str, Any]:
+    if names is None:
+        return {}
+    for name in names:
+        if name not in fitted:
+            raise InputError(f"{path}: no fitted group {name!r} to compare; there are: {', '.join(fitted)}")
+    if names[0] == names[1]:
+        raise InputError(f"{path}: group {names[0]!r} is compared with itself; give two")
+    return {"difference": difference_values(names, [every[name] for name in names])}
 
-    x: str
-    y: str
-    samples: str | None
-    seed: str | None
 
-
-def _columns(table: Table, x: str | None, y: str | None, grouping: Sequence[str]) -> _Columns:
-    columns = _Columns(
+def _columns(table: Table, x: str | None, y: str | None, grouping: Sequence[str], nats: bool) -> Columns:
+    columns = Columns(
         x=_column(table, x, X_COLUMNS),
         y=_column(table, y, Y_COLUMNS),
         samples=SAMPLES if SAMPLES in table.columns else None,
         seed=SEED if SEED in table.columns and SEED not in grouping else None,
+        nats=nats,
     )
     if columns.x == columns.y:
         raise InputError(f"{table.path}: column {columns.x!r} is given as x and as y; give one of each")
     return columns
 
 
-@dataclass(frozen=True)
-class _Points:
-    """The points of one group, with the rows they come from."""
-
-    rows: Sequence[Row]
-    columns: _Columns
-    tokens: list[float]
-    ppl: list[float]
-    seeds: list[str]
-
-    @property
-    def sizes(self) -> Sequence[Number]:
-        """Numbers of samples where the file has them, else tokens."""
-        column = self.columns.samples
-        return self.tokens if column is None else [row.whole(column) for row in self.rows]
-
-    def kept(self, keep: Sequence[bool]) -> _Points:
-        """Those marked with True."""
-        lists = (
-            [value for value, kept in zip(values, keep, strict=True) if kept]
-            for values in (self.rows, self.tokens, self.ppl, self.seeds)
-        )
-        rows, tokens, ppl, seeds = lists
-        return _Points(rows, self.columns, tokens, ppl, seeds)
-
-
-def _points(name: str, rows: Sequence[Row], columns: _Columns, note: Note) -> _Points:
-    """The points of a group, without copies of other seeds' results and without seeds of a single size."""
-    tokens, ppl = [row.positive(columns.x) for row in rows], [row.positive(columns.y) for row in rows]
-    if columns.seed is None:
-        return _Points(rows, columns, tokens, ppl, [""] * len(rows))
-    points = _Points(rows, columns, tokens, ppl, [row.text(columns.seed) for row in rows])
-    copies = earlier_copies(list(zip(tokens, ppl, strict=True)))
-    points = points.kept([copy is None for copy in copies])
-    lone = lone_draws(points.tokens, points.seeds)
-    left = points.kept([seed not in lone for seed in points.seeds])
-    if len(points.rows) < len(rows):
-        note(
-            f"{name}: {len(rows) - len(points.rows)} rows repeat the result of another seed and are left out"
-        )
-    if lone:
-        note(f"{name}: seeds with a single size are left out: {', '.join(sorted(lone))}")
-    return left
-
-
-def _reason_for_no_fit(points: _Points, some_left_out: bool) -> str | None:
-    if some_left_out and len(set(points.tokens)) < 2:
-        return "fewer than two sizes are left"
-    if len(set(points.tokens)) > 1 and len(set(points.ppl)) == 1:
-        return f"column {points.columns.y!r} is {points.ppl[0]:g} in every row"
+def _group_to_fit(name: str, group: GroupPoints, num_rows: int, note: Note) -> GroupPoints | None:
+    """The independent points of a group; None, and a note why, where they have no law."""
+    left = independent(name, group, note)
+    reason = _reason_for_no_fit(left, len(group.rows) < num_rows)
+    if reason is None:
+        return left
+    note(f"{name}: no fit, since {reason}")
     return None
 
 
-def _note_unused_names(name: str, points: _Points, note: Note) -> None:
+def _reason_for_no_fit(group: GroupPoints, some_left_out: bool) -> str | None:
+    num_sizes, results = len(np.unique(group.points.tokens)), np.unique(group.points.ppl)
+    if some_left_out and num_sizes < 2:
+        return "fewer than two sizes are left"
+    if num_sizes > 1 and len(results) == 1:
+        return f"column {group.columns.y!r} is {group.rows[0].number(group.columns.y):g} in every row"
+    return None
+
+
+def _note_unused_names(name: str, group: GroupPoints, note: Note) -> None:
     """Say so when another column seems to tell lines apart: its values share sizes, and each has several."""
-    columns, num_sizes = points.columns, len(set(points.tokens))
+    columns, num_sizes = group.columns, len(np.unique(group.points.tokens))
     read = {columns.x, columns.y, columns.samples, columns.seed, *STATES}
     names = []
-    for column in dict.fromkeys(column for row in points.rows for column in row.values):
+    for column in dict.fromkeys(column for row in group.rows for column in row.values):
         sizes: dict[str, set[float]] = {}
-        for row, tokens in zip(points.rows, points.tokens, strict=True):
+        for row, tokens in zip(group.rows, group.points.tokens.tolist(), strict=True):
             sizes.setdefault(row.text(column), set()).add(tokens)
         counts = [len(each) for each in sizes.values()]
         if column not in read and min(counts) > 1 and sum(counts) > num_sizes:
@@ -181,58 +151,26 @@ def _note_unused_names(name: str, points: _Points, note: Note) -> None:
         note(f"{name}: fitted as one line; where {', '.join(names)} tells lines apart, use --by")
 
 
-def _check_windows(path: Path, window: int, fitted: Mapping[str, _Points], note: Note) -> None:
-    """Say which fitted groups have too few sizes for a window. Raises `InputError` when all have."""
-    num_sizes = {name: len(set(points.sizes)) for name, points in fitted.items()}
-    short = {name: number for name, number in num_sizes.items() if number < window}
-    if short and len(short) == len(num_sizes):
-        raise InputError(f"{path}: no group has {window} sizes for a window, only {max(short.values())}")
-    for name, number in short.items():
-        note(f"{name}: no window of {window} sizes, since it has {number}")
+def _check_sizes(
+    path: Path, fitted: Mapping[str, GroupPoints], window: int | None, holdout: int | None, note: Note
+) -> None:
+    """Say which fitted groups have too few sizes for what was asked. Raises `InputError` when all have."""
+    asked = []
+    if window is not None:
+        asked.append((f"window of {window} sizes", window))
+    if holdout is not None:
+        asked.append((f"holdout of {holdout} beside two known sizes", holdout + 2))
+    num_sizes = {name: len(group.points.distinct_sizes) for name, group in fitted.items()}
+    for what, least in asked:
+        short = {name: number for name, number in num_sizes.items() if number < least}
+        if short and len(short) == len(num_sizes):
+            most = max(short.values())
+            raise InputError(f"{path}: no group has sizes for a {what}: {least} are needed, got {most}")
+        for name, number in short.items():
+            note(f"{name}: no {what}, since it has {number}")
 
 
-def _fit_group(
-    name: str, points: _Points, window: int | None, sizes: frozenset[int], extrapolate: Sequence[Number]
-) -> dict[str, Any]:
-    try:
-        law = fit_draws(points.tokens, points.ppl, points.seeds)
-        predicted = forecast(law, max(points.tokens), extrapolate)
-    except InputError as error:
-        raise InputError(f"group {name!r}: {error}") from error
-    return {
-        "group": name,
-        "n": law.n,
-        **_as_json(law_fields(law)),
-        "windows": [] if window is None else _windows(points, window, sizes),
-        "extrapolation": [asdict(one) for one in predicted],
-    }
-
-
-def _no_fit(name: str, points: _Points) -> dict[str, Any]:
-    empty: dict[str, Any] = {"windows": [], "extrapolation": []}
-    return {"group": name, "n": len(points.rows), **law_fields(None), **empty}
-
-
-def _windows(points: _Points, window: int, known_sizes: frozenset[int]) -> list[dict[str, Any]]:
-    found = sliding_windows(points.tokens, points.ppl, window, points.sizes, points.seeds, known_sizes)
-    return [_window_values(one, points.columns.samples is not None) for one in found]
-
-
-def _window_values(window: Window, has_samples: bool) -> dict[str, Any]:
-    values = {
-        "sample_range": window.size_range if has_samples else None,
-        "token_range": window.token_range,
-        **law_fields(window.law),
-        "missing_sizes": window.missing,
-    }
-    return _as_json(values)
-
-
-def _as_json(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
-
-
-def _known_sizes(table: Table, columns: _Columns) -> frozenset[int]:
+def _known_sizes(table: Table, columns: Columns) -> frozenset[int]:
     """Every size that any row of the file has; empty in a file without numbers of samples."""
     if columns.samples is None:
         return frozenset()

@@ -10,7 +10,8 @@ import numpy as np
 
 from cvfp.records.errors import InputError
 from cvfp.scaling.draws import Law, MeanLaw, fit_draws
-from cvfp.scaling.power_law import Number, Numbers, fit_power_law, student_interval, student_quantile
+from cvfp.scaling.estimate import across_draws, along_line
+from cvfp.scaling.power_law import Number, Numbers, fit_power_law
 
 TREND_THRESHOLD = 0.01
 """Change of alpha beyond which an exponent is called degrading or improving: the source report's rule."""
@@ -107,9 +108,8 @@ def change_interval(
     if isinstance(first.law, MeanLaw) and isinstance(last.law, MeanLaw):
         if first.law.laws.keys() != last.law.laws.keys():
             return None
-        return student_interval(
-            [last.law.laws[draw].alpha - law.alpha for draw, law in first.law.laws.items()]
-        )
+        changes = [last.law.laws[draw].alpha - law.alpha for draw, law in first.law.laws.items()]
+        return across_draws(changes).interval
     if isinstance(first.law, MeanLaw) or isinstance(last.law, MeanLaw):
         return None
     law = fit_power_law(tokens, ppl)
@@ -118,8 +118,7 @@ def change_interval(
     weights = _slope_weights(tokens, sizes, last) - _slope_weights(tokens, sizes, first)
     change, norm = last.law.alpha - first.law.alpha, float(weights @ weights)
     rss = max(law.residual_variance * (law.n - 2) - change**2 / norm, 0.0)
-    reach = student_quantile(0.95, law.n - 3) * float(np.sqrt(rss / (law.n - 3) * norm))
-    return change - reach, change + reach
+    return along_line(change, rss / (law.n - 3) * norm, law.n - 3).interval
 
 
 def _slope_weights(tokens: Numbers, sizes: Numbers, window: Window) -> np.ndarray:

@@ -1,0 +1,118 @@
+"""One line against another: whose exponent is steeper, which is ahead with more data, where they cross."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from cvfp.scaling.coefficients import top_coefficients
+from cvfp.scaling.crossover import Crossover, crossover
+from cvfp.scaling.draws import fit_draws, lone_draws
+from cvfp.scaling.estimate import Estimate
+from cvfp.scaling.pairs import Change
+from cvfp.scaling.points import Points
+from cvfp.scaling.robustness import Flip, flips
+from cvfp.scaling.straight_line import StraightLine, straight_line
+
+AHEAD = 10
+"""Times the largest common size at which two lines are compared."""
+
+DifferenceVerdict = Literal["first falls faster", "second falls faster", "not distinguishable", "no verdict"]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The second line minus the first, as power laws of PPL.
+
+    `exponent` is alpha_2 - alpha_1: above 0 the first falls faster. Paired, it is the exponent of PPL_2 /
+    PPL_1 at equal sizes, draws and tokens: what both share drops out. Unpaired, the errors of the two add up.
+    """
+
+    paired: bool
+    n: int
+    """Pairs; unpaired, points of both."""
+    exponent: Estimate
+    ahead_tokens: float
+    """10 times the largest size of either."""
+    first_ahead: float | None
+    """P(PPL_1 < PPL_2 at `ahead_tokens`) of the laws, Student's t; of one draw it knows the deviation from
+    straight lines only. None without degrees of freedom."""
+    crossover: Crossover
+    flips: tuple[Flip, ...]
+    """Sizes without which, or roundings with which, the sign of the exponent's difference is another."""
+
+    @property
+    def verdict(self) -> DifferenceVerdict:
+        """As `pairs.Change.distinguishable`: one draw never tells two lines apart."""
+        told = Change(self.exponent.value, self.exponent.interval, self.n, self.exponent.kind).distinguishable
+        if told is None:
+            return "no verdict"
+        if not told:
+            return "not distinguishable"
+        return "first falls faster" if self.exponent.value > 0 else "second falls faster"
+
+
+def difference(
+    first: Points,
+    second: Points,
+    half_units: tuple[np.ndarray, np.ndarray] | None = None,
+) -> Difference:
+    """Compare two lines: paired where they share two sizes with equal draws and tokens, else unpaired.
+
+    Args:
+        first, second: their points, copies of other draws' results included: pairs tell whether one is
+        needed. half_units: of each one's printed perplexities, as for `robustness.flips`.
+
+    Raises:
+        InputError: as `draws.fit_draws`.
+    """
+    pairs = _pairs(first, second)
+    largest = math.log(AHEAD) + float(max(first.log_tokens.max(), second.log_tokens.max()))
+    if len(np.unique(first.tokens[[i for i, _ in pairs]])) < 2:
+        lines = [straight_line(fit_draws(one.tokens, one.ppl, one.draws)) for one in (first, second)]
+        return _difference(
+            lines[1].minus(lines[0]), False, len(first.tokens) + len(second.tokens), largest, ()
+        )
+    mine, other = (np.array(indices) for indices in zip(*pairs, strict=True))
+    ratio = Points(
+        first.tokens[mine], second.ppl[other] / first.ppl[mine], first.sizes[mine], first.kept(mine).draws
+    )
+    half = None if half_units is None else half_units[0][mine] + half_units[1][other]
+    line = straight_line(fit_draws(ratio.tokens, ratio.ppl, ratio.draws))
+    found = flips(ratio, half, {"sign of the difference": signs})
+    return _difference(line, True, len(pairs), largest, tuple(found))
+
+
+def signs(points: Points, rows: np.ndarray) -> list[str]:
+    """Which line falls faster, for each row (m, n) of values of ln(PPL_2 / PPL_1), by the interval alone."""
+    words = {
+        None: "not testable",
+        0: "not distinguishable",
+        1: "first falls faster",
+        -1: "second falls faster",
+    }
+    return [words[None if one is None else one.sign] for one in top_coefficients(points, rows, 1)]
+
+
+def _difference(
+    line: StraightLine, paired: bool, n: int, largest: float, found: tuple[Flip, ...]
+) -> Difference:
+    ahead = line.at(largest).probability_positive
+    return Difference(paired, n, line.exponent, math.exp(largest), ahead, crossover(line), found)
+
+
+def _pairs(first: Points, second: Points) -> list[tuple[int, int]]:
+    """Indices of points of equal size, draw and tokens, without copies and without draws of a single size."""
+    known = {key: index for index, key in enumerate(_keys(second))}
+    matched = [(i, known[key]) for i, key in enumerate(_keys(first)) if key in known]
+    results = {(first.sizes[i], first.ppl[i], second.ppl[j]): (i, j) for i, j in reversed(matched)}
+    pairs = sorted(results.values())
+    lone = lone_draws([float(first.tokens[i]) for i, _ in pairs], [first.draws[i] for i, _ in pairs])
+    return [(i, j) for i, j in pairs if first.draws[i] not in lone]
+
+
+def _keys(points: Points) -> list[tuple]:
+    return list(zip(points.sizes.tolist(), points.draws, points.tokens.tolist(), strict=True))
