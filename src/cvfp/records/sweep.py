@@ -48,6 +48,11 @@ class SweepFiles:
         return self.directory / "alpha_progression.json"
 
     @property
+    def forecasts(self) -> Path:
+        """A list of `RegisteredForecast`, each made before its size ran."""
+        return self.directory / "forecasts.json"
+
+    @property
     def output(self) -> Path:
         """The readable log of the run."""
         return self.directory / "output.txt"
