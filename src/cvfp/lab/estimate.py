@@ -106,7 +106,7 @@ def _evaluations(config: RunConfig, tokens: int) -> int:
     settings = config.token_training
     epoch_steps = -(-tokens // settings.step_tokens)
     every = epoch_steps if settings.eval_every is None else min(settings.eval_every, epoch_steps)
-    return settings.epochs * epoch_steps // every
+    return settings.most_tokens(tokens) // (settings.step_tokens * every)
 
 
 def matrix_rate(device: torch.device, size: int = 1024, seconds: float = 0.3) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from cvfp.arms.base import Budget
 from cvfp.arms.registry import make_arm
 from cvfp.data.dataset import Dataset
 from cvfp.lab.datasets import Datasets
+from cvfp.lab.foresight import register_forecasts
 from cvfp.lab.machine import environment
 from cvfp.lab.monitor import LogFile, Monitor, Monitors
 from cvfp.lab.point import PointResult, failed, run_point
@@ -58,6 +60,10 @@ def run_sweep(
 def _is_failure(error: Exception) -> bool:
     """Whether the point could not be computed: it diverged, or memory ran out. All else is a bug."""
     return isinstance(error, CvfpError) or ran_out_of_memory(error)
+
+
+def _size_of(point: PlannedPoint) -> int:
+    return point.config.data.num_samples
 
 
 def _pending(directory: SweepDirectory) -> list[PlannedPoint]:
@@ -108,9 +114,12 @@ class _Sweep:
         self.monitor.sweep_started(len(self.directory.plan.points), len(pending))
         if pending:
             earlier = self._note_machine(started)
-            for point in sorted(pending, key=lambda point: point.config.data.num_samples):
-                self._run(point)
-                self.directory.update_metadata({"wall_seconds": earlier + time.time() - started})
+            by_size = itertools.groupby(sorted(pending, key=_size_of), key=_size_of)
+            for num_samples, points in by_size:
+                register_forecasts(self.directory, self.datasets, num_samples)
+                for point in points:
+                    self._run(point)
+                    self.directory.update_metadata({"wall_seconds": earlier + time.time() - started})
         self.directory.write_results()
         records = self.directory.records()
         if pending:

@@ -86,12 +86,12 @@ def run_cost(config: RunConfig, vocab_size: int, tokens: int) -> RunCost | None:
         cost = model_cost(config.model, vocab_size, bias, kind.has_context)
         sweeps = config.phase1.max_iterations - 1 if "phase1" in kind.sections else 0
         flops = phase1_flops(cost, tokens, sweeps)
-        flops += phase2_flops(cost, tokens * config.phase2.epochs, trained)
+        flops += phase2_flops(cost, config.phase2.most_tokens(tokens), trained)
         scored = cost.context_madds + cost.token_madds + cost.head_madds
         return RunCost(cost.total_params, scored, flops)
     params, madds = _sequence_core(config)
     head = vocab_size * config.model.embed_dim
-    flops = training_flops(madds, head, tokens * getattr(config, config.arm).epochs, trained)
+    flops = training_flops(madds, head, config.token_training.most_tokens(tokens), trained)
     return RunCost(params + head + vocab_size * bool(bias), madds + head, flops)
 
 

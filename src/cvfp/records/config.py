@@ -204,6 +204,8 @@ class RunConfig(Schema):
             del chosen["phase2"]["context_source"]
         if "phase1" in kind.sections and self.phase1.slices_per_step is None:
             del chosen["phase1"]["slices_per_step"]
+        if kind.training_section is not None and self.token_training.steps is None:
+            del chosen[kind.training_section]["steps"]
         if "own" in kind.sections:
             del chosen["own"]["file"]
         if kind.neural and self.embedding.source != "random":

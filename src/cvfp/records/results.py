@@ -9,8 +9,9 @@ from pydantic import ConfigDict, model_validator
 from cvfp.records.schema import Schema
 from cvfp.records.values import Count, NonNegative, Perplexity, Positive, Precision, Share
 
-StopReason = Literal["dev_minimum", "cap", "closed_form"]
-"""The dev loss had its minimum; training ended at its cap; the arm counts instead of training."""
+StopReason = Literal["dev_minimum", "cap", "fixed_steps", "closed_form"]
+"""The dev loss had its minimum; training ended at its cap, or after the steps it was given; the arm counts
+instead of training."""
 
 CAP = "cap"
 """`stop_reason` of a run that ended at its cap on epochs: not at the minimum of its dev loss."""

@@ -42,15 +42,22 @@ class TokenTraining(Schema):
     def step_tokens(self) -> int:
         """Next tokens that a full step learns from."""
 
+    def most_tokens(self, tokens: int) -> int:
+        """Next tokens that are seen if training on so many tokens runs to its end."""
+        return tokens * self.epochs if self.steps is None else self.step_tokens * self.steps
+
     epochs: Positive = 20
     """Cap on passes over the training tokens. A run that ends here is flagged."""
+    steps: Positive | None = None
+    """Exactly so many steps at a constant learning rate, the last weights kept: the alternative to the
+    minimum of the dev loss. `epochs`, `patience` and `lr_decay` have no say then."""
     lr: Rate = 3e-4
     grad_clip: Rate = 1.0
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Probability of zeroing an element, of what the network reads and of what the head reads at least."""
     weight_decay: NonNegative = 0.0
     eval_every: Positive | None = 50
-    """Steps between evaluations on dev, which come at least once per epoch; None: once per epoch."""
+    """Steps between evaluations on dev; None: once per epoch. Phase 2 has at least one per epoch."""
     patience: Positive = 5
     """Stop after this many evaluations in a row without a better dev loss."""
     lr_decay: Annotated[float, Field(gt=0, le=1)] = 0.5

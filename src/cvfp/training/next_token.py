@@ -23,6 +23,7 @@ from cvfp.training.precision import operand_dtype, usable
 from cvfp.training.stopping import Patience
 
 DEV_MINIMUM = "dev_minimum"
+FIXED_STEPS = "fixed_steps"
 REPORT_EVERY = 10
 """Steps between two reports of progress that are not evaluations."""
 
@@ -68,10 +69,9 @@ class NextTokenObjective(Objective):
         self.model, self.parameters, self.settings, self.listen = model, parameters, settings, listen
         self.train_embedding = any(parameter is model.embedding for parameter in parameters)
         self.precision = usable(settings.precision, model.device)
-        self.epoch_steps, self.max_steps = epoch_steps, settings.epochs * epoch_steps
-        self.eval_every = epoch_steps
-        if settings.eval_every is not None:
-            self.eval_every = min(settings.eval_every, epoch_steps)
+        self.epoch_steps = epoch_steps
+        self.max_steps = settings.epochs * epoch_steps if settings.steps is None else settings.steps
+        self.eval_every = epoch_steps if settings.eval_every is None else settings.eval_every
         wide = torch.promote_types(model.embedding.dtype, torch.float32)
         self.weights = torch.zeros(rows, dtype=wide, device=model.device)
         self.sizes: list[int] = []
@@ -134,13 +134,16 @@ class NextTokenObjective(Objective):
         dev_loss = self.dev_nats(self.precision, exact=False)
         train_loss = require_finite(self._train_loss(step), "the training loss", step)
         require_finite(dev_loss, "the dev loss", step)
-        if self.patience.improved(dev_loss):
+        fixed = self.settings.steps is not None
+        if fixed or self.patience.improved(dev_loss):
             self._keep(step)
         else:
             scale_lr(optimizer, self.settings.lr_decay)
         values = {"dev_ppl": math.exp(dev_loss), "train_ppl": math.exp(train_loss)}
         values["lr"] = float(optimizer.param_groups[0]["lr"])
         self.listen(Event(self.phase, step, self.max_steps, values))
+        if fixed:
+            return FIXED_STEPS if last else None
         return DEV_MINIMUM if self.patience.exhausted else None
 
     def _train_loss(self, step: int) -> float:
@@ -162,7 +165,7 @@ class NextTokenObjective(Objective):
 
 
 def learn(objective: NextTokenObjective, seed: int, started: float) -> Learned:
-    """Train to the minimum of the dev loss; leave the best weights in the model.
+    """Train to the minimum of the dev loss, or for a fixed number of steps; leave its weights in the model.
 
     Raises:
         CvfpError: the dev loss is no longer finite.
