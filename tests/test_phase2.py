@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from cvfp.models.cvfp import CVFPModel
+from cvfp.records.config import RunConfig
 from cvfp.records.errors import CvfpError
 from cvfp.records.training_config import Phase2Config
 from cvfp.training import phase2
@@ -325,3 +326,22 @@ def test_bf16_ends_where_float32_does():
         *_, events = trained_on_real_text(precision=precision)
         found[precision] = [event.values["dev_ppl"] for event in events if event.values][-1]
     assert found["bf16"] == pytest.approx(found["float32"], rel=0.01)
+
+
+def test_fixed_steps_end_there_with_the_last_weights_and_an_unchanged_learning_rate(scripted):
+    """Whatever the dev loss says: its minimum is passed, and patience is long exhausted."""
+    seen, events = scripted([4.0, 5.0, 6.0, 7.0, 8.0, 9.0]), []
+    model, tokens = make_model(), draw_tokens(EXAMPLES + 1)
+    config, contexts = settings_of(steps=23, epochs=1, patience=1), SpanContexts(model, tokens)
+    found = learn_tokens(model, tokens, contexts, draw_tokens(50), config, True, 0, events.append)
+    assert (found.steps, found.stop_reason, found.dev_loss) == (23, "fixed_steps", REPORTED)
+    assert {event.values["lr"] for event in events if event.values} == {config.lr}
+    assert found.best_epoch == 23 / EPOCH_STEPS
+    assert torch.equal(seen[-1], seen[5]) and not torch.equal(seen[5], seen[0])
+    assert torch.equal(model.token_block.layers[0].linear.weight, seen[5])
+
+
+def test_steps_that_are_not_fixed_are_in_no_hash():
+    default = RunConfig.from_settings({"arm": "no-context"})
+    assert "steps" not in default.relevant()["phase2"]
+    assert default.run_hash != RunConfig.from_settings({"arm": "no-context", "phase2.steps": 9}).run_hash

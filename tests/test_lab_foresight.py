@@ -1,0 +1,98 @@
+"""Forecasts are made before their size runs, from smaller sizes alone, and cannot be changed unnoticed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from lab_helpers import tiny_plan, write_corpus
+
+from cvfp.lab import runner
+from cvfp.lab.monitor import Monitor
+from cvfp.lab.runner import run_sweep
+from cvfp.records.errors import InputError
+from cvfp.records.forecasts import read_forecasts
+from cvfp.scaling.power_law import fit_power_law
+
+CPU = torch.device("cpu")
+ARMS = ("unigram", "kneser-ney")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return write_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+def test_a_forecast_is_the_law_of_the_smaller_sizes(tmp_path, corpus):
+    run_sweep(tiny_plan(corpus, arms=ARMS, samples=(4, 6, 9, 16)), tmp_path, CPU, Monitor())
+    found = read_forecasts(tmp_path / "forecasts.json")
+    assert {(one.arm, one.rule, one.num_samples) for one in found} == {
+        (arm, rule, 16) for arm in ARMS for rule in ("ppl_power", "last_slope")
+    }
+    rows = json.loads((tmp_path / "detailed_results.json").read_text())
+    for one in found:
+        assert one.known_samples == (4, 6, 9) and one.seeds == (42,)
+        line = [row for row in rows if row["arm"] == one.arm]
+        assert one.tokens == line[-1]["train_tokens"]
+        law = fit_power_law([row["train_tokens"] for row in line[:3]], [row["val_ppl"] for row in line[:3]])
+        if one.rule == "ppl_power":
+            assert one.ppl == pytest.approx(law.predict(one.tokens))
+            assert (one.low, one.high) == pytest.approx(law.prediction_interval(one.tokens))
+        assert one.low < one.ppl < one.high
+
+
+def test_no_forecast_is_made_once_a_point_of_its_size_is_there(tmp_path, corpus, monkeypatch):
+    """The sweep is cut after the first seed's largest point; what is then known is no forecast."""
+    plan = tiny_plan(corpus, arms=("kneser-ney",), samples=(4, 6, 9, 16), seeds=2)
+    real, calls, cut = runner.run_point, [], []
+
+    def counted(point, dataset, budget):
+        calls.append(point.config.data.num_samples)
+        if calls.count(16) == 2 and not cut:
+            cut.append(True)
+            raise KeyboardInterrupt
+        return real(point, dataset, budget)
+
+    monkeypatch.setattr(runner, "run_point", counted)
+    with pytest.raises(KeyboardInterrupt):
+        run_sweep(plan, tmp_path, CPU, Monitor())
+    (tmp_path / "forecasts.json").unlink()
+    run_sweep(plan, tmp_path, CPU, Monitor())
+    assert read_forecasts(tmp_path / "forecasts.json") == []
+
+
+def test_a_resumed_sweep_keeps_the_forecasts_it_had(tmp_path, corpus, monkeypatch):
+    plan = tiny_plan(corpus, arms=ARMS, samples=(4, 6, 9, 16))
+    real = runner.run_point
+
+    def cut(point, dataset, budget):
+        if point.config.data.num_samples == 16:
+            raise KeyboardInterrupt
+        return real(point, dataset, budget)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "run_point", cut)
+        with pytest.raises(KeyboardInterrupt):
+            run_sweep(plan, tmp_path, CPU, Monitor())
+    before = (tmp_path / "forecasts.json").read_text()
+    run_sweep(plan, tmp_path, CPU, Monitor())
+    assert (tmp_path / "forecasts.json").read_text() == before
+
+
+def test_a_forecast_that_was_changed_afterwards_is_an_error(tmp_path, corpus):
+    run_sweep(tiny_plan(corpus, arms=("unigram",), samples=(4, 6, 9, 16)), tmp_path, CPU, Monitor())
+    path = tmp_path / "forecasts.json"
+    entries = json.loads(path.read_text())
+    entries[0]["forecast"]["high"] *= 2
+    path.write_text(json.dumps(entries))
+    with pytest.raises(InputError, match=r"forecasts.json: the forecast of unigram 1gram at 16 was changed"):
+        read_forecasts(path)
+
+
+@pytest.mark.parametrize("text", ["{}", "[1]", '[{"forecast": {}, "digest": "x"}]', "["])
+def test_a_damaged_file_is_an_error_that_names_it(tmp_path, text: str):
+    path = tmp_path / "forecasts.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"forecasts\.json"):
+        read_forecasts(path)

@@ -1,0 +1,139 @@
+"""Tuning: every arm has the same trials, dev decides, and what was chosen is what runs."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+from lab_helpers import TINY, tiny_spec, write_corpus
+
+from cvfp.lab.monitor import Monitor
+from cvfp.lab.plan import make_plan
+from cvfp.lab.tuning import DROPOUT, LR, WEIGHT_DECAY, choose, trials, tune_sweep, tuning_spec
+from cvfp.records.errors import InputError
+from cvfp.records.results import PointRecord, RunRecord
+from cvfp.records.tuning import read_tuning
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return write_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+def test_the_first_trial_is_what_was_there_and_the_others_fill_the_ranges():
+    found = trials(40, ("cvfp", "lstm", "no-context"))
+    assert found[0] == {} and len(found) == 40
+    for key, (low, high) in {"lr": LR, "dropout": DROPOUT, "weight_decay": WEIGHT_DECAY}.items():
+        values = [trial[f"lstm.{key}"] for trial in found[1:]]
+        assert values == [trial[f"phase2.{key}"] for trial in found[1:]]
+        scale = (lambda value: value) if key == "dropout" else math.log
+        places = (
+            [(scale(value) - scale(low)) / (scale(high) - scale(low)) for value in values]
+            if low
+            else [value / high for value in values]
+        )
+        quarters = [sum(quarter / 4 <= place < (quarter + 1) / 4 for place in places) for quarter in range(4)]
+        assert min(places) >= -0.02 and max(places) <= 1.02 and min(quarters) >= 7
+    assert found == trials(40, ("cvfp", "lstm", "no-context"))
+    assert found[:5] == trials(5, ("cvfp", "lstm", "no-context"))
+
+
+def test_every_arm_gets_as_many_trials_and_sees_one_token_of_the_test_text(corpus):
+    spec = tuning_spec(tiny_spec(corpus, arms=("cvfp", "no-context", "lstm")), 4, (4, 8))
+    plan = make_plan(spec)
+    for arm in spec.arms:
+        lines = {point.config.config_hash for point in plan.points if point.config.arm == arm}
+        assert len(lines) == 4
+    assert {point.config.data.test_tokens for point in plan.points} == {2}
+
+
+def record(point, dev_ppl: float | None) -> RunRecord:
+    config = point.config
+    row = PointRecord(
+        arm=config.arm,
+        config_name=point.config_name,
+        config_hash=config.config_hash,
+        status="done" if dev_ppl else "failed",
+        num_samples=config.data.num_samples,
+        seed=config.seed,
+        train_tokens=100,
+        val_ppl=9.0,
+        dev_ppl=dev_ppl,
+    )
+    return RunRecord(run_hash=config.run_hash, point=row)
+
+
+def test_the_lowest_mean_loss_over_sizes_wins_and_a_trial_that_diverged_cannot(corpus):
+    plan = make_plan(tuning_spec(tiny_spec(corpus, arms=("no-context",)), 4, (4, 8)))
+    lines = list(dict.fromkeys(point.config.config_hash for point in plan.points))
+    ppl = {
+        (lines[0], 4): 30.0,
+        (lines[0], 8): 20.0,
+        (lines[1], 4): 10.0,
+        (lines[1], 8): 50.0,
+        (lines[2], 4): 24.0,
+        (lines[2], 8): 20.0,
+        (lines[3], 4): 2.0,
+        (lines[3], 8): None,
+    }
+    records = {
+        point.config.run_hash: record(point, ppl[point.config.config_hash, point.config.data.num_samples])
+        for point in plan.points
+    }
+    found = choose(plan, records, "tiny", 1)
+    tuned = found.arms["no-context"]
+    best = next(point.config for point in plan.points if point.config.config_hash == lines[2])
+    assert tuned.settings == {
+        "phase2.lr": best.phase2.lr,
+        "phase2.dropout": best.phase2.dropout,
+        "phase2.weight_decay": best.phase2.weight_decay,
+    }
+    assert (tuned.trials, tuned.failed) == (4, 1)
+    assert tuned.dev_ppl == pytest.approx((24.0, 20.0))
+    assert tuned.untuned_dev_ppl == pytest.approx((30.0, 20.0))
+
+
+def test_a_tuning_resumes_and_its_choice_is_what_runs(tmp_path, corpus):
+    small = {f"lstm.{key}": value for key, value in {"epochs": 3, "window": 8, "sequences": 4}.items()}
+    spec = tiny_spec(
+        corpus,
+        arms=("no-context", "lstm", "kneser-ney"),
+        settings=TINY | small | {"data.corpus": str(corpus)},
+    )
+    plan = make_plan(tuning_spec(spec, 3, (4, 8)))
+    found = tune_sweep(plan, tmp_path / "tuning", CPU, Monitor(), spec)
+    assert found == tune_sweep(plan, tmp_path / "tuning", CPU, Monitor(), spec)
+    assert found == read_tuning(tmp_path / "tuning")
+    assert found.samples == (4, 8) and set(found.arms) == set(spec.arms)
+    for tuned in found.arms.values():
+        mean, before = (sum(map(math.log, each)) for each in (tuned.dev_ppl, tuned.untuned_dev_ppl))
+        assert mean <= before
+    points = make_plan(spec.override(tuned=found.arms)).points
+    for point in points:
+        tuned = found.arms[point.config.arm]
+        assert point.tuned_trials == tuned.trials
+        if point.config.token_training is not None:
+            section = "lstm" if point.config.arm == "lstm" else "phase2"
+            assert getattr(point.config, section).lr == tuned.settings[f"{section}.lr"]
+
+
+def test_what_the_user_sets_wins_and_is_no_longer_called_tuned(corpus):
+    found = {"no-context": {"trials": 7, "settings": {"phase2.lr": 0.004}, "dev_ppl": (9.0,)}}
+    spec = tiny_spec(corpus, arms=("no-context", "cvfp"), samples=(4,), tuned=found)
+    points = {point.config.arm: point for point in make_plan(spec).points}
+    assert points["no-context"].config.phase2.lr == 0.004 and points["no-context"].tuned_trials == 7
+    assert points["cvfp"].config.phase2.lr == TINY["phase2.lr"] and points["cvfp"].tuned_trials is None
+    changed = make_plan(spec.with_settings({"phase2.lr": 0.001})).points[0]
+    assert changed.config.phase2.lr == 0.001 and changed.tuned_trials is None
+
+
+def test_a_directory_without_a_tuning_is_named(tmp_path):
+    with pytest.raises(InputError, match="no finished tuning here"):
+        read_tuning(tmp_path)
+    (tmp_path / "tuning.json").write_text(json.dumps({"preset": "v3"}))
+    with pytest.raises(InputError, match=r"tuning\.json: samples, seeds, arms: required, but missing"):
+        read_tuning(tmp_path)
