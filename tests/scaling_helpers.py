@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from cvfp.records.results import DocumentScores, PointRecord, RunRecord
 from cvfp.scaling.points import Points, points_of
 
 SPREAD = (0.053, 0.012)
@@ -31,3 +34,19 @@ def nested_noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray
     for size in range(1, shape[-1]):
         noise[..., size] = SHARED * noise[..., size - 1] + np.sqrt(1 - SHARED**2) * noise[..., size]
     return noise * np.geomspace(*SPREAD, shape[-1])
+
+
+def run_of(size: int, seed: int, trained: int, lengths: Sequence[int], nats: Sequence[float]) -> RunRecord:
+    """A finished run with the predicted tokens and the nats of its test documents."""
+    scores = DocumentScores(tokens=tuple(map(int, lengths)), nats=tuple(map(float, nats)))
+    point = PointRecord(
+        arm="cvfp",
+        config_name="a",
+        config_hash="h",
+        status="done",
+        num_samples=size,
+        seed=seed,
+        train_tokens=trained,
+        val_ppl=float(np.exp(sum(scores.nats) / sum(scores.tokens))),
+    )
+    return RunRecord(run_hash=f"{size}-{seed}", point=point, test_documents=scores)

@@ -16,9 +16,10 @@ instead of training."""
 CAP = "cap"
 """`stop_reason` of a run that ended at its cap on epochs: not at the minimum of its dev loss."""
 
-IntervalKind = Literal["line", "draws"]
+IntervalKind = Literal["line", "draws", "documents", "draws x documents"]
 """What an interval of a line measures: `line`, the deviation of its points from a straight line over sizes;
-`draws`, the variation across draws of documents and initialisations."""
+`draws`, the variation across draws of documents and initialisations; `documents`, that of the test documents,
+for the draws there are; `draws x documents`, both."""
 
 
 class PointRecord(Schema):

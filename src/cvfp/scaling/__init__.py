@@ -15,6 +15,12 @@ _HOMES = {
     "compare_forms": "cvfp.scaling.form_choice",
     "local_exponents": "cvfp.scaling.curvature",
     "flips": "cvfp.scaling.robustness",
+    "losses_of": "cvfp.scaling.losses",
+    "paired_losses": "cvfp.scaling.losses",
+    "log_ppl_at": "cvfp.scaling.documents",
+    "exponent": "cvfp.scaling.documents",
+    "law_at": "cvfp.scaling.documents",
+    "spreads": "cvfp.scaling.spreads",
 }
 
 __all__ = sorted(_HOMES)

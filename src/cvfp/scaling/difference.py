@@ -97,6 +97,12 @@ def signs(points: Points, rows: np.ndarray) -> list[str]:
     return [words[None if one is None else one.sign] for one in top_coefficients(points, rows, 1)]
 
 
+def matched(first: Points, second: Points) -> list[tuple[int, int]]:
+    """Indices of points of equal size, draw and tokens, in the order of the first."""
+    known = {key: index for index, key in enumerate(_keys(second))}
+    return [(i, known[key]) for i, key in enumerate(_keys(first)) if key in known]
+
+
 def _difference(
     line: StraightLine, paired: bool, n: int, largest: float, found: tuple[Flip, ...]
 ) -> Difference:
@@ -106,9 +112,8 @@ def _difference(
 
 def _pairs(first: Points, second: Points) -> list[tuple[int, int]]:
     """Indices of points of equal size, draw and tokens, without copies and without draws of a single size."""
-    known = {key: index for index, key in enumerate(_keys(second))}
-    matched = [(i, known[key]) for i, key in enumerate(_keys(first)) if key in known]
-    results = {(first.sizes[i], first.ppl[i], second.ppl[j]): (i, j) for i, j in reversed(matched)}
+    found = reversed(matched(first, second))
+    results = {(first.sizes[i], first.ppl[i], second.ppl[j]): (i, j) for i, j in found}
     pairs = sorted(results.values())
     lone = lone_draws([float(first.tokens[i]) for i, _ in pairs], [first.draws[i] for i, _ in pairs])
     return [(i, j) for i, j in pairs if first.draws[i] not in lone]

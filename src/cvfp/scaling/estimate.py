@@ -16,13 +16,13 @@ class Estimate:
     """`value` with standard `error`, which has `dof` degrees of freedom; `error` is None where there are
     none.
 
-    `kind` says what the error measures: the variation across draws, or the deviation from a law along the
-    line.
+    `kind` says what the error measures: the variation across draws, that of the test documents, or the
+    deviation from a law along the line.
     """
 
     value: float
     error: float | None
-    dof: int
+    dof: int | float
     kind: IntervalKind
 
     @property

@@ -25,7 +25,8 @@ class Change:
     """Mean change from the reference to the other line over distinct `pairs`.
 
     `interval` is its 95% Student-t interval over the pairs, None with one of them. `kind` is what it means:
-    `line`, the deviation from a straight line over the sizes of one draw, not what another draw would give.
+    `line`, the deviation from a straight line over the sizes of one draw, and `documents`, what other test
+    documents would give, say nothing of another draw.
     """
 
     value: float
@@ -39,7 +40,7 @@ class Change:
         if self.interval is None:
             return None
         excludes = not self.interval[0] <= 0 <= self.interval[1]
-        return None if excludes and self.kind == "line" else excludes
+        return None if excludes and self.kind in ("line", "documents") else excludes
 
 
 def paired(reference: Sequence[PointRecord], other: Sequence[PointRecord]) -> list[Pair]:
@@ -71,8 +72,8 @@ def distinct(pairs: Sequence[Pair]) -> list[Pair]:
 def ppl_change(pairs: Sequence[Pair]) -> Change:
     """Change of PPL in percent of the reference's, 100 * (exp(mean ln(b / a)) - 1), of at least one pair."""
     change = _mean([math.log(b.val_ppl / a.val_ppl) for a, b in distinct(pairs)])
-    interval = change.interval and (_percent(change.interval[0]), _percent(change.interval[1]))
-    return Change(_percent(change.value), interval, change.pairs)
+    interval = change.interval and (percent(change.interval[0]), percent(change.interval[1]))
+    return Change(percent(change.value), interval, change.pairs)
 
 
 def field_change(pairs: Sequence[Pair], name: str) -> Change | None:
@@ -103,5 +104,6 @@ def _mean(values: Sequence[float]) -> Change:
     return Change(float(np.mean(values)), interval, len(values))
 
 
-def _percent(log_ratio: float) -> float:
+def percent(log_ratio: float) -> float:
+    """The change in percent, 100 * (ratio - 1), of a ratio."""
     return 100 * math.expm1(log_ratio)

@@ -112,7 +112,7 @@ def fit_power_law(tokens: Numbers, ppl: Numbers) -> PowerLaw:
     )
 
 
-def student_quantile(level: float, dof: int) -> float:
+def student_quantile(level: float, dof: int | float) -> float:
     """t with P(|T| <= t) = level for Student's T at `dof` degrees of freedom."""
     return float(stdtrit(dof, (1 + level) / 2))
 
