@@ -54,7 +54,7 @@ def test_every_command_has_help_with_an_example(capsys, command):
 def test_presets_lists_all_of_them(capsys):
     code, out, _ = call(capsys, "presets", "--json")
     assert code == 0
-    names = {"v1", "v2", "v3", "matrix", "next", "one-factor", "recommended", "quickstart"}
+    names = {"v1", "v2", "v3", "matrix", "next", "one-factor", "recommended", "baselines", "quickstart"}
     assert set(json.loads(out)) == names
 
 

@@ -214,3 +214,13 @@ def test_another_analysis_is_the_same_plan():
     spec = PRESETS["v3"]
     assert make_plan(spec).plan_hash == make_plan(spec.including_capped()).plan_hash
     assert make_plan(spec).plan_hash != make_plan(spec.override(samples=(50, 100))).plan_hash
+
+
+def test_an_arm_that_is_too_slow_runs_at_the_largest_size_alone():
+    spec = PRESETS["quickstart"].override(largest_only=("cvfp",), seeds=2)
+    sizes = {
+        arm: [p.config.data.num_samples for p in make_plan(spec).points if p.config.arm == arm]
+        for arm in spec.arms
+    }
+    assert sizes["cvfp"] == [48, 48]
+    assert sizes["unigram"] == [6, 6, 12, 12, 24, 24, 48, 48]

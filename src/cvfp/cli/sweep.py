@@ -103,6 +103,7 @@ def run(
     spec = spec.including_capped() if include_capped else spec
     fields = given(
         arms=None if arms is None else split_list(arms),
+        largest_only=None if arms is None else (),
         samples=None if samples is None else whole_numbers(samples, "--samples"),
         seeds=seeds,
     )

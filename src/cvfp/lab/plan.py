@@ -54,7 +54,7 @@ def _line(spec: SweepSpec, arm: str, variant: dict[str, Any]) -> list[RunConfig]
         raise InputError(f"{where}: {reserved[0]!r} is what the sweep varies; use arms and samples")
     settings = _of_arm(arm, spec.arms, settings, where)
     first_seed, configs = RunConfig.from_settings(settings, where).seed, []
-    for num_samples in sorted(spec.samples):
+    for num_samples in sorted(spec.samples)[-1 if arm in spec.largest_only else 0 :]:
         for offset in range(spec.seeds):
             point = {"data.num_samples": num_samples, "seed": first_seed + offset}
             configs.append(RunConfig.from_settings(settings | point, where))

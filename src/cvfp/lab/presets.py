@@ -26,6 +26,7 @@ V2: Settings = {
     "phase2.epochs": 20,
 }
 V3: Settings = V2 | {"phase1.slice_length": 5000}
+RECOMMENDED: Settings = V3 | {"model.num_input_tokens": 2, "phase2.lr": 1e-3, "phase2.epochs": 60}
 
 REPORT_SIZES = (50, 100, 200, 500)
 DOUBLING = Growth(start=50, multiplier=2, window_size=4, num_windows=2)
@@ -53,11 +54,16 @@ def _quickstart() -> SweepSpec:
         "phase2.lr": 2e-3,
         "phase2.epochs": 12,
         "phase2.eval_every": 30,
+        "lstm.num_layers": 1,
+        "lstm.lr": 0.01,
+        "lstm.dropout": 0.3,
+        "lstm.eval_every": 30,
     }
     return SweepSpec(
         name="quickstart",
         description=N_("The whole story on two cores in under two minutes: small vocabulary, small widths"),
-        arms=(*DEFAULT_ARMS, "unigram"),
+        arms=(*DEFAULT_ARMS, "lstm", "unigram"),
+        largest_only=("lstm",),
         samples=(6, 12, 24, 48),
         settings=settings,
     )
@@ -119,7 +125,16 @@ PRESETS: dict[str, SweepSpec] = {
             name="recommended",
             description=N_("What this project found best so far, for those who just want a good model"),
             samples=DOUBLING.sizes,
-            settings=V3 | {"model.num_input_tokens": 2, "phase2.lr": 1e-3, "phase2.epochs": 60},
+            settings=RECOMMENDED,
+        ),
+        SweepSpec(
+            name="baselines",
+            description=N_("CVFP and its ablations beside an n-gram, an LSTM and a Transformer, three draws"),
+            arms=(*DEFAULT_ARMS, "lstm", "transformer"),
+            samples=DOUBLING_FURTHER.sizes,
+            seeds=3,
+            settings=RECOMMENDED,
+            analysis=Analysis(window_size=DOUBLING_FURTHER.window_size),
         ),
         _quickstart(),
     )

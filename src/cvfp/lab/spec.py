@@ -35,6 +35,8 @@ class SweepSpec(Schema):
     description: str = ""
     arms: tuple[str, ...] = DEFAULT_ARMS
     samples: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
+    largest_only: tuple[str, ...] = ()
+    """Arms that run at the largest size alone: too slow for all of them."""
     seeds: Annotated[int, Field(ge=1)] = 1
     """Number of seeds: seed, seed + 1, ... each with its own draw of documents and initialisation."""
     settings: Settings = {}

@@ -70,7 +70,7 @@ def tuning_spec(spec: SweepSpec, number: int, samples: tuple[int, ...]) -> Sweep
     """The sweep of the trials: a preset's first line, at a small and a large size."""
     first = spec.variants[0]
     variants = tuple(first | trial for trial in trials(number, spec.arms))
-    changes = {"name": f"tune-{spec.name}", "samples": samples, "variants": variants}
+    changes = {"name": f"tune-{spec.name}", "samples": samples, "variants": variants, "largest_only": ()}
     return spec.override(**changes, settings=spec.settings | UNSEEN_TEST)
 
 
