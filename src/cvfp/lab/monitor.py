@@ -105,6 +105,8 @@ def outcome(record: RunRecord) -> str:
     if row.status == "failed":
         return f"FAILED: {record.error}"
     parts = [f"test PPL {row.val_ppl:.1f}"]
+    if row.dev_ppl is not None:
+        parts.append(f"dev PPL {row.dev_ppl:.1f}")
     if row.val_acc is not None:
         parts.append(f"accuracy {row.val_acc:.1%}")
     if row.bits_per_byte is not None:

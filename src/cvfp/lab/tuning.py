@@ -76,6 +76,7 @@ def tuning_spec(spec: SweepSpec, number: int, samples: tuple[int, ...]) -> Sweep
 
 def tune_sweep(plan: Plan, out: Path, device: torch.device, monitor: Monitor, spec: SweepSpec) -> Tuning:
     """Run the trials that are missing, and write what they choose (`tuning.json`). Raises as `run_sweep`."""
+    monitor.note("trials are judged by their dev PPL; of the test text they see a single token")
     run_sweep(plan, out, device, monitor, checkpoints=False)
     records = SweepDirectory(out, plan).records()
     found = choose(plan, records, spec.name, spec.seeds)
