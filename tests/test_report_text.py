@@ -4,7 +4,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from report_helpers import DEFAULT_LINES, ENVIRONMENT, METADATA, LineSpec, nine_lines, write_sweep
+from report_helpers import DEFAULT_LINES, ENVIRONMENT, METADATA, LineSpec, every_arm, nine_lines, write_sweep
 
 from cvfp.records.files import read_json, write_json
 from cvfp.records.plan import Analysis
@@ -58,6 +58,17 @@ def test_the_setting_names_data_protocol_and_machine(tmp_path):
         assert row in setting
 
 
+def test_the_setting_says_how_arms_trained_through_time_were_trained(tmp_path):
+    text = section(report(tmp_path, lines=every_arm()), "Setting")
+    ends = "weight decay 0, precision bf16; dev loss every 50 steps, patience 5 |"
+    lstm = (
+        "2 layers, at most 200 epochs, batches of 32 windows of 64 tokens, learning rate 0.001"
+    )
+    assert f"| LSTM | {lstm}, dropout 0.5, {ends}" in text
+    assert "| Transformer | 2 layers, at most 200 epochs, batches of 8 windows of 256 tokens, " in text
+    assert "| LSTM |" not in report(tmp_path / "without")
+
+
 def test_a_report_can_be_written_without_any_metadata(tmp_path):
     text = report(tmp_path, metadata={})
     assert "| corpus | chitchat |" in section(text, "Setting")
@@ -92,7 +103,7 @@ def test_three_seeds_give_a_paired_interval(tmp_path):
     text = report(tmp_path, lines=TWO, seeds=(1, 2, 3), change=fixed_ppl(values))
     # ln ratios: ln 0.90, ln 0.91, ln 0.89; t(2) = 4.3027
     assert "cvfp 110.0, kneser-ney 99.0: kneser-ney -10.0%, 95% interval -12.5% to -7.5%" in text
-    assert "paired over 3 seeds: lower. **Here cvfp loses to an n-gram model.**" in text
+    assert "paired over 3 seeds: lower. **Here cvfp loses to kneser-ney.**" in text
     assert "Seeds vary the draw of training documents and the initialisation" in text
 
 

@@ -63,7 +63,7 @@ def read_forecasts(path: Path) -> list[RegisteredForecast]:
         if entry.forecast.digest != entry.digest:
             one = entry.forecast
             raise InputError(
-                f"{path}: the forecast of {one.arm} {one.config_name} at {one.num_samples} samples was changed"
+                f"{path}: the forecast of {one.arm} {one.config_name} for {one.num_samples} was changed"
             )
     return [entry.forecast for entry in entries]
 

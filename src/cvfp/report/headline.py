@@ -6,7 +6,6 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from cvfp.records.arms import ARM_KINDS
 from cvfp.records.results import PointRecord
 from cvfp.report import markdown, numbers
 from cvfp.report.language import _, sentences
@@ -16,7 +15,6 @@ from cvfp.report.verdicts import verdict
 from cvfp.scaling.pairs import Change, paired, ppl_change
 
 REFERENCE = "cvfp"
-NGRAMS = tuple(arm for arm, kind in ARM_KINDS.items() if not kind.neural)
 
 
 @dataclass(frozen=True)
@@ -59,10 +57,9 @@ class Comparison:
     change: Change
 
     @property
-    def ngram_wins(self) -> bool:
-        """An n-gram is lower, and the interval is wholly below 0."""
-        interval = self.change.interval
-        return self.other.line.arm in NGRAMS and interval is not None and interval[1] < 0
+    def lost(self) -> bool:
+        """The other line is lower, and the interval is wholly below 0."""
+        return self.change.value < 0 and bool(self.change.distinguishable)
 
     @property
     def equal_terms(self) -> bool:
@@ -145,8 +142,8 @@ def _comparison_text(one: Comparison) -> str:
     ]
     if not one.equal_terms:
         parts.append(_("Not on equal terms: only one of the two uses a pretrained token table."))
-    if one.ngram_wins:
-        parts.append(markdown.bold(_("Here {ours} loses to an n-gram model.").format(ours=ours)))
+    if one.lost:
+        parts.append(markdown.bold(_("Here {ours} loses to {other}.").format(ours=ours, other=other)))
     return sentences(*parts)
 
 
