@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -136,6 +137,7 @@ def write_sweep(
     analysis: Analysis = Analysis(),  # noqa: B008 (frozen)
     metadata: dict[str, Any] | None = None,
     change: Change = lambda run: run,
+    tuned: Mapping[str, int] = MappingProxyType({}),
 ) -> Path:
     """Write the records of a sweep as the lab does; returns the directory."""
     draw = np.random.default_rng(0)
@@ -144,7 +146,8 @@ def write_sweep(
         for size in sizes:
             for seed in seeds:
                 config = spec.config(size, seed, corpus)
-                planned.append(PlannedPoint(config_name=spec.config_name, config=config))
+                trials = tuned.get(spec.arm)
+                planned.append(PlannedPoint(config_name=spec.config_name, config=config, tuned_trials=trials))
                 runs.append(change(_run(spec, config, float(draw.normal(0, 0.01)))))
     plan = Plan(name="demo", description="An invented sweep.", points=tuple(planned), analysis=analysis)
     kept = [run for run in runs if run is not None]

@@ -14,6 +14,7 @@ from cvfp.report.changes import LineChange, changes_within_arms
 from cvfp.report.forecasts import forecast_conclusions
 from cvfp.report.headline import REFERENCE, Comparison, Headline, Standing, comparisons, headline
 from cvfp.report.language import _, listed, sentences
+from cvfp.report.law_choice import law_conclusions
 from cvfp.report.lines import Line, capped
 from cvfp.report.markdown import plain
 from cvfp.report.verdicts import alpha_text, points_text, ppl_text
@@ -32,6 +33,7 @@ def conclusions(sweep: Sweep, lines: Sequence[Line]) -> list[str]:
         *_against_rivals(lines),
         *_settings(lines),
         *_windows(lines),
+        *law_conclusions(lines),
         *_ranks(lines),
         *_convergence(lines),
         *forecast_conclusions(lines),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from cvfp.records.results import PointRecord
 from cvfp.report import markdown, numbers
 from cvfp.report.language import _, sentences
-from cvfp.report.lines import Line, capped
+from cvfp.report.lines import Line, capped, tuned_text
 from cvfp.report.markdown import plain
 from cvfp.report.verdicts import verdict
 from cvfp.scaling.pairs import Change, paired, ppl_change
@@ -112,6 +112,7 @@ def headline_table(top: Headline) -> str:
     }
     header = (
         _("line"),
+        _("settings"),
         _("training tokens"),
         _("val PPL"),
         _("val accuracy"),
@@ -121,7 +122,7 @@ def headline_table(top: Headline) -> str:
         _("of these trained"),
         _("seconds"),
     )
-    return markdown.table(header, [_row(standing, marks) for standing in top.standings])
+    return markdown.table(header, [_row(standing, marks) for standing in top.standings], left=2)
 
 
 def _standing(line: Line, size: int, seeds: Sequence[int]) -> Standing:
@@ -191,6 +192,7 @@ def _row(standing: Standing, marks: dict[str, dict[bool, float]]) -> list[str]:
 
     return [
         _name(standing),
+        tuned_text(standing.line),
         numbers.count(standing.mean("train_tokens")),
         marked("val_ppl", numbers.ppl),
         marked("val_acc", numbers.share),
