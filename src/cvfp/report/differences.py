@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from cvfp.report import numbers
 from cvfp.report.compare_tables import Step
 from cvfp.report.language import _
-from cvfp.report.law_choice import PRINTED
 from cvfp.report.law_texts import crossover_text, flip_texts, probability
 from cvfp.report.markdown import plain, table
 from cvfp.scaling.difference import Difference, difference
@@ -21,8 +20,8 @@ def differences(steps: Sequence[Step]) -> list[Compared]:
     for step in steps:
         before, after = step.change.reference, step.change.other
         if before.law is not None and after.law is not None:
-            half_units = PRINTED / before.data.ppl, PRINTED / after.data.ppl
-            found.append((step, difference(before.data, after.data, half_units)))
+            half_units = [numbers.PPL_HALF_UNIT / line.data.ppl for line in (before, after)]
+            found.append((step, difference(before.data, after.data, (half_units[0], half_units[1]))))
     return found
 
 

@@ -16,19 +16,18 @@ from cvfp.scaling.estimate import Estimate
 from cvfp.scaling.forecast import forecast
 from cvfp.scaling.form_choice import ComparedForm
 from cvfp.scaling.forms import FORMULAS
-from cvfp.scaling.robustness import flips
 
 FORMS = {name: plain(formula) for name, formula in FORMULAS.items()}
 STATUSES = {
     "converged": N_("determined"),
-    "at_bound": N_("no such law: its best fit is at a bound"),
-    "not_identifiable": N_("not determined by these sizes"),
+    "at_bound": N_("at a bound"),
+    "not_identifiable": N_("not determined"),
 }
 FORM_VERDICTS = (N_("preferred"), N_("not distinguishable"), N_("worse"), N_("not compared"))
+AGAINST = ("curved", "loss_power", "loss_floor")
+"""Verdicts on a line that speak against its power law."""
 BENDS = (N_("straight within error"), N_("not testable"))
 """Words of the analysis, for the catalogues."""
-PRINTED = 0.05
-"""Half a unit of the last digit of a perplexity as reports print it."""
 
 
 def form_table(lines: Sequence[Line]) -> str:
@@ -37,14 +36,14 @@ def form_table(lines: Sequence[Line]) -> str:
         _("line"),
         _("form"),
         _("status"),
-        _("exponent (95% interval)"),
-        _("floor E, nats"),
-        _("error at sizes left out, nats"),
         _("verdict"),
+        _("left-out error"),
+        _("exponent (95% interval)"),
+        _("floor E (95% interval)"),
         _("farthest predicted PPL (95% interval)"),
     )
     rows = [_form_row(line, one) for line in lines for one in line.forms]
-    return table(header, rows, left=3) if rows else ""
+    return table(header, rows, left=4) if rows else ""
 
 
 def bend_table(lines: Sequence[Line]) -> str:
@@ -62,12 +61,7 @@ def local_table(lines: Sequence[Line]) -> str:
 
 def fragile_texts(lines: Sequence[Line]) -> list[str]:
     """Verdicts of the two tables that another choice of sizes, or of unprinted digits, turns over."""
-    return [
-        plain(text)
-        for line in lines
-        if line.law is not None
-        for text in flip_texts(line.label, flips(line.data, PRINTED / line.data.ppl))
-    ]
+    return [plain(text) for line in lines for text in flip_texts(line.label, line.flips)]
 
 
 def law_conclusions(lines: Sequence[Line]) -> list[str]:
@@ -76,6 +70,8 @@ def law_conclusions(lines: Sequence[Line]) -> list[str]:
     for line in lines:
         texts = [text for text in (_curved_text(line), _preferred_text(line)) if text]
         if texts:
+            weak = _("Without some single size this is not so: see the form of the law.")
+            texts += [weak] if any(flip.given in AGAINST for flip in line.flips) else []
             found.append(sentences(*texts, _("No prediction is taken from its power law.")))
     return found
 
@@ -121,10 +117,10 @@ def _form_row(line: Line, one: ComparedForm) -> list[str]:
         plain(line.label),
         FORMS[fit.form],
         _(STATUSES[fit.status]),
+        _(one.verdict),
+        numbers.decimals(one.loo_rms, 4),
         _with_interval(values.get(name), fit.intervals[name]),
         _with_interval(values.get("E"), fit.intervals.get("E")),
-        numbers.decimals(one.loo_rms, 4),
-        _(one.verdict),
         _farthest(line, one),
     ]
 

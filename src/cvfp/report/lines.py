@@ -21,6 +21,7 @@ from cvfp.scaling.form_choice import ComparedForm, compare_forms
 from cvfp.scaling.holdout import Holdout, holdout
 from cvfp.scaling.line_fit import LineFit, fit_lines, line_points
 from cvfp.scaling.points import Points
+from cvfp.scaling.robustness import Flip, flips
 from cvfp.scaling.summary import progressions, summarise
 
 Name = tuple[str, str]
@@ -72,6 +73,11 @@ class Line:
     def curvature(self) -> Estimate | None:
         """None where it cannot be tested."""
         return None if self.law is None else curvature(self.data)
+
+    @cached_property
+    def flips(self) -> list[Flip]:
+        """Verdicts on form and curvature that do not survive leaving out a size, or rounding as printed."""
+        return [] if self.law is None else flips(self.data, numbers.PPL_HALF_UNIT / self.data.ppl)
 
     @cached_property
     def holdouts(self) -> list[Holdout]:
