@@ -16,6 +16,7 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from report_helpers import LAWS, LineSpec, write_sweep
 
+from cvfp.records.arms import arm_kind
 from cvfp.records.results import RunRecord
 from cvfp.records.sweep import Sweep, load_sweep
 from cvfp.report.lines import Line, report_lines
@@ -74,13 +75,14 @@ def read(directory: Path) -> tuple[Sweep, list[Line]]:
 
 
 def write_metrics(sweep: Sweep) -> None:
-    """What runs tell: phase 1 converges, phase 2 has its best evaluation at step 300."""
+    """What runs tell: phase 1 converges, learning tokens has its best evaluation at step 300."""
     for run in sweep.runs.values():
         rows = []
         if run.point.arm == "cvfp":
             rows += [phase1_row(step) for step in range(2, run.point.phase1_iter + 1)]
         if run.point.num_layers is not None:
-            rows += [phase2_row(step, run.point.dev_ppl) for step in range(50, 501, 50)]
+            phase = "phase 2" if arm_kind(run.point.arm).two_phase else "training"
+            rows += [learning_row(phase, step, run.point.dev_ppl) for step in range(50, 501, 50)]
         if rows:
             text = "".join(json.dumps(row) + "\n" for row in rows)
             sweep.files.run_metrics(run.run_hash).write_text(text)
@@ -96,9 +98,9 @@ def phase1_row(step: int) -> dict[str, object]:
     }
 
 
-def phase2_row(step: int, dev_ppl: float) -> dict[str, object]:
+def learning_row(phase: str, step: int, dev_ppl: float) -> dict[str, object]:
     dev = dev_ppl * (1 + ((step - 300) / 300) ** 2)
-    return {"phase": "phase 2", "step": step, "dev_ppl": dev, "train_ppl": 3e4 / step, "lr": 3e-4}
+    return {"phase": phase, "step": step, "dev_ppl": dev, "train_ppl": 3e4 / step, "lr": 3e-4}
 
 
 def assert_readable(figure: Figure) -> None:

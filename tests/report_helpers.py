@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
+from cvfp.records.arms import ARMS
 from cvfp.records.config import RunConfig
 from cvfp.records.files import write_json
 from cvfp.records.plan import Analysis, Plan, PlannedPoint
@@ -26,8 +28,11 @@ LAWS = {
     "transformer": (-0.33, 14_000.0),
     "kneser-ney": (-0.27, 5_400.0),
     "unigram": (-0.04, 1_200.0),
+    "mixture": (-0.35, 16_000.0),
 }
 NGRAMS = ("unigram", "kneser-ney")
+OWN_ARM = {"own.file": "mixture.py", "own.code": "0123456789ab"}
+"""Settings of a line of a user's own arm."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,14 @@ DEFAULT_LINES = (
 )
 
 
+def every_arm() -> tuple[LineSpec, ...]:
+    """A line of each of our arms, and one of a user's own."""
+    names = {"kneser-ney": "5gram", "unigram": "1gram", "no-context": "1L_0d_1tok"}
+    names |= {"lstm": "2L_768d", "transformer": "2L_768d"}
+    ours = (LineSpec(arm, names.get(arm, "1L_768d_1tok")) for arm in ARMS)
+    return (*ours, LineSpec("mixture", "768d", OWN_ARM))
+
+
 def nine_lines() -> tuple[LineSpec, ...]:
     """Three widths of two arms, and n-grams of three orders."""
     widths = [({"model.context_dim": width}, f"1L_{width}d_1tok") for width in (768, 1200, 1537)]
@@ -77,15 +90,16 @@ def one_point(spec: LineSpec, config: RunConfig, noise: float) -> PointRecord:
     tokens = config.data.num_samples * TOKENS_PER_DOCUMENT
     ppl = spec.ppl(tokens) * math.exp(noise)
     neural, contexts = spec.arm not in NGRAMS, spec.arm in ("cvfp", "random-context")
+    two_phase = contexts or spec.arm == "no-context"
     width = config.model.context_dim if contexts else 0
     return PointRecord(
         arm=spec.arm,
         config_name=spec.config_name,
         config_hash=config.config_hash,
         status="done",
-        num_layers=1 if neural else None,
-        context_dim=width if neural else None,
-        num_input_tokens=1 if neural else None,
+        num_layers=1 if neural and config.own is None else None,
+        context_dim=width if two_phase else None,
+        num_input_tokens=1 if two_phase else None,
         num_samples=config.data.num_samples,
         train_tokens=tokens,
         train_bytes=4 * tokens,
@@ -123,6 +137,7 @@ def write_sweep(
     analysis: Analysis = Analysis(),  # noqa: B008 (frozen)
     metadata: dict[str, Any] | None = None,
     change: Change = lambda run: run,
+    tuned: Mapping[str, int] = MappingProxyType({}),
 ) -> Path:
     """Write the records of a sweep as the lab does; returns the directory."""
     draw = np.random.default_rng(0)
@@ -131,7 +146,8 @@ def write_sweep(
         for size in sizes:
             for seed in seeds:
                 config = spec.config(size, seed, corpus)
-                planned.append(PlannedPoint(config_name=spec.config_name, config=config))
+                trials = tuned.get(spec.arm)
+                planned.append(PlannedPoint(config_name=spec.config_name, config=config, tuned_trials=trials))
                 runs.append(change(_run(spec, config, float(draw.normal(0, 0.01)))))
     plan = Plan(name="demo", description="An invented sweep.", points=tuple(planned), analysis=analysis)
     kept = [run for run in runs if run is not None]

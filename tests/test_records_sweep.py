@@ -113,7 +113,7 @@ def test_the_record_of_another_run_is_refused(tmp_path, field, value):
         ({"total_params": -1}, "point.total_params: input should be greater than or equal to 0, got -1"),
         ({"val_ppl": None}, "point: val_ppl: a point that is done needs a number, got None"),
         ({"train_tokens": None}, "point: train_tokens: a point that is done needs a number, got None"),
-        ({"stop_reason": "bored"}, "stop_reason: input should be 'dev_minimum', 'cap' or 'closed_form', got"),
+        ({"stop_reason": "bored"}, "stop_reason: input should be 'dev_minimum', 'cap', 'fixed_steps' or 'closed_form', got"),
     ],
 )
 def test_a_value_out_of_its_range_is_refused(tmp_path, changes, words):
@@ -137,7 +137,7 @@ def test_a_failed_point_needs_no_result(tmp_path):
 def test_status_shows_a_done_point_of_which_little_was_measured(tmp_path):
     path = a_record(SweepFiles(write_sweep(tmp_path)))
     record = read_json(path)
-    names = ("val_acc", "bits_per_byte", "val_er", "phase1_iter", "stop_reason", "wall_seconds")
+    names = ("dev_ppl", "val_acc", "bits_per_byte", "val_er", "phase1_iter", "stop_reason", "wall_seconds")
     record["point"] |= dict.fromkeys(names)
     write_json(path, record)
     shown = f"test PPL {record['point']['val_ppl']:.1f}"

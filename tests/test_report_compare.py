@@ -1,6 +1,7 @@
 """Versions side by side: any sweeps, the published tables, and what may be said of them."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -39,6 +40,32 @@ def test_the_published_exponents_ranks_and_iterations():
     iterations = row_of(text, "Iterations of phase 1", "cvfp 1L_1537d", step)
     assert iterations.endswith("| ≥ 40 | 32 | – | – | – | no verdict |")
     assert "| 23.1% | 23.0% | -0.1 points |" in row_of(text, "Accuracy", "cvfp 1L_1200d", step)
+
+
+@pytest.mark.parametrize(("alpha", "verdict"), [(-0.36, "b falls faster"), (-0.311, "not distinguishable")])
+def test_laws_are_compared_beyond_their_data(tmp_path, alpha, verdict):
+    """The second law is planted to cross the first at 100,000 tokens."""
+
+    def turned(run):
+        """The draws of the second line differ in their slopes."""
+        point = run.point
+        ppl = point.val_ppl * (point.train_tokens / 100_000) ** (0.003 * (point.seed - 2))
+        return run.model_copy(update={"point": point.model_copy(update={"val_ppl": ppl})})
+
+    A = 10_000 * 100_000 ** (-0.31 - alpha)
+    for name, law in (("a", (-0.31, 10_000.0)), ("b", (alpha, A))):
+        lines = [LineSpec("cvfp", "1L_768d_1tok", {"phase2.lr": abs(law[0])}, law)]
+        change = turned if name == "b" else lambda run: run
+        write_sweep(tmp_path / name, lines=lines, seeds=(1, 2, 3), change=change)
+    text = comparison_text(read_versions([str(tmp_path / name) for name in "ab"]), None)
+    row = row_of(text, "With more data", "cvfp 1L_768d", "a → b").split(" | ")
+    assert row[4] == verdict and row[6] == "4,800,000"
+    if alpha == -0.36:
+        assert float(row[2]) == pytest.approx(-0.05, abs=0.01) and row[5] == "below 0.01"
+        crossing = re.match(r"The lines cross at ([\d,]+) tokens \(95% interval [\d,]+ to", row[7])
+        assert int(crossing[1].replace(",", "")) == pytest.approx(100_000, rel=0.3)
+    else:
+        assert row[7].startswith("Where the lines cross, if they do, is not determined")
 
 
 def test_several_settings_are_listed_and_none_is_credited():

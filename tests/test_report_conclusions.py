@@ -4,7 +4,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from report_helpers import DEFAULT_LINES, LineSpec, write_sweep
+from report_helpers import DEFAULT_LINES, OWN_ARM, LineSpec, write_sweep
 
 from cvfp.records.plan import Analysis
 from cvfp.records.sweep import load_sweep
@@ -81,6 +81,34 @@ def test_the_ngram_is_compared_at_both_ends_and_may_win(tmp_path):
     assert text.count("+10.0% (95% interval") == 2
     assert "at 50 documents; " in text and "at 400 documents; exponent" in text
     assert text.count(": higher)") == 2
+
+
+RIVALS = (
+    LineSpec("lstm", "2L_768d"),
+    LineSpec("transformer", "2L_768d"),
+    LineSpec("mixture", "768d", OWN_ARM),
+)
+
+
+@pytest.mark.parametrize("rival", RIVALS, ids=lambda spec: spec.arm)
+def test_an_arm_that_beats_cvfp_is_named_as_the_winner_whatever_it_is(tmp_path, rival):
+    lines = (*DEFAULT_LINES, rival)
+    factors = FACTORS | {(rival.arm, rival.config_name): 8000.0}
+    texts, _ = found(tmp_path / "three", lines=lines, seeds=SEEDS, change=planted(factors))
+    assert f"At 400 documents cvfp loses to {rival.arm} (-11.1%)." in texts
+    assert any(text.startswith(f"cvfp against {rival.arm}, PPL: +12.5% (95% interval") for text in texts)
+    texts, _ = found(tmp_path / "one", lines=lines, seeds=(1,), change=planted(factors, (1,)))
+    said = f"At 400 documents cvfp is higher than {rival.arm} (-11.1%); one pair of results each: no verdict."
+    assert said in texts and not [text for text in texts if "loses" in text]
+
+
+def test_no_loss_is_told_where_cvfp_leads_or_only_a_pretrained_table_is_ahead(tmp_path):
+    texts, _ = found(tmp_path / "leads", seeds=SEEDS, change=planted(FACTORS))
+    assert not [text for text in texts if "loses" in text]
+    rival = LineSpec("lstm", "2L_768d", {"embedding.source": "gpt2"})
+    factors = FACTORS | {("lstm", "2L_768d"): 8000.0}
+    texts, _ = found(tmp_path / "table", lines=(*DEFAULT_LINES, rival), seeds=SEEDS, change=planted(factors))
+    assert not [text for text in texts if "loses" in text]
 
 
 def lines_of(*settings: dict) -> tuple[LineSpec, ...]:

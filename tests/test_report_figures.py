@@ -22,7 +22,7 @@ from figure_helpers import (
     with_contexts,
     xy,
 )
-from report_helpers import DEFAULT_LINES, LineSpec, nine_lines, write_sweep
+from report_helpers import DEFAULT_LINES, LAWS, OWN_ARM, LineSpec, every_arm, nine_lines, write_sweep
 
 from cvfp.records.arms import ARMS
 from cvfp.records.plan import Analysis
@@ -97,6 +97,14 @@ def test_arms_look_the_same_in_every_report(tmp_path, arms, configs):
     assert len({style.color for style in styles.values()}) >= min(len(lines), 8)
 
 
+@pytest.mark.parametrize("own", ["mixture", "a", "zz"])
+def test_an_arm_of_the_users_has_a_look_that_none_of_ours_has(tmp_path, own):
+    specs = [*every_arm()[:-1], LineSpec(own, "768d", OWN_ARM, LAWS["mixture"])]
+    styles = styles_of(read(write_sweep(tmp_path, lines=specs))[1])
+    assert len({style.color for style in styles.values()}) == len(specs)
+    assert len({style.marker for style in styles.values()}) == len(specs)
+
+
 def test_long_names_are_cut_in_the_middle():
     assert short_label("cvfp 1L_768d_1tok") == "cvfp 1L_768d_1tok"
     cut = short_label("cvfp 1L_768d_1tok source=/some/long/path/to/a/table.safetensors")
@@ -105,8 +113,8 @@ def test_long_names_are_cut_in_the_middle():
 
 @pytest.mark.parametrize(
     "lines",
-    [DEFAULT_LINES[:1], DEFAULT_LINES, nine_lines(), four_arms(1), four_arms(3), four_arms(9)],
-    ids=["one", "four", "nine", "1x4", "3x4", "9x4"],
+    [DEFAULT_LINES[:1], DEFAULT_LINES, nine_lines(), four_arms(1), four_arms(3), four_arms(9), every_arm()],
+    ids=["one", "four", "nine", "1x4", "3x4", "9x4", "every"],
 )
 def test_no_labels_touch(tmp_path, lines):
     figure = figure_of(tmp_path, lines=lines, seeds=(42, 43), change=with_contexts)

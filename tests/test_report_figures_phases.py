@@ -15,7 +15,7 @@ from figure_helpers import (
     titled,
     xy,
 )
-from report_helpers import DEFAULT_LINES, LineSpec
+from report_helpers import DEFAULT_LINES, LineSpec, every_arm
 
 from cvfp.records.errors import InputError
 from cvfp.report.curves import curves_by_size, largest_curve, phase1_curve, phase2_curve
@@ -151,6 +151,13 @@ def test_phase_2_shows_dev_and_train_with_the_best_evaluation_marked(tmp_path):
     assert xy(dev) == list(zip(curve.steps, curve.dev_ppl, strict=True)) and dev.get_linestyle() == "-"
     assert xy(train) == list(zip(curve.steps, curve.train_ppl, strict=True)) and train.get_linestyle() != "-"
     assert dev.get_markevery() == train.get_markevery() == [5]
+
+
+def test_arms_trained_through_time_are_among_the_curves(tmp_path):
+    figure = phase2_figure(*drawn_sweep(tmp_path, every_arm()))
+    shown = [axes.get_title(loc="left").split("\n")[0] for axes in figure.axes]
+    assert shown == ["cvfp", "random-context", "no-context", "lstm", "transformer"]
+    assert_readable(figure)
 
 
 def test_unfinished_failed_and_unkept_runs_are_left_out(tmp_path):

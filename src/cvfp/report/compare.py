@@ -16,6 +16,7 @@ from cvfp.report import numbers
 from cvfp.report.changes import LineChange, setting_changes, shown_value
 from cvfp.report.compare_tables import Step
 from cvfp.report.conclusions import setting_text
+from cvfp.report.differences import difference_table, differences, fragile_texts
 from cvfp.report.environment import environment
 from cvfp.report.figures.versions import write_versions
 from cvfp.report.language import _, spoken
@@ -62,6 +63,7 @@ def comparison_text(versions: Sequence[Version], figure: str | None) -> str:
     rows = rows_of(versions)
     steps = steps_of(rows)
     compared = [step for step in steps if step.change.pairs and not step.same_results]
+    laws = differences(compared)
     changed = [row for row in rows if row.name in {step.name for step in compared}]
     content = {
         "names": ", ".join(plain(version.name) for version in versions),
@@ -70,6 +72,8 @@ def comparison_text(versions: Sequence[Version], figure: str | None) -> str:
         "settings": _settings_table(versions, rows),
         "conclusions": [f"{plain(step.name)}: {setting_text(step.change)}" for step in compared],
         "alphas": tables.alpha_table(compared),
+        "differences": difference_table(laws),
+        "fragile": fragile_texts(laws),
         "ranks": tables.share_table(compared, "val_er"),
         "iterations": tables.iteration_table(compared),
         "ppl": tables.ppl_table(compared),

@@ -12,8 +12,9 @@ from cvfp.records.sweep import Sweep
 from cvfp.report import numbers
 from cvfp.report.changes import LineChange, changes_within_arms
 from cvfp.report.forecasts import forecast_conclusions
-from cvfp.report.headline import NGRAMS, REFERENCE, Headline, Standing, headline
+from cvfp.report.headline import REFERENCE, Comparison, Headline, Standing, comparisons, headline
 from cvfp.report.language import _, listed, sentences
+from cvfp.report.law_choice import law_conclusions
 from cvfp.report.lines import Line, capped
 from cvfp.report.markdown import plain
 from cvfp.report.verdicts import alpha_text, points_text, ppl_text
@@ -27,11 +28,12 @@ def conclusions(sweep: Sweep, lines: Sequence[Line]) -> list[str]:
     """One sentence or two per rule that applies, as Markdown, from the most to the least general."""
     top = headline(lines)
     return [
-        *([] if top is None else _best(top)),
+        *([] if top is None else [*_best(top), *_losses(top)]),
         *_ablations(lines),
-        *_against_ngrams(lines),
+        *_against_rivals(lines),
         *_settings(lines),
         *_windows(lines),
+        *law_conclusions(lines),
         *_ranks(lines),
         *_convergence(lines),
         *forecast_conclusions(lines),
@@ -75,6 +77,36 @@ def _leader_text(group: Sequence[Standing], num_samples: int) -> str:
     return sentences(sentence, rest)
 
 
+def _losses(top: Headline) -> list[str]:
+    """Which arms are lower than cvfp's best line: told apart from it, or by one pair of results.
+
+    An arm with a pretrained token table, which cvfp does not have, has not beaten it.
+    """
+    fair = [one for one in comparisons(top) if one.equal_terms or one.reference.line.pretrained]
+    lower = [one for one in fair if one.change.value < 0]
+    told = _("At {documents} documents {line} loses to {lines}.")
+    single = _(
+        "At {documents} documents {line} is higher than {lines}; one pair of results each: no verdict."
+    )
+    return [
+        text.format(
+            documents=numbers.count(top.num_samples),
+            line=plain(beaten[0].reference.line.label),
+            lines=listed(_rival_text(one) for one in beaten),
+        )
+        for text, beaten in (
+            (told, [one for one in lower if one.lost]),
+            (single, [one for one in lower if one.change.interval is None]),
+        )
+        if beaten
+    ]
+
+
+def _rival_text(one: Comparison) -> str:
+    other, percent = plain(one.other.line.label), numbers.signed_percent(one.change.value)
+    return _("{line} ({change})").format(line=other, change=percent)
+
+
 def _ablations(lines: Sequence[Line]) -> list[str]:
     """What phase 1, and the context at all, change: lines of cvfp beside the same without it."""
     texts = {
@@ -106,17 +138,17 @@ def _ablation_changes(lines: Sequence[Line]) -> list[LineChange]:
     return [change for change in changes if [setting.key for setting in change.settings] == ["arm"]]
 
 
-def _against_ngrams(lines: Sequence[Line]) -> list[str]:
-    """The best line of cvfp beside each n-gram: at the smallest and the largest size, and the exponent."""
+def _against_rivals(lines: Sequence[Line]) -> list[str]:
+    """The best line of cvfp beside each that is none of its ablations: at both ends, and the exponent."""
     ours = [line for line in lines if line.arm == REFERENCE and line.scored]
     if not ours:
         return []
     best = min(ours, key=lambda line: min(point.val_ppl for point in line.scored))
-    changes = [LineChange(line, best) for line in lines if line.arm in NGRAMS]
-    return [_ngram_text(change) for change in changes if change.pairs]
+    changes = [LineChange(line, best) for line in lines if line.arm not in (REFERENCE, *ABLATIONS)]
+    return [_both_ends_text(change) for change in changes if change.pairs]
 
 
-def _ngram_text(change: LineChange) -> str:
+def _both_ends_text(change: LineChange) -> str:
     first, last = change.pairs[0][0].num_samples, change.num_samples
     sizes = [first] if first == last else [first, last]
     ends = _("; ").join(

@@ -13,8 +13,8 @@ from cvfp.records.results import PointRecord
 from cvfp.records.sweep import Sweep
 from cvfp.report.lines import Line
 
-PHASE1, PHASE2 = "phase 1", "phase 2"
-"""Names of the phases in metrics files."""
+PHASE1, PHASE2 = ("phase 1",), ("phase 2", "training")
+"""Names of the phases in metrics files; what phase 2 is to CVFP, arms trained through time call training."""
 
 
 @dataclass(frozen=True)
@@ -129,8 +129,8 @@ def curves_by_size(sweep: Sweep, line: Line, read: Reader) -> list[Curve]:
     return list(found.values())
 
 
-def _of_phase(told: Sequence[Measurement], phase: str) -> list[Measurement]:
-    return [one for one in told if one.phase == phase and one.values]
+def _of_phase(told: Sequence[Measurement], names: Sequence[str]) -> list[Measurement]:
+    return [one for one in told if one.phase in names and one.values]
 
 
 def _steps(told: Sequence[Measurement]) -> np.ndarray:

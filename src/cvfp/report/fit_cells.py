@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from cvfp.report import numbers
+from cvfp.report.law_texts import crossover_text, flip_texts, probability
 from cvfp.scaling import forms
+from cvfp.scaling.crossover import Crossover
+from cvfp.scaling.robustness import Flip
 
 Table = tuple[str, tuple[str, ...], list[tuple[str, ...]]]
 """Title, header, rows."""
@@ -41,7 +44,8 @@ def fit_texts(result: dict[str, Any]) -> list[str]:
     """What the intervals are, verdicts that do not survive, and the difference of two groups."""
     kinds = dict.fromkeys(group["interval_kind"] for group in result["groups"])
     texts = [" ".join(numbers.INTERVAL_KINDS[kind] for kind in kinds if kind is not None)]
-    texts += [text for group in result["groups"] for text in _flip_texts(group["group"], group["robustness"])]
+    for group in result["groups"]:
+        texts += _flip_texts(group["group"], group["robustness"])
     if "difference" in result:
         texts += _difference_texts(result["difference"])
     return [text for text in texts if text]
@@ -137,27 +141,7 @@ def _parameter(form: dict[str, Any], name: str) -> str:
 
 
 def _flip_texts(name: str, found: Sequence[dict[str, Any]]) -> list[str]:
-    """One sentence per verdict and what it becomes."""
-    sizes: dict[tuple[str, ...], list[str]] = {}
-    for one in found:
-        key = (one["verdict"], one["given"], one["becomes"], one["by"])
-        sizes.setdefault(key, []).append(_dropped(one["dropped"]))
-    words = forms.FORMULAS
-    return [
-        f"{name}: {verdict} is '{words.get(given, given)}', but '{words.get(becomes, becomes)}' "
-        + (
-            f"without size {' or '.join(left_out)}."
-            if by == "dropping"
-            else "with inputs that print the same."
-        )
-        for (verdict, given, becomes, by), left_out in sizes.items()
-    ]
-
-
-def _dropped(sizes: Sequence[float] | None) -> str:
-    if sizes is None:
-        return ""
-    return numbers.count(sizes[0]) if sizes[0] == sizes[1] else numbers.count_range(sizes)
+    return flip_texts(name, [Flip(**one | {"dropped": _pair(one["dropped"])}) for one in found])
 
 
 def _difference_texts(found: dict[str, Any]) -> list[str]:
@@ -179,7 +163,7 @@ def _difference_texts(found: dict[str, Any]) -> list[str]:
         known = "" if found["interval_kind"] == "draws" else ", as far as one draw tells"
         texts.append(
             f"If both power laws go on, {first} is lower at {numbers.count(found['ahead_tokens'])} tokens "
-            f"with probability {_probability(found['first_ahead'])}{known}."
+            f"with probability {probability(found['first_ahead'])}{known}."
         )
     return [
         *texts,
@@ -188,28 +172,8 @@ def _difference_texts(found: dict[str, Any]) -> list[str]:
     ]
 
 
-def _probability(value: float) -> str:
-    if 0 < value < 0.01:
-        return "below 0.01"
-    return "above 0.99" if 0.99 < value < 1 else f"{value:.2f}"
-
-
 def _crossover_text(found: dict[str, Any]) -> str:
-    if found["tokens"] is None:
-        return "The lines do not cross."
-    shown = f"The lines cross at {_amount(found['tokens'])} tokens"
-    if found["status"] == "bounded":
-        low, high = (_amount(end) for end in found["interval"])
-        return f"{shown} (95% interval {numbers.between(low, high)})."
-    if found["status"] == "unbounded":
-        return "Where the lines cross, if they do, is not determined: the exponents may be equal."
-    return f"{shown}; there is no interval of that."
-
-
-def _amount(tokens: float | None) -> str:
-    if tokens is None:
-        return "∞"
-    return numbers.count(tokens) if 1 <= tokens < 1e15 else f"{tokens:.2g}"
+    return crossover_text(Crossover(**found | {"interval": _pair(found["interval"])}))
 
 
 def _law_cells(law: dict[str, Any]) -> tuple[str, str, str, str]:

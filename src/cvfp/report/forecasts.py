@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 from cvfp.report import numbers
 from cvfp.report.language import _, listed, sentences
+from cvfp.report.law_choice import doubted
 from cvfp.report.lines import Line
 from cvfp.report.markdown import plain, table
 from cvfp.report.windows import curved
-from cvfp.scaling.forecast import Backtest, Forecast
+from cvfp.scaling.forecast import Forecast
 
 
 def forecast_table(lines: Sequence[Line]) -> str:
@@ -21,8 +22,6 @@ def forecast_table(lines: Sequence[Line]) -> str:
         _("times the largest fitted"),
         _("predicted PPL"),
         _("95% prediction interval"),
-        _("the largest size, predicted from the smaller"),
-        _("measured there"),
     )
     rows = [row for line in lines for row in _rows(line)]
     return table(header, rows) if rows else ""
@@ -39,30 +38,19 @@ def _rows(line: Line) -> list[list[str]]:
             f"{one.tokens / largest:.3g}",
             numbers.ppl(one.ppl),
             numbers.ppl_interval(one.low, one.high),
-            *_backtest(line.backtest),
         ]
         for one in line.forecasts
-    ]
-
-
-def _backtest(found: Backtest | None) -> list[str]:
-    if found is None:
-        return [numbers.ABSENT, numbers.ABSENT]
-    verdict = _("in it") if found.held else _("missed")
-    interval = numbers.ppl_interval(found.low, found.high)
-    return [
-        f"{numbers.ppl(found.predicted)} ({interval})",
-        f"{numbers.ppl(found.measured)}, {verdict}",
     ]
 
 
 def forecast_conclusions(lines: Sequence[Line]) -> list[str]:
     """What the laws say of the farthest size that most lines are predicted at, and whether it orders them.
 
-    A law that misses its own largest size is not asked, and none of a line whose exponent changes.
+    A law that misses its own largest size is not asked, and none of a line that it does not describe.
     """
     missed = [line for line in lines if line.backtest is not None and not line.backtest.held]
-    asked = [line for line in lines if line.forecasts and line not in missed and not curved(line)]
+    fit = [line for line in lines if line not in missed and not curved(line) and not doubted(line)]
+    asked = [line for line in fit if line.forecasts]
     known = [(line, line.forecasts[-1]) for line in asked]
     known = [(line, one) for line, one in known if one.low is not None]
     found = [_missed_text(missed)] if missed else []

@@ -6,17 +6,15 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from cvfp.records.arms import ARM_KINDS
 from cvfp.records.results import PointRecord
 from cvfp.report import markdown, numbers
 from cvfp.report.language import _, sentences
-from cvfp.report.lines import Line, capped
+from cvfp.report.lines import Line, capped, tuned_text
 from cvfp.report.markdown import plain
 from cvfp.report.verdicts import verdict
 from cvfp.scaling.pairs import Change, paired, ppl_change
 
 REFERENCE = "cvfp"
-NGRAMS = tuple(arm for arm, kind in ARM_KINDS.items() if not kind.neural)
 
 
 @dataclass(frozen=True)
@@ -59,10 +57,9 @@ class Comparison:
     change: Change
 
     @property
-    def ngram_wins(self) -> bool:
-        """An n-gram is lower, and the interval is wholly below 0."""
-        interval = self.change.interval
-        return self.other.line.arm in NGRAMS and interval is not None and interval[1] < 0
+    def lost(self) -> bool:
+        """The other line is lower, and the interval is wholly below 0."""
+        return self.change.value < 0 and bool(self.change.distinguishable)
 
     @property
     def equal_terms(self) -> bool:
@@ -115,6 +112,7 @@ def headline_table(top: Headline) -> str:
     }
     header = (
         _("line"),
+        _("settings"),
         _("training tokens"),
         _("val PPL"),
         _("val accuracy"),
@@ -124,7 +122,7 @@ def headline_table(top: Headline) -> str:
         _("of these trained"),
         _("seconds"),
     )
-    return markdown.table(header, [_row(standing, marks) for standing in top.standings])
+    return markdown.table(header, [_row(standing, marks) for standing in top.standings], left=2)
 
 
 def _standing(line: Line, size: int, seeds: Sequence[int]) -> Standing:
@@ -145,8 +143,8 @@ def _comparison_text(one: Comparison) -> str:
     ]
     if not one.equal_terms:
         parts.append(_("Not on equal terms: only one of the two uses a pretrained token table."))
-    if one.ngram_wins:
-        parts.append(markdown.bold(_("Here {ours} loses to an n-gram model.").format(ours=ours)))
+    if one.lost:
+        parts.append(markdown.bold(_("Here {ours} loses to {other}.").format(ours=ours, other=other)))
     return sentences(*parts)
 
 
@@ -194,6 +192,7 @@ def _row(standing: Standing, marks: dict[str, dict[bool, float]]) -> list[str]:
 
     return [
         _name(standing),
+        tuned_text(standing.line),
         numbers.count(standing.mean("train_tokens")),
         marked("val_ppl", numbers.ppl),
         marked("val_acc", numbers.share),

@@ -5,14 +5,23 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from cvfp.records.config import RunConfig
+from cvfp.records.errors import InputError
 from cvfp.records.results import CAP, PointRecord, ProgressionRecord, RunRecord, SummaryRecord
 from cvfp.records.sweep import Sweep, key_of, planned_key
 from cvfp.report import numbers
+from cvfp.report.language import _
+from cvfp.scaling.curvature import curvature
 from cvfp.scaling.draws import Law
+from cvfp.scaling.estimate import Estimate
 from cvfp.scaling.forecast import Backtest, Forecast
-from cvfp.scaling.line_fit import LineFit, fit_lines
+from cvfp.scaling.form_choice import ComparedForm, compare_forms
+from cvfp.scaling.holdout import Holdout, holdout
+from cvfp.scaling.line_fit import LineFit, fit_lines, line_points
+from cvfp.scaling.points import Points
+from cvfp.scaling.robustness import Flip, flips
 from cvfp.scaling.summary import progressions, summarise
 
 Name = tuple[str, str]
@@ -33,9 +42,10 @@ class Line:
     summary: SummaryRecord
     progression: ProgressionRecord | None
     forecasts: tuple[Forecast, ...]
-    backtest: Backtest | None
     runs: tuple[RunRecord | None, ...]
     """The run behind each point, where it was kept."""
+    tuned_trials: int | None
+    """Trials that its settings are the best of; None where they were not tuned."""
 
     @property
     def points(self) -> tuple[PointRecord, ...]:
@@ -48,6 +58,42 @@ class Line:
     @property
     def law(self) -> Law | None:
         return self.fit.law
+
+    @cached_property
+    def data(self) -> Points:
+        """The points of the fit, of a line that has one."""
+        return line_points(self.fitted)
+
+    @cached_property
+    def forms(self) -> list[ComparedForm]:
+        """The forms of the law; none without a fit."""
+        return [] if self.law is None else compare_forms(self.data)
+
+    @cached_property
+    def curvature(self) -> Estimate | None:
+        """None where it cannot be tested."""
+        return None if self.law is None else curvature(self.data)
+
+    @cached_property
+    def flips(self) -> list[Flip]:
+        """Verdicts on form and curvature that do not survive leaving out a size, or rounding as printed."""
+        return [] if self.law is None else flips(self.data, numbers.PPL_HALF_UNIT / self.data.ppl)
+
+    @cached_property
+    def holdouts(self) -> list[Holdout]:
+        """With the largest size hidden, and with the two largest where three are left."""
+        sizes = {point.num_samples for point in self.fitted}
+        try:
+            found = [holdout(self.data, hide) for hide in (1, 2) if len(sizes) - hide > max(hide, 1)]
+        except InputError:  # a law that predicts no finite number
+            return []
+        return [one for one in found if one is not None]
+
+    @property
+    def backtest(self) -> Backtest | None:
+        """The power law of all sizes but the largest, read at the largest; None where it has no interval."""
+        known = [form for found in self.holdouts[:1] for form in found.forms if form.form == "ppl_power"]
+        return next((one for form in known for one in form.predictions), None)
 
     @property
     def arm(self) -> str:
@@ -85,15 +131,15 @@ def report_lines(sweep: Sweep) -> list[Line]:
     fits, summaries = fit_lines(sweep.points, analysis), summarise(sweep.points, analysis)
     labels = line_labels([(row.arm, row.config_name) for row in summaries])
     windows = {(row.arm, row.config_name): row for row in progressions(sweep.points, analysis)}
-    configs = {planned_key(point): point.config for point in sweep.plan.points}
+    planned = {planned_key(point): point for point in sweep.plan.points}
     return [
         Line(
             label=label,
-            config=configs[key_of(fit.points[0])],
+            config=planned[key_of(fit.points[0])].config,
+            tuned_trials=planned[key_of(fit.points[0])].tuned_trials,
             fit=fit,
             summary=summary,
             forecasts=tuple(fit.forecasts(analysis)),
-            backtest=fit.backtest(),
             runs=tuple(sweep.run_of(point) for point in fit.points),
             progression=windows.get((summary.arm, summary.config_name)),
         )
@@ -119,6 +165,13 @@ def phase1_iterations(point: PointRecord, run: RunRecord | None) -> str:
         return numbers.ABSENT
     censored = run is not None and run.phase1_converged is False
     return f"≥ {point.phase1_iter}" if censored else str(point.phase1_iter)
+
+
+def tuned_text(line: Line) -> str:
+    """Whether the settings of a line were tuned, and how much."""
+    if line.tuned_trials is None:
+        return _("not tuned")
+    return _("tuned, {trials} trials").format(trials=line.tuned_trials)
 
 
 def capped(point: PointRecord) -> bool:

@@ -10,8 +10,9 @@ from cvfp.records.metadata import DataStats, Environment, Metadata
 from cvfp.records.plan import Plan
 from cvfp.records.sweep import Sweep
 from cvfp.records.texts import N_
+from cvfp.records.training_config import SequenceTraining, TokenTraining
 from cvfp.report import numbers
-from cvfp.report.language import _
+from cvfp.report.language import _, listed
 from cvfp.report.markdown import plain, table
 
 Row = tuple[str, str]
@@ -96,6 +97,8 @@ def _training_rows(plan: Plan) -> list[Row]:
         (_("width of the embedding"), _each(plan, lambda c: c.model.embed_dim, _has("model"))),
         (_("phase 1"), _each(plan, _phase1_text, _has("phase1"))),
         (_("phase 2"), _each(plan, _phase2_text, _has("phase2"))),
+        (_("LSTM"), _each(plan, lambda c: _sequence_text(c.lstm), _has("lstm"))),
+        (_("Transformer"), _each(plan, lambda c: _sequence_text(c.transformer), _has("transformer"))),
     ]
 
 
@@ -121,21 +124,33 @@ def _phase1_text(config: RunConfig) -> str:
 
 
 def _phase2_text(config: RunConfig) -> str:
-    phase = config.phase2
+    batches = _("batches of {batch:,}").format(batch=config.phase2.batch_size)
+    return _learning_text(config.phase2, batches)
+
+
+def _sequence_text(training: SequenceTraining) -> str:
+    batches = _("batches of {sequences} windows of {window} tokens").format(
+        sequences=training.sequences, window=training.window
+    )
+    layers = _("{layers} layers").format(layers=training.num_layers)
+    return listed([layers, _learning_text(training, batches)])
+
+
+def _learning_text(training: TokenTraining, batches: str) -> str:
     once = _("once per epoch")
-    every = once if phase.eval_every is None else _("every {steps} steps").format(steps=phase.eval_every)
+    every = training.eval_every
     return _(
-        "at most {epochs} epochs, batches of {batch:,}, learning rate {lr:g}, dropout {dropout:g}, "
+        "at most {epochs} epochs, {batches}, learning rate {lr:g}, dropout {dropout:g}, "
         "weight decay {decay:g}, precision {precision}; dev loss {every}, patience {patience}"
     ).format(
-        epochs=phase.epochs,
-        batch=phase.batch_size,
-        lr=phase.lr,
-        dropout=phase.dropout,
-        decay=phase.weight_decay,
-        precision=phase.precision,
-        every=every,
-        patience=phase.patience,
+        epochs=training.epochs,
+        batches=batches,
+        lr=training.lr,
+        dropout=training.dropout,
+        decay=training.weight_decay,
+        precision=training.precision,
+        every=once if every is None else _("every {steps} steps").format(steps=every),
+        patience=training.patience,
     )
 
 

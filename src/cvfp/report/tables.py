@@ -8,7 +8,7 @@ from cvfp.records.results import PointRecord, RunRecord
 from cvfp.records.texts import N_
 from cvfp.report import numbers
 from cvfp.report.language import _
-from cvfp.report.lines import Line, capped, phase1_iterations, several_seeds
+from cvfp.report.lines import Line, capped, phase1_iterations, several_seeds, tuned_text
 from cvfp.report.markdown import plain, table
 
 INTERVAL_OVER = {"line": N_("sizes"), "draws": N_("draws"), None: numbers.ABSENT}
@@ -21,6 +21,7 @@ def summary_table(lines: Sequence[Line]) -> str:
     header = (
         _("arm"),
         _("config"),
+        _("settings"),
         _("context_dim"),
         _("context-block params"),
         _("α"),
@@ -35,7 +36,7 @@ def summary_table(lines: Sequence[Line]) -> str:
         _("ER"),
         _("P1 iterations"),
     )
-    return table(header, [_summary_row(line) for line in lines], left=2)
+    return table(header, [_summary_row(line) for line in lines], left=3)
 
 
 def details_table(line: Line) -> str:
@@ -68,6 +69,7 @@ def _summary_row(line: Line) -> list[str]:
     return [
         plain(line.arm),
         plain(line.config_name),
+        tuned_text(line),
         numbers.count(row.context_dim),
         numbers.count(row.context_block_params),
         numbers.exponent(row.alpha),

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cvfp.records.sweep import Sweep
-from cvfp.report import by_size, notes, remarks, tables
+from cvfp.report import backtests, by_size, law_choice, notes, remarks, tables
+from cvfp.report.byte_laws import byte_law_table
 from cvfp.report.changes import changes_table, changes_within_arms
 from cvfp.report.conclusions import conclusions
 from cvfp.report.environment import environment
@@ -36,7 +37,8 @@ def render_report(
             left out.
         files: names of the sweep's files, one list item each.
     """
-    content = _sweep_content(sweep, lines) | _line_content(sweep, lines) | _headline_content(headline(lines))
+    content = _sweep_content(sweep, lines) | _line_content(sweep, lines) | _law_content(sweep, lines)
+    content |= _headline_content(headline(lines))
     links = {name: figures.get(name) for name in FIGURES}
     text = environment(escape=False).get_template("report.md.j2").render(content, figures=links, files=files)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
@@ -59,6 +61,20 @@ def _sweep_content(sweep: Sweep, lines: Sequence[Line]) -> dict[str, Any]:
         "missing": remarks.missing(sweep),
         "stopped_on_test": stopped_on_test(sweep.plan),
         "any_capped": any(capped(point) for point in sweep.points),
+    }
+
+
+def _law_content(sweep: Sweep, lines: Sequence[Line]) -> dict[str, Any]:
+    registered = backtests.registered(sweep, lines)
+    return {
+        "byte_laws": byte_law_table(lines),
+        "forms": law_choice.form_table(lines),
+        "bends": law_choice.bend_table(lines),
+        "locals": law_choice.local_table(lines),
+        "fragile": law_choice.fragile_texts(lines),
+        "backtests": backtests.backtest_table(lines),
+        "calibration": backtests.calibration_table(registered),
+        "calibrated": backtests.calibration_text(registered),
     }
 
 

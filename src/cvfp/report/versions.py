@@ -78,7 +78,7 @@ def published_version(name: str) -> Version:
 
 
 def rows_of(versions: Sequence[Version]) -> list[Row]:
-    """The lines that belong together, in order of first appearance; arms without layers by their names."""
+    """The lines that belong together, in order of first appearance; arms of other shapes by their names."""
     for pattern, key in KEYS:  # noqa: B007 (the one that the loop ends at)
         by_key = [_by_key(version, key) for version in versions]
         if all(len(found) == len(version.lines) for found, version in zip(by_key, versions, strict=True)):
@@ -102,12 +102,12 @@ def _by_key(version: Version, key: Key) -> dict[tuple[object, ...], Line]:
 
 
 def _key(line: Line, key: Key) -> tuple[object, ...]:
-    return key(line) if line.summary.num_layers is not None else (line.arm, line.config_name)
+    return key(line) if line.summary.context_dim is not None else (line.arm, line.config_name)
 
 
 def _row(
     pattern: str, key: tuple[object, ...], versions: tuple[str, ...], lines: tuple[Line | None, ...]
 ) -> Row:
     arm, known = str(key[0]), next(line for line in lines if line is not None)
-    label = known.config_name if known.summary.num_layers is None else pattern.format(*key)
+    label = known.config_name if known.summary.context_dim is None else pattern.format(*key)
     return Row(arm, label, versions, lines)

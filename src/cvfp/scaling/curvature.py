@@ -10,6 +10,7 @@ import numpy as np
 
 from cvfp.scaling.coefficients import top_coefficients
 from cvfp.scaling.estimate import Estimate
+from cvfp.scaling.forms import ROUNDING
 from cvfp.scaling.points import Points
 from cvfp.scaling.power_law import Number
 
@@ -25,10 +26,11 @@ def curvature(points: Points) -> Estimate | None:
 
 
 def bend(estimate: Estimate | None) -> Bend:
-    """The verdict on a `curvature`, from its 95% interval."""
+    """The verdict on a `curvature`, from its 95% interval; what is no more than rounding is no curve."""
     if estimate is None or estimate.sign is None:
         return "not testable"
-    return "curved" if estimate.sign != 0 else "straight within error"
+    told = estimate.sign != 0 and abs(estimate.value) > ROUNDING
+    return "curved" if told else "straight within error"
 
 
 def bends(points: Points, rows: np.ndarray) -> list[str]:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cvfp.records.errors import InputError
 from cvfp.records.plan import Analysis
 from cvfp.records.results import CAP, Exclusion, ExclusionReason, PointRecord
 from cvfp.scaling.draws import Law, earlier_copies, fit_draws, lone_draws
-from cvfp.scaling.forecast import Backtest, Forecast, forecast
-from cvfp.scaling.holdout import predicted_sizes
+from cvfp.scaling.forecast import Forecast, forecast
 from cvfp.scaling.points import Points, points_of
 
 
@@ -31,19 +29,6 @@ class LineFit:
         if self.law is None:
             return []
         return forecast(self.law, max(point.train_tokens for point in self.fitted), analysis.extrapolate)
-
-    def backtest(self) -> Backtest | None:
-        """The law of all sizes but the largest, read at the largest; None where it has no interval."""
-        largest = max((point.num_samples for point in self.fitted), default=None)
-        known = [point for point in self.fitted if point.num_samples != largest]
-        if not of_two_sizes(known):
-            return None
-        hidden = line_points([point for point in self.fitted if point.num_samples == largest])
-        try:
-            found = predicted_sizes(law_of(known), hidden)
-        except InputError:  # no law, or none with a number to compare
-            return None
-        return found[0] if found else None
 
 
 def line_points(points: Sequence[PointRecord]) -> Points:

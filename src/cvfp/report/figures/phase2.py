@@ -1,4 +1,4 @@
-"""The figure of phase 2: perplexity of dev and training text while the tokens' layers learn."""
+"""The figure of phase 2, and of training through time: perplexity of dev and training text by step."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Curves = dict[str, Phase2Curve]
 
 
 def write_phase2(path: Path, sweep: Sweep, lines: Sequence[Line]) -> bool:
-    """Draw the training of phase 2 to a PNG. False, and no file, when no run told of it.
+    """Draw the training to a PNG. False, and no file, when no run told of it.
 
     Raises:
         InputError: a metrics file is damaged.

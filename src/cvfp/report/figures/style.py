@@ -30,14 +30,18 @@ LOOKS: dict[str, Look] = {
     "unigram": ("#767676", "X", DASHES[0]),
     "no-context": ("#E69F00", "s", DASHES[2]),
     "random-context": ("#CC79A7", "v", DASHES[1]),
+    "lstm": ("#D55E00", "^", DASHES[4]),
+    "transformer": ("#009E73", "P", DASHES[0]),
 }
 """How the first line of an arm looks in every report. The markers are for no other lines."""
-PALETTE = ("#D55E00", "#009E73", "#56B4E9", *(color for color, _marker, _dashes in reversed(LOOKS.values())))
+PALETTE = tuple(
+    dict.fromkeys(("#D55E00", "#009E73", "#56B4E9", *(color for color, *_rest in reversed(LOOKS.values()))))
+)
 """Okabe and Ito's colours without yellow, which does not show on white, and a grey."""
-SPARE_MARKERS = ("^", "P", ">", "<", "*", "p", "d", "h")
+SPARE_MARKERS = (">", "<", "*", "p", "d", "h", "8", "H")
 """Those of further lines."""
 MOST_TOGETHER = 7
-"""Lines that can be told apart in one panel: the number of colours. More get a panel per arm."""
+"""Lines that can be told apart in one panel: as many as there are arms. More get a panel per arm."""
 LONGEST_LABEL = 42
 ROW_CHARACTERS = 140
 """Of a legend as wide as a figure."""

@@ -39,6 +39,8 @@ SYMBOLS = {
     "p": "pentagon",
     "d": "diamond-tall",
     "h": "hexagon",
+    "8": "octagon",
+    "H": "hexagon2",
 }
 """Plotly's markers by matplotlib's."""
 LINE_WIDTH = 1.8
