@@ -113,7 +113,10 @@ def test_the_record_of_another_run_is_refused(tmp_path, field, value):
         ({"total_params": -1}, "point.total_params: input should be greater than or equal to 0, got -1"),
         ({"val_ppl": None}, "point: val_ppl: a point that is done needs a number, got None"),
         ({"train_tokens": None}, "point: train_tokens: a point that is done needs a number, got None"),
-        ({"stop_reason": "bored"}, "stop_reason: input should be 'dev_minimum', 'cap', 'fixed_steps' or 'closed_form', got"),
+        (
+            {"stop_reason": "bored"},
+            "stop_reason: input should be 'dev_minimum', 'cap', 'fixed_steps' or 'closed_form', got",
+        ),
     ],
 )
 def test_a_value_out_of_its_range_is_refused(tmp_path, changes, words):
