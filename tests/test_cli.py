@@ -238,7 +238,7 @@ def test_in_the_quickstart_every_arm_beats_the_unigram_line(capsys, tmp_path):
     assert code == 0, err
     rows = json.loads((tmp_path / "q" / "detailed_results.json").read_text())
     ppl = {row["arm"]: row["val_ppl"] for row in rows}
-    assert set(ppl) == {"cvfp", "kneser-ney", "no-context", "random-context", "unigram"}
+    assert set(ppl) == {"cvfp", "kneser-ney", "no-context", "random-context", "lstm", "unigram"}
     assert all(value < 0.8 * ppl["unigram"] for arm, value in ppl.items() if arm != "unigram"), ppl
 
 
