@@ -132,7 +132,7 @@ def _sequence_text(training: SequenceTraining) -> str:
     batches = _("batches of {sequences} windows of {window} tokens").format(
         sequences=training.sequences, window=training.window
     )
-    layers = _("{layers} layers").format(layers=training.num_layers)
+    layers = _("layers: {layers}").format(layers=training.num_layers)
     return listed([layers, _learning_text(training, batches)])
 
 
