@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -154,7 +153,7 @@ def test_the_gradients_of_a_step_are_those_of_the_cross_entropy(name: str, bias:
     objective.backward()
     found = [parameter.grad.clone() for parameter in objective.parameters]
     model.zero_grad()
-    places = objective.starts[:, None] + torch.arange(6)
+    places = objective.places
     hidden, _ = model.hidden(model.read(tokens[places]), None)
     F.cross_entropy(model.logits(hidden.flatten(0, 1)), tokens[places + 1].flatten()).backward()
     for gradient, parameter in zip(found, objective.parameters, strict=True):
@@ -167,30 +166,27 @@ def objective_of(model: SequenceModel, tokens: torch.Tensor, settings) -> Window
 
 
 @pytest.mark.parametrize("length", [2, 7, 50, 331])
-def test_an_epoch_of_an_lstm_reads_streams_window_after_window(length: int):
-    settings = LstmConfig(window=6, sequences=4)
-    objective = objective_of(make("lstm"), draw(length), settings)
-    steps = [start.tolist() for start in objective._epoch_batches()]
+def test_an_epoch_of_an_lstm_reads_all_but_a_token_per_stream_window_after_window(length: int):
+    objective = objective_of(make("lstm"), draw(length), LstmConfig(window=6, sequences=4))
+    steps = list(objective._epoch_batches())
     assert len(steps) == objective.epoch_steps >= 1
-    assert steps[0][0] >= 0 and steps[-1][-1] + objective.window < length
-    for before, after in pairwise(steps):
-        assert [b - a for a, b in zip(before, after, strict=True)] == [objective.window] * len(before)
-    covered = [place for step in steps for place in step]
-    assert sorted(covered) == list(
-        range(covered[0], covered[0] + len(covered) * objective.window, objective.window)
-    )
+    assert [len(step[0]) for step in steps[:-1]] == [objective.window] * (len(steps) - 1)
+    streams = torch.cat(steps, dim=1)
+    assert (streams.diff(dim=1) == 1).all()
+    covered = streams.flatten().tolist()
+    assert covered == list(range(covered[0], covered[0] + len(covered)))
+    assert covered[0] >= 0 and covered[-1] < length - 1
+    assert length - 1 - len(covered) < objective.sequences
 
 
 @pytest.mark.parametrize("length", [2, 7, 50, 331])
 def test_an_epoch_of_a_transformer_reads_every_window_once_in_random_order(length: int):
     objective = objective_of(make("transformer"), draw(length), TransformerConfig(window=6, sequences=4))
-    epochs = [[place for step in objective._epoch_batches() for place in step.tolist()] for _ in range(2)]
-    for places in epochs:
-        ordered = sorted(places)
-        assert ordered == list(
-            range(ordered[0], ordered[0] + len(places) * objective.window, objective.window)
-        )
-        assert len(places) == (length - 1) // objective.window
+    epochs = [[row.tolist() for step in objective._epoch_batches() for row in step] for _ in range(2)]
+    for windows in epochs:
+        covered = [place for window in sorted(windows) for place in window]
+        assert covered == list(range(covered[0], covered[0] + len(covered)))
+        assert len(windows) == (length - 1) // objective.window
     assert length < 50 or epochs[0] != epochs[1]
 
 

@@ -69,10 +69,12 @@ class WindowsObjective(NextTokenObjective):
         self.window = min(settings.window, examples)
         windows = examples // self.window
         self.sequences = min(settings.sequences, windows)
-        # Streams are equally long; windows that fill no step are then left out.
-        self.windows = windows // self.sequences * self.sequences if model.has_state else windows
-        steps, rows = math.ceil(self.windows / self.sequences), self.sequences * self.window
-        super().__init__(model, parameters, settings, steps, rows, listen)
+        # Rows that are read side by side: parallel streams, or single windows in any order.
+        self.rows, self.row_length = windows, self.window
+        if model.has_state:
+            self.rows, self.row_length = self.sequences, examples // self.sequences
+        steps = math.ceil(self.rows * math.ceil(self.row_length / self.window) / self.sequences)
+        super().__init__(model, parameters, settings, steps, self.sequences * self.window, listen)
         self.generator = torch.Generator().manual_seed(derived_seed(seed, "batches"))
         self.state: Any = None
 
@@ -80,11 +82,11 @@ class WindowsObjective(NextTokenObjective):
         if (step - 1) % self.epoch_steps == 0:
             self.batches = self._epoch_batches()
             self.state = None
-        self.starts = next(self.batches)
-        self.weigh(self.starts.numel() * self.window)
+        self.places = next(self.batches)
+        self.weigh(self.places.numel())
 
     def batch(self) -> tuple[Tensor, Tensor]:
-        places = self.starts[:, None] + torch.arange(self.window, device=self.tokens.device)
+        places = self.places
         return self.tokens[places], self.tokens[places + 1].flatten()
 
     def hidden(self, vectors: Tensor) -> Tensor:
@@ -95,16 +97,16 @@ class WindowsObjective(NextTokenObjective):
         return mean_nats_of_sequence(self.model, self.dev, precision, exact)
 
     def _epoch_batches(self) -> Iterator[Tensor]:
-        """Where the windows of each step of an epoch start, (S,).
+        """Positions (S, T) of each step of an epoch; the last window of streams may be shorter.
 
-        Every epoch moves all windows by another offset, and what does not fill a window at either end of
-        the text is left out of it. Drawn on the CPU so that every device sees the same order.
+        Every epoch moves all rows by another offset: what is left over at the ends of the text, less than a
+        window, or a token per stream. Drawn on the CPU so that every device sees the same order.
         """
-        spare = len(self.tokens) - 1 - self.windows * self.window
+        spare = len(self.tokens) - 1 - self.rows * self.row_length
         offset = int(torch.randint(spare + 1, (), generator=self.generator))
-        starts = offset + self.window * torch.arange(self.windows)
+        places = (offset + torch.arange(self.rows * self.row_length)).view(self.rows, self.row_length)
         if self.model.has_state:
-            batches = starts.view(self.sequences, -1).unbind(dim=1)
+            batches = places.split(self.window, dim=1)
         else:
-            batches = starts[torch.randperm(self.windows, generator=self.generator)].split(self.sequences)
+            batches = places[torch.randperm(self.rows, generator=self.generator)].split(self.sequences)
         yield from (batch.to(self.tokens.device) for batch in batches)
