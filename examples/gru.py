@@ -39,5 +39,6 @@ class GruLanguageModel(SequenceModel):
 
 def make_arm(config, vocab_size):
     """`--set own.settings.lr=0.002` and the like change its training."""
-    settings = {"lr": 1e-3, "dropout": 0.3, "num_layers": 1} | config.own.settings
-    return SequenceArm(config, vocab_size, SequenceTraining(**settings), GruLanguageModel)
+    chosen = {"lr": 1e-3, "dropout": 0.3, "num_layers": 1} | config.own.settings
+    settings = SequenceTraining.parse(chosen, "own.settings")
+    return SequenceArm(config, vocab_size, settings, GruLanguageModel)

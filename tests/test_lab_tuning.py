@@ -11,9 +11,12 @@ from lab_helpers import TINY, tiny_spec, write_corpus
 
 from cvfp.lab.monitor import Monitor
 from cvfp.lab.plan import make_plan
-from cvfp.lab.tuning import DROPOUT, LR, WEIGHT_DECAY, choose, trials, tune_sweep, tuning_spec
+from cvfp.lab.presets import PRESETS
+from cvfp.lab.spec import read_spec
+from cvfp.lab.tuning import DROPOUT, LR, WEIGHT_DECAY, choose, trials, tune_sweep, tuning_plan, tuning_spec
 from cvfp.records.errors import InputError
 from cvfp.records.results import PointRecord, RunRecord
+from cvfp.records.sweep import load_sweep
 from cvfp.records.tuning import read_tuning
 
 CPU = torch.device("cpu")
@@ -104,10 +107,12 @@ def test_a_tuning_resumes_and_its_choice_is_what_runs(tmp_path, corpus):
         arms=("no-context", "lstm", "kneser-ney"),
         settings=TINY | small | {"data.corpus": str(corpus)},
     )
-    plan = make_plan(tuning_spec(spec, 3, (4, 8)))
+    plan = tuning_plan(spec, 3, (4, 8))
     found = tune_sweep(plan, tmp_path / "tuning", CPU, Monitor(), spec)
     assert found == tune_sweep(plan, tmp_path / "tuning", CPU, Monitor(), spec)
     assert found == read_tuning(tmp_path / "tuning")
+    with pytest.raises(InputError, match="holds a tuning, whose trials have no test scores"):
+        load_sweep(tmp_path / "tuning")
     assert found.samples == (4, 8) and set(found.arms) == set(spec.arms)
     for tuned in found.arms.values():
         mean, before = (sum(map(math.log, each)) for each in (tuned.dev_ppl, tuned.untuned_dev_ppl))
@@ -137,3 +142,38 @@ def test_a_directory_without_a_tuning_is_named(tmp_path):
     (tmp_path / "tuning.json").write_text(json.dumps({"preset": "v3"}))
     with pytest.raises(InputError, match=r"tuning\.json: samples, seeds, arms: required, but missing"):
         read_tuning(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arm", "settings", "message"),
+    [
+        ("kneser-ney", {"seed": 7}, "kneser-ney: seed is not tuned; allowed: ngram.order"),
+        ("lstm", {"phase2.lr": 1.0}, "lstm: phase2.lr is not tuned; allowed: lstm.dropout, lstm.lr"),
+        ("unigram", {"ngram.order": 2}, "unigram: ngram.order is not tuned"),
+        ("gru", {}, "unknown arm 'gru'"),
+    ],
+)
+def test_a_tuning_sets_nothing_but_what_is_tuned(tmp_path, arm: str, settings: dict, message: str):
+    tuned = {"trials": 3, "settings": settings, "dev_ppl": [9.0]}
+    text = {"preset": "v3", "samples": [4], "seeds": 1, "arms": {arm: tuned}}
+    (tmp_path / "tuning.json").write_text(json.dumps(text))
+    with pytest.raises(InputError, match=message):
+        read_tuning(tmp_path)
+    with pytest.raises(InputError, match="is a file; give the directory"):
+        read_tuning(tmp_path / "tuning.json")
+
+
+def test_a_users_own_arm_and_more_of_the_test_text_are_not_for_a_tuning(corpus):
+    with pytest.raises(InputError, match=r"tune: mine\.py is a file of yours"):
+        tuning_spec(tiny_spec(corpus, arms=("unigram", "mine.py")), 2, (4,))
+    spec = tiny_spec(corpus, arms=("unigram",)).with_settings({"data.test_tokens": 500})
+    assert {p.config.data.test_tokens for p in tuning_plan(spec, 2, (4,)).points} == {2}
+
+
+def test_the_settings_of_a_sweep_file_win_over_a_tuning(tmp_path):
+    found = {"kneser-ney": {"trials": 4, "settings": {"ngram.order": 5}, "dev_ppl": (9.0,)}}
+    for head in ("", 'preset = "quickstart"\n'):
+        path = tmp_path / "mine.toml"
+        path.write_text(f'{head}arms = ["kneser-ney"]\nsamples = [4]\n[settings]\nngram.order = 2\n')
+        (point,) = make_plan(read_spec(path, PRESETS).override(tuned=found)).points
+        assert point.config.ngram.order == 2 and point.tuned_trials is None

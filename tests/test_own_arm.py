@@ -98,6 +98,9 @@ def test_other_code_is_another_run_and_another_place_is_not(tmp_path, corpus):
             "make_arm returned int, not a cvfp.arms.base.Arm",
         ),
         ("def make_arm(:\n", "does not run: SyntaxError"),
+        ("import sys\nsys.exit(0)\n", "does not run: SystemExit: 0"),
+        ("def make_arm(config, size):\n    raise OSError('no\\nway')\n", "make_arm: OSError: no$"),
+        ("def make_arm(config):\n    pass\n", "make_arm: TypeError"),
     ],
 )
 def test_a_bad_file_is_named_before_anything_runs(tmp_path, corpus, text: str, message: str):
@@ -126,3 +129,35 @@ def test_a_missing_file_and_settings_for_no_file_are_named(tmp_path, corpus):
         make_plan(tiny_spec(corpus).with_settings({"own.settings.a": 1}))
     with pytest.raises(InputError, match="unknown arm 'gru'"):
         RunConfig.from_settings({"arm": "gru"})
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("return self\n", "raise ValueError('boom\\nsecond')\n", "uniform.py: fit: ValueError: boom"),
+        ("return self\n", "raise SystemExit(0)\n", "uniform.py: fit: SystemExit: 0"),
+        ("return self\n", "return None\n", "uniform.py: fit returned NoneType, not a cvfp.arms.base.Fitted"),
+        ("self.facts =", "self.fact =", "uniform.py: facts is NoneType, not a cvfp.arms.base.Facts"),
+        ("return Scores(", "return (", "uniform.py: score"),
+        ("len(tokens) - 1", "len(tokens) - 2", "uniform.py: score: nll has shape"),
+        ("np.full(count, self.nats)", "np.full(count, -1.0)", "uniform.py: score: nll must be finite"),
+        ("np.full(count, self.nats)", "np.full(count, np.nan)", "uniform.py: score: nll must be finite"),
+    ],
+)
+def test_a_fault_in_a_file_fails_its_points_and_the_others_go_on(
+    tmp_path, corpus, old: str, new: str, message: str
+):
+    assert old in CONSTANT
+    plan = tiny_plan(corpus, arms=(write(tmp_path, CONSTANT.replace(old, new, 1)), "unigram"), samples=(4, 8))
+    outcome = run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
+    assert outcome.done == 2 and len(outcome.failed) == 2
+    for record in outcome.failed:
+        assert message in record.error and "\n" not in record.error
+
+
+def test_an_arm_goes_by_its_files_name_so_two_files_need_two(tmp_path, corpus):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+    files = [write(tmp_path / folder, name="m.py") for folder in ("a", "b")]
+    with pytest.raises(InputError, match=r"two files are named m\.py"):
+        tiny_plan(corpus, arms=tuple(files), samples=(4,))

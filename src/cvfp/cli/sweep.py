@@ -22,6 +22,7 @@ from cvfp.cli.options import (
 from cvfp.cli.tables import print_table
 from cvfp.records.errors import InputError
 from cvfp.records.plan import Plan
+from cvfp.records.tuning import TunedArm, read_tuning
 
 Out = Annotated[Path | None, tyro.conf.arg(metavar="DIR", help="sweep directory; running again resumes")]
 
@@ -92,7 +93,6 @@ def run(
     from cvfp.lab.growth import Growth
     from cvfp.lab.plan import make_plan
     from cvfp.lab.presets import find_spec
-    from cvfp.records.tuning import read_tuning
 
     if growth is not None and samples is not None:
         raise InputError("--samples and --growth both give the sizes; keep one of them")
@@ -108,13 +108,21 @@ def run(
         seeds=seeds,
     )
     settings = given(**{"data.corpus": corpus, "embedding.source": embedding}) | settings_of(set_)
-    if tuned is not None:
-        fields["tuned"] = read_tuning(tuned).arms
-    plan = make_plan(spec.override(**fields).with_settings(settings))
+    spec = spec.override(**fields)
+    spec = spec if tuned is None else spec.override(tuned=_tuned_arms(tuned, spec.arms))
+    plan = make_plan(spec.with_settings(settings))
     out = out or Path("cvfp-runs") / plan.name
     if dry_run:
         return _show_plan(plan, out, device, json)
     return _run_plan(plan, out, device, checkpoints, json)
+
+
+def _tuned_arms(directory: Path, arms: tuple[str, ...]) -> dict[str, TunedArm]:
+    """What was tuned there; an arm that was not is named."""
+    found = read_tuning(directory).arms
+    for arm in sorted(set(arms) - set(found)):
+        print(f"cvfp: note: {arm} was not tuned in {directory}: it keeps its settings", file=sys.stderr)
+    return found
 
 
 def _run_plan(plan: Plan, out: Path, device: Device, checkpoints: bool, json: bool) -> int:

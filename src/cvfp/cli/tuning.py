@@ -35,16 +35,15 @@ def tune(
     Example: cvfp tune v3 --arms cvfp lstm --trials 12 --out tuning
     """
     from cvfp.cli.progress import Bars
-    from cvfp.lab.plan import make_plan
     from cvfp.lab.presets import find_spec
-    from cvfp.lab.tuning import tune_sweep, tuning_spec
+    from cvfp.lab.tuning import tune_sweep, tuning_plan
     from cvfp.training.devices import pick_device
 
     if trials < 1:
         raise InputError(f"--trials {trials}: it must be at least 1")
     fields = given(arms=None if arms is None else split_list(arms), seeds=seeds)
     spec = find_spec(sweep).override(**fields).with_settings(settings_of(set_))
-    plan = make_plan(tuning_spec(spec, trials, whole_numbers(samples, "--samples")))
+    plan = tuning_plan(spec, trials, whole_numbers(samples, "--samples"))
     out = out or Path("cvfp-runs") / plan.name
     with Bars() as bars:
         found = tune_sweep(plan, out, pick_device(device), bars, spec)

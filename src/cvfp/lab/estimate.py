@@ -105,7 +105,7 @@ def _evaluations(config: RunConfig, tokens: int) -> int:
     """Evaluations on dev if training runs to its cap."""
     settings = config.token_training
     epoch_steps = -(-tokens // settings.step_tokens)
-    every = epoch_steps if settings.eval_every is None else min(settings.eval_every, epoch_steps)
+    every = settings.steps_between_evaluations(epoch_steps)
     return settings.most_tokens(tokens) // (settings.step_tokens * every)
 
 

@@ -42,7 +42,7 @@ def _forecasts(
     directory: SweepDirectory, datasets: Datasets, num_samples: int
 ) -> Iterator[RegisteredForecast]:
     plan, rows = directory.plan, [record.point for record in directory.records().values()]
-    begun = {row.config_hash for row in rows if row.num_samples == num_samples}
+    begun = {row.config_hash for row in rows if row.num_samples == num_samples and row.status == "done"}
     coming: dict[str, list[RunConfig]] = {}
     for point in plan.points:
         if point.config.data.num_samples == num_samples and point.config.config_hash not in begun:

@@ -44,7 +44,9 @@ def run_point(point: PlannedPoint, dataset: Dataset, budget: Budget) -> PointRes
     row = identity(point) | _figures(facts, train, dataset.test, scores)
     record = RunRecord(
         run_hash=config.run_hash,
-        point=PointRecord(**row, status="done", val_er=val_er, wall_seconds=seconds),
+        point=PointRecord.parse(
+            row | {"status": "done", "val_er": val_er, "wall_seconds": seconds}, f"arm {config.arm}"
+        ),
         phase1_converged=facts.phase1_converged,
         facts=facts.notes | {"prior": [*dataset.prior, *facts.prior]},
         test_documents=document_scores(scores.nll, dataset.test.offsets),

@@ -69,6 +69,10 @@ class SweepSpec(Schema):
         if unknown or not value:
             known = f"{', '.join(ARMS)}, or a .py file of your own"
             raise ValueError(f"unknown arm {', '.join(unknown) or '(none)'!r}; there are {known}")
+        names = [Path(arm).stem for arm in value if arm.endswith(OWN_SUFFIX)]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two files are named {name}{OWN_SUFFIX}: an arm goes by its file's name")
         return value
 
     def override(self, **changes: Any) -> SweepSpec:
@@ -129,9 +133,10 @@ def read_spec(path: Path, presets: Mapping[str, SweepSpec]) -> SweepSpec:
     settings = _table(table.get("settings", {}), "settings", path)
     table["settings"] = base.get("settings", {}) | settings
     if "variants" in table:
-        table["variants"] = [_table(each, "variants", path) for each in _list(table["variants"], path)]
-    elif "variants" in base:
-        table["variants"] = [variant | settings for variant in base["variants"]]
+        given = [_table(each, "variants", path) for each in _list(table["variants"], path)]
+        table["variants"] = [settings | each for each in given]
+    else:
+        table["variants"] = [variant | settings for variant in base.get("variants", [{}])]
     growth = table.pop("growth", None)
     if growth is None:
         return SweepSpec.parse_json({"name": Path(path).stem} | base | table, str(path))

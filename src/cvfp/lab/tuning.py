@@ -16,15 +16,17 @@ import torch
 from scipy.stats import qmc
 
 from cvfp.lab.monitor import Monitor
+from cvfp.lab.plan import make_plan
 from cvfp.lab.runner import run_sweep
-from cvfp.lab.spec import Settings, SweepSpec
+from cvfp.lab.spec import OWN_SUFFIX, Settings, SweepSpec
 from cvfp.lab.sweep_directory import SweepDirectory
 from cvfp.records.arms import arm_kind
 from cvfp.records.config import RunConfig
+from cvfp.records.errors import InputError
 from cvfp.records.files import write_json
 from cvfp.records.plan import Plan
 from cvfp.records.results import PointRecord, RunRecord
-from cvfp.records.tuning import TUNING, TunedArm, Tuning
+from cvfp.records.tuning import KNOBS, ORDER, TUNING, TunedArm, Tuning
 
 LR = (2e-4, 5e-3)
 DROPOUT = (0.0, 0.6)
@@ -52,7 +54,7 @@ def trials(number: int, arms: Sequence[str], seed: int = 0) -> list[Settings]:
             "weight_decay": _rounded(_log_uniform(WEIGHT_DECAY, decay)),
         }
         trial = {f"{section}.{key}": value for section in sections for key, value in values.items()}
-        found.append(trial | {"ngram.order": ORDERS[index % len(ORDERS)]})
+        found.append(trial | {ORDER: ORDERS[index % len(ORDERS)]})
     return found
 
 
@@ -67,11 +69,23 @@ def _rounded(value: float) -> float:
 
 
 def tuning_spec(spec: SweepSpec, number: int, samples: tuple[int, ...]) -> SweepSpec:
-    """The sweep of the trials: a preset's first line, at a small and a large size."""
+    """The sweep of the trials: a preset's first line, at a small and a large size.
+
+    Raises:
+        InputError: a user's own arm among the arms.
+    """
+    own = [arm for arm in spec.arms if arm.endswith(OWN_SUFFIX)]
+    if own:
+        raise InputError(f"tune: {own[0]} is a file of yours; what it can be given is for it to say")
     first = spec.variants[0]
-    variants = tuple(first | trial for trial in trials(number, spec.arms))
+    variants = tuple(first | trial | UNSEEN_TEST for trial in trials(number, spec.arms))
     changes = {"name": f"tune-{spec.name}", "samples": samples, "variants": variants, "largest_only": ()}
-    return spec.override(**changes, settings=spec.settings | UNSEEN_TEST)
+    return spec.override(**changes)
+
+
+def tuning_plan(spec: SweepSpec, number: int, samples: tuple[int, ...]) -> Plan:
+    """The points of all trials. Raises `InputError` as `tuning_spec` and `make_plan`."""
+    return make_plan(tuning_spec(spec, number, samples)).model_copy(update={"protocol": "tuning"})
 
 
 def tune_sweep(plan: Plan, out: Path, device: torch.device, monitor: Monitor, spec: SweepSpec) -> Tuning:
@@ -132,6 +146,6 @@ def _knobs(config: RunConfig) -> Settings:
     """What was tuned, by dotted key."""
     kind = arm_kind(config.arm)
     if not kind.neural:
-        return {"ngram.order": config.ngram.order} if "ngram" in kind.sections else {}
+        return {ORDER: config.ngram.order} if "ngram" in kind.sections else {}
     training, section = config.token_training, kind.training_section
-    return {f"{section}.{key}": getattr(training, key) for key in ("lr", "dropout", "weight_decay")}
+    return {f"{section}.{key}": getattr(training, key) for key in KNOBS}

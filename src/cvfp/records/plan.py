@@ -36,7 +36,8 @@ class Plan(Schema):
 
     name: str
     description: str
-    protocol: Literal["standard", "published"] = "standard"
+    protocol: Literal["standard", "published", "tuning"] = "standard"
+    """`tuning`: trials of settings, of which the test text is not scored."""
     points: tuple[PlannedPoint, ...]
     analysis: Analysis = Analysis()
 

@@ -131,9 +131,11 @@ def load_sweep(directory: Path) -> Sweep:
     """Read the records of a sweep directory. A sweep that has not finished, or in part failed, loads too.
 
     Raises:
-        InputError: as `read_plan` and `read_record`; the metadata are missing or damaged.
+        InputError: as `read_plan` and `read_record`; the metadata are missing or damaged; it is a tuning.
     """
     files, plan = SweepFiles(Path(directory)), read_plan(directory)
+    if plan.protocol == "tuning":
+        raise InputError(f"{directory}: holds a tuning, whose trials have no test scores; use run --tuned")
     metadata = Metadata.parse_json(read_json(files.metadata), str(files.metadata))
     runs = {key_of(record.point): record for record in read_records(files, plan).values()}
     return Sweep(plan, metadata, runs, files)

@@ -42,6 +42,10 @@ class TokenTraining(Schema):
     def step_tokens(self) -> int:
         """Next tokens that a full step learns from."""
 
+    def steps_between_evaluations(self, epoch_steps: int) -> int:
+        """On dev, where an epoch has so many steps."""
+        return epoch_steps if self.eval_every is None else self.eval_every
+
     def most_tokens(self, tokens: int) -> int:
         """Next tokens that are seen if training on so many tokens runs to its end."""
         return tokens * self.epochs if self.steps is None else self.step_tokens * self.steps
@@ -79,6 +83,9 @@ class Phase2Config(TokenTraining):
     @property
     def step_tokens(self) -> int:
         return self.batch_size
+
+    def steps_between_evaluations(self, epoch_steps: int) -> int:
+        return min(super().steps_between_evaluations(epoch_steps), epoch_steps)
 
 
 class SequenceTraining(TokenTraining):

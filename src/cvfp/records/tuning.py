@@ -5,14 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from cvfp.records.arms import ARM_KINDS, arm_kind
 from cvfp.records.errors import InputError
 from cvfp.records.files import read_json
 from cvfp.records.schema import Schema
 from cvfp.records.values import Perplexity, Positive
 
 TUNING = "tuning.json"
+KNOBS = ("lr", "dropout", "weight_decay")
+"""Of the section that says how an arm learns tokens."""
+ORDER = "ngram.order"
+"""Of n-grams."""
+
+
+def tunable(arm: str) -> set[str]:
+    """The keys that a tuning may set for an arm."""
+    kind = arm_kind(arm)
+    if kind.training_section is not None:
+        return {f"{kind.training_section}.{knob}" for knob in KNOBS}
+    return {ORDER} if "ngram" in kind.sections else set()
 
 
 class TunedArm(Schema):
@@ -39,9 +52,24 @@ class Tuning(Schema):
     seeds: Positive
     arms: dict[str, TunedArm]
 
+    @field_validator("arms")
+    @classmethod
+    def _knobs_alone(cls, value: dict[str, TunedArm]) -> dict[str, TunedArm]:
+        for arm, tuned in value.items():
+            if arm not in ARM_KINDS:
+                raise ValueError(f"unknown arm {arm!r}; there are {', '.join(ARM_KINDS)}")
+            other = sorted(tuned.settings.keys() - tunable(arm))
+            if other:
+                raise ValueError(
+                    f"{arm}: {other[0]} is not tuned; allowed: {', '.join(sorted(tunable(arm)))}"
+                )
+        return value
+
 
 def read_tuning(directory: Path) -> Tuning:
     """The tuning in a directory that `cvfp tune` wrote. Raises `InputError`."""
+    if Path(directory).is_file():
+        raise InputError(f"{directory}: is a file; give the directory that cvfp tune wrote")
     path = Path(directory) / TUNING
     if not path.is_file():
         raise InputError(

@@ -71,12 +71,13 @@ class NextTokenObjective(Objective):
         self.precision = usable(settings.precision, model.device)
         self.epoch_steps = epoch_steps
         self.max_steps = settings.epochs * epoch_steps if settings.steps is None else settings.steps
-        self.eval_every = epoch_steps if settings.eval_every is None else settings.eval_every
+        self.eval_every = settings.steps_between_evaluations(epoch_steps)
         wide = torch.promote_types(model.embedding.dtype, torch.float32)
         self.weights = torch.zeros(rows, dtype=wide, device=model.device)
         self.sizes: list[int] = []
         self.loss = torch.zeros((), dtype=wide, device=model.device)
-        self.losses = torch.zeros(self.max_steps, dtype=wide, device=model.device)
+        self.losses = torch.zeros(epoch_steps, dtype=wide, device=model.device)
+        """Of the last pass; step s stands at (s - 1) % epoch_steps."""
         self.head = Head(model.embedding, model.output_bias, operand_dtype(self.precision, model.embedding))
         self.patience = Patience(settings.patience)
         self.best_step, self.best_train_loss = 0, math.nan
@@ -125,7 +126,7 @@ class NextTokenObjective(Objective):
         self.loss.copy_(found.loss)
 
     def after_step(self, step: int, optimizer: torch.optim.Optimizer) -> str | None:
-        self.losses[step - 1].copy_(self.loss)
+        self.losses[(step - 1) % self.epoch_steps].copy_(self.loss)
         last = step == self.max_steps
         if step % self.eval_every and not last:
             if step % REPORT_EVERY == 0:
@@ -148,8 +149,9 @@ class NextTokenObjective(Objective):
 
     def _train_loss(self, step: int) -> float:
         """Running mean (nats per token) over the last pass, or over all steps before one is complete."""
-        steps = slice(max(step - self.epoch_steps, 0), step)
-        window, sizes = self.losses[steps], self.losses.new_tensor(self.sizes[steps])
+        seen = min(step, self.epoch_steps)
+        window = self.losses.roll(-step) if step > self.epoch_steps else self.losses[:seen]
+        sizes = self.losses.new_tensor(self.sizes[step - seen : step])
         return float((window * sizes).sum() / sizes.sum())
 
     def _keep(self, step: int) -> None:

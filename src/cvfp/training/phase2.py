@@ -74,7 +74,6 @@ class PositionsObjective(NextTokenObjective):
         self.spans = [(first, last) for first, last in spans if last > first]
         epoch_steps = sum(math.ceil((last - first) / config.batch_size) for first, last in self.spans)
         super().__init__(model, parameters, config, epoch_steps, config.batch_size, listen)
-        self.eval_every = min(self.eval_every, epoch_steps)
         self.tokens, self.contexts, self.dev, self.config = tokens, contexts, dev, config
         self.generator = torch.Generator().manual_seed(derived_seed(seed, "batches"))
         self.positions = torch.zeros(config.batch_size, dtype=torch.long, device=tokens.device)
