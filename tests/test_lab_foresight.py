@@ -40,6 +40,11 @@ def test_a_forecast_is_the_law_of_the_smaller_sizes(tmp_path, corpus):
             assert one.ppl == pytest.approx(law.predict(one.tokens))
             assert (one.low, one.high) == pytest.approx(law.prediction_interval(one.tokens))
         assert one.low < one.ppl < one.high
+    log = (tmp_path / "output.txt").read_text().splitlines()
+    told = [index for index, line in enumerate(log) if "forecast of" in line]
+    first = next(index for index, line in enumerate(log) if "16 samples" in line and index not in told)
+    assert len(told) == len(found) and max(told) < first
+    assert all(any(one.digest in log[index] for index in told) for one in found)
 
 
 def test_no_forecast_is_made_once_a_point_of_its_size_is_there(tmp_path, corpus, monkeypatch):

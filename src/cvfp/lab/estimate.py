@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from cvfp.arms.registry import make_arm
 from cvfp.data.dataset import Dataset
 from cvfp.lab.datasets import Datasets
 from cvfp.metrics.cost import run_cost
@@ -30,8 +31,9 @@ class PointEstimate:
     seed: int
     train_tokens: int
     total_params: int | None
-    flops: float
-    seconds: float
+    flops: float | None
+    """None: not known, of a user's own arm."""
+    seconds: float | None
 
 
 @dataclass(frozen=True)
@@ -44,12 +46,15 @@ class PlanEstimate:
 
     @property
     def hours(self) -> float:
-        return sum(point.seconds for point in self.points) / 3600
+        """Of the points whose cost is known."""
+        return sum(point.seconds for point in self.points if point.seconds is not None) / 3600
 
     def verdict(self) -> str:
         """One line: how long at most, and a word of warning where that is long."""
         speed = f"{self.device} ({self.flops_per_second / 1e9:,.0f} GFLOP/s)"
+        unknown = sum(point.seconds is None for point in self.points)
         line = f"{len(self.points)} points, about {self.hours:.2g} hours at most on {speed}"
+        line += f", and {unknown} points of arms of your own, which take what they take" if unknown else ""
         if self.hours < LONG_HOURS or self.device != "cpu":
             return line
         return f"{line}: hours on this CPU; use a GPU, fewer samples, or smaller widths (cvfp quickstart)"
@@ -63,8 +68,8 @@ class PlanEstimate:
                 p.seed,
                 f"{p.train_tokens:,}",
                 "" if p.total_params is None else f"{p.total_params:,}",
-                f"{p.flops:.2g}",
-                f"{p.seconds:,.1f}",
+                "unknown" if p.flops is None else f"{p.flops:.2g}",
+                "unknown" if p.seconds is None else f"{p.seconds:,.1f}",
             )
             for p in self.points
         ]
@@ -74,18 +79,23 @@ class PlanEstimate:
 
 
 def estimate_plan(plan: Plan, device: torch.device) -> PlanEstimate:
-    """Tokens, parameters, FLOPs and seconds of every point (opens, and if need be tokenizes, the data)."""
+    """Tokens, parameters, FLOPs and seconds of every point (opens, and if need be tokenizes, the data).
+
+    Raises:
+        InputError: the data, or a user's own arm, cannot serve the plan.
+    """
     rate, datasets = matrix_rate(device), Datasets(lambda text: None)
     points = []
     for planned in plan.points:
         config = planned.config
+        make_arm(config, datasets.of(config).vocab_size)
         points.append(_estimate(config, planned.config_name, datasets.of(config), rate))
     return PlanEstimate(tuple(points), device.type, rate)
 
 
 def _estimate(config: RunConfig, name: str, dataset: Dataset, rate: float) -> PointEstimate:
     tokens = len(dataset.train(config.data.num_samples, config.seed).tokens)
-    cost, flops = run_cost(config, dataset.vocab_size, tokens), 0.0
+    cost, flops = run_cost(config, dataset.vocab_size, tokens), None if config.own is not None else 0.0
     if cost is not None:
         scored = _evaluations(config, tokens) * len(dataset.dev) + len(dataset.test)
         flops = cost.flops + 2.0 * scored * cost.scored_madds
@@ -97,7 +107,7 @@ def _estimate(config: RunConfig, name: str, dataset: Dataset, rate: float) -> Po
         tokens,
         None if cost is None else cost.total_params,
         flops,
-        flops / (rate * EFFICIENCY),
+        None if flops is None else flops / (rate * EFFICIENCY),
     )
 
 

@@ -21,10 +21,13 @@ RULES: dict[Rule, Callable[[LineFit], Predictor]] = {
 }
 
 
-def register_forecasts(directory: SweepDirectory, datasets: Datasets, num_samples: int) -> None:
+def register_forecasts(
+    directory: SweepDirectory, datasets: Datasets, num_samples: int, note: Callable[[str], None]
+) -> None:
     """Add the forecasts of `num_samples` to `forecasts.json`: of every line with no result there as yet.
 
-    A line has one where its smaller sizes give an interval. One that is there already stays.
+    A line has one where its smaller sizes give an interval. One that is there already stays. `note` is told
+    each new one with its hash: the log of the sweep shows what was known when.
     """
     path = directory.files.forecasts
     held = read_forecasts(path)
@@ -36,6 +39,12 @@ def register_forecasts(directory: SweepDirectory, datasets: Datasets, num_sample
     ]
     if new:
         write_forecasts(path, [*held, *new])
+    for one in new:
+        note(
+            f"forecast of {one.arm} {one.config_name} at {one.num_samples} samples by {one.rule}: "
+            f"PPL {one.ppl:.1f}, 95% interval {one.low:.1f} to "
+            f"{'infinity' if one.high is None else f'{one.high:.1f}'}, hash {one.digest}"
+        )
 
 
 def _forecasts(

@@ -116,7 +116,7 @@ class _Sweep:
             earlier = self._note_machine(started)
             by_size = itertools.groupby(sorted(pending, key=_size_of), key=_size_of)
             for num_samples, points in by_size:
-                register_forecasts(self.directory, self.datasets, num_samples)
+                register_forecasts(self.directory, self.datasets, num_samples, self.log.note)
                 for point in points:
                     self._run(point)
                     self.directory.update_metadata({"wall_seconds": earlier + time.time() - started})
