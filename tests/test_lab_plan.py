@@ -166,7 +166,10 @@ def test_hashes_see_what_can_change_a_result_and_nothing_else():
             "samples = [50]\n[settings.model]\ncontext_dim = 0",
             ["model.context_dim", "greater than or equal to 1"],
         ),
-        ("samples = [50]\n[settings.data]\nnum_samples = 7", ["data.num_samples", "use arms and samples"]),
+        (
+            "samples = [50]\n[settings.data]\nnum_samples = 7",
+            ["data.num_samples", "use arms, samples and inits"],
+        ),
         ("samples = [50]\nvariants = 3", ["variants", "array of tables"]),
         ("arms = ['cvfp']", ["samples: required"]),
     ],
@@ -224,3 +227,18 @@ def test_an_arm_that_is_too_slow_runs_at_the_largest_size_alone():
     }
     assert sizes["cvfp"] == [48, 48]
     assert sizes["unigram"] == [6, 6, 12, 12, 24, 24, 48, 48]
+
+
+def test_initialisations_of_a_draw_share_its_documents_and_its_line():
+    plan = make_plan(SweepSpec(name="s", arms=("cvfp",), samples=(50,), seeds=2, inits=3))
+    assert [(p.config.draw, p.config.seed) for p in plan.points] == [
+        (42, 42), (42, 44), (42, 46), (43, 43), (43, 45), (43, 47)
+    ]  # fmt: skip
+    assert len({p.config.config_hash for p in plan.points}) == 1
+    assert len({p.config.run_hash for p in plan.points}) == 6
+
+
+def test_a_draw_of_the_seed_itself_is_the_run_without_one():
+    alone = RunConfig(seed=7)
+    assert RunConfig.from_settings({"seed": 7, "data.draw_seed": 7}).run_hash == alone.run_hash
+    assert RunConfig.from_settings({"seed": 7, "data.draw_seed": 8}).run_hash != alone.run_hash

@@ -69,6 +69,7 @@ def run(
         ),
     ] = None,
     seeds: Annotated[int | None, tyro.conf.arg(help="how many seeds, each with its own draw")] = None,
+    inits: Annotated[int | None, tyro.conf.arg(help="how many initialisations of each draw")] = None,
     corpus: Annotated[
         str | None, tyro.conf.arg(help="chitchat, ultrachat, hub:OWNER/NAME, or a path")
     ] = None,
@@ -106,6 +107,7 @@ def run(
         largest_only=None if arms is None else (),
         samples=None if samples is None else whole_numbers(samples, "--samples"),
         seeds=seeds,
+        inits=inits,
     )
     settings = given(**{"data.corpus": corpus, "embedding.source": embedding}) | settings_of(set_)
     spec = spec.override(**fields)

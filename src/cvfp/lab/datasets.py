@@ -28,7 +28,7 @@ class Datasets:
 
     def of(self, config: RunConfig) -> Dataset:
         """The data set that a point trains on. Raises `InputError` as `open_dataset`."""
-        key = config.data.model_copy(update={"num_samples": 1})
+        key = config.data.model_copy(update={"num_samples": 1, "draw_seed": None})
         if key not in self.opened:
             self.opened[key] = open_dataset(config.data, self.note)
         return self.opened[key]
@@ -53,4 +53,4 @@ class Datasets:
 
     @staticmethod
     def _name(key: DataConfig) -> str:
-        return f"{key.corpus} {key.tokenizer} {digest(key.model_dump())}"
+        return f"{key.corpus} {key.tokenizer} {digest(key.model_dump(exclude={'draw_seed'}))}"

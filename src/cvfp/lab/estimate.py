@@ -94,7 +94,7 @@ def estimate_plan(plan: Plan, device: torch.device) -> PlanEstimate:
 
 
 def _estimate(config: RunConfig, name: str, dataset: Dataset, rate: float) -> PointEstimate:
-    tokens = len(dataset.train(config.data.num_samples, config.seed).tokens)
+    tokens = len(dataset.train(config.data.num_samples, config.draw).tokens)
     cost, flops = run_cost(config, dataset.vocab_size, tokens), None if config.own is not None else 0.0
     if cost is not None:
         scored = _evaluations(config, tokens) * len(dataset.dev) + len(dataset.test)

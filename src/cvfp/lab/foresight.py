@@ -61,7 +61,7 @@ def _forecasts(
         if line.law is None:
             continue
         configs = coming[line.points[0].config_hash]
-        tokens = fmean(len(datasets.of(c).train(num_samples, c.seed).tokens) for c in configs)
+        tokens = fmean(len(datasets.of(c).train(num_samples, c.draw).tokens) for c in configs)
         for rule in RULES:
             found = _forecast(line, rule, tokens)
             if found is not None and found.low is not None and found.low > 0:

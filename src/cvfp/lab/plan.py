@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from cvfp.records.files import read_text
 from cvfp.records.plan import Plan, PlannedPoint
 from cvfp.records.schema import digest
 
-LINE_VARIES = ("data.num_samples", "seed")
+LINE_VARIES = ("data.num_samples", "data.draw_seed", "seed")
 """What differs between the points of one line."""
 
 
@@ -49,16 +49,23 @@ def make_plan(spec: SweepSpec) -> Plan:
 def _line(spec: SweepSpec, arm: str, variant: dict[str, Any]) -> list[RunConfig]:
     tuned = spec.tuned[arm].settings if arm in spec.tuned else {}
     settings, where = spec.settings | tuned | variant, f"sweep {spec.name!r}"
-    reserved = sorted({"arm", "data.num_samples"} & settings.keys())
+    reserved = sorted({"arm", "data.num_samples", "data.draw_seed"} & settings.keys())
     if reserved:
-        raise InputError(f"{where}: {reserved[0]!r} is what the sweep varies; use arms and samples")
+        raise InputError(f"{where}: {reserved[0]!r} is what the sweep varies; use arms, samples and inits")
     settings = _of_arm(arm, spec.arms, settings, where)
     first_seed, configs = RunConfig.from_settings(settings, where).seed, []
     for num_samples in sorted(spec.samples)[-1 if arm in spec.largest_only else 0 :]:
-        for offset in range(spec.seeds):
-            point = {"data.num_samples": num_samples, "seed": first_seed + offset}
+        for draw, seed in _seeds(spec, first_seed):
+            point = {"data.num_samples": num_samples, "seed": seed, "data.draw_seed": draw}
             configs.append(RunConfig.from_settings(settings | point, where))
     return configs
+
+
+def _seeds(spec: SweepSpec, first: int) -> Iterator[tuple[int | None, int]]:
+    """Draw and seed of the runs of a size: of each draw first the run whose seed drives both."""
+    for draw in range(first, first + spec.seeds):
+        yield None, draw
+        yield from ((draw, draw + spec.seeds * init) for init in range(1, spec.inits))
 
 
 def _of_arm(arm: str, arms: Sequence[str], settings: dict[str, Any], where: str) -> dict[str, Any]:

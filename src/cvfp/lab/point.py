@@ -36,7 +36,7 @@ def run_point(point: PlannedPoint, dataset: Dataset, budget: Budget) -> PointRes
     """
     config = point.config
     started = time.perf_counter()
-    train = dataset.train(config.data.num_samples, config.seed)
+    train = dataset.train(config.data.num_samples, config.draw)
     fitted = make_arm(config, dataset.vocab_size).fit(train.tokens, dataset.dev.tokens, budget, config.seed)
     scores, val_er = fitted.score_with_rank(dataset.test.tokens, config.seed)
     seconds = time.perf_counter() - started
@@ -80,6 +80,7 @@ def identity(point: PlannedPoint) -> dict:
         "config_hash": config.config_hash,
         "num_samples": config.data.num_samples,
         "seed": config.seed,
+        "draw_seed": config.data.draw_seed,
         **_shape(config),
     }
 

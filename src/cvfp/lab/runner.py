@@ -76,7 +76,7 @@ def _open_data(directory: SweepDirectory, monitor: Monitor) -> Datasets:
     """Open all data, draw every largest size, look at all tables and arms: what is bad is found at once."""
     datasets = Datasets(monitor.note)
     for config in {point.config.config_hash: point.config for point in _pending(directory)}.values():
-        datasets.of(config).train(config.data.num_samples, config.seed)
+        datasets.of(config).train(config.data.num_samples, config.draw)
         datasets.check_table(config)
         make_arm(config, datasets.of(config).vocab_size)
     return datasets

@@ -38,7 +38,9 @@ class SweepSpec(Schema):
     largest_only: tuple[str, ...] = ()
     """Arms that run at the largest size alone: too slow for all of them."""
     seeds: Annotated[int, Field(ge=1)] = 1
-    """Number of seeds: seed, seed + 1, ... each with its own draw of documents and initialisation."""
+    """Number of draws of documents, by the seeds seed, seed + 1, ...; each drives an initialisation too."""
+    inits: Annotated[int, Field(ge=1)] = 1
+    """Initialisations per draw; the further ones have seeds of their own."""
     settings: Settings = {}
     variants: Annotated[tuple[Settings, ...], Field(min_length=1)] = ({},)
     """What tells the lines apart: one table of settings per line."""

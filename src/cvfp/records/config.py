@@ -60,6 +60,8 @@ class DataConfig(Schema):
     """The first `num_samples` of the pool train, in the order shuffled by the run's seed or in file order."""
     num_samples: Positive = 50
     """Number of training documents."""
+    draw_seed: Annotated[int, Field(ge=0)] | None = None
+    """Drives which documents are drawn; None: the run's seed, so that every seed is a draw of its own."""
 
     @field_validator("tokenizer")
     @classmethod
@@ -186,6 +188,11 @@ class RunConfig(Schema):
         return cls.parse(nest(settings, where), where)
 
     @property
+    def draw(self) -> int:
+        """The seed that the documents are drawn with."""
+        return self.seed if self.data.draw_seed is None else self.data.draw_seed
+
+    @property
     def token_training(self) -> TokenTraining | None:
         """How this arm learns to predict tokens; None for one that counts."""
         section = arm_kind(self.arm).training_section
@@ -195,6 +202,8 @@ class RunConfig(Schema):
         """The fields that can change this arm's result, as nested plain data."""
         fields, kind = self.model_dump(), arm_kind(self.arm)
         chosen = {"arm": self.arm, "data": fields["data"], "seed": self.seed}
+        if self.draw == self.seed:
+            del chosen["data"]["draw_seed"]
         chosen |= {section: fields[section] for section in kind.sections}
         if kind.neural and not kind.two_phase:
             chosen["model"] = {"embed_dim": self.model.embed_dim}
@@ -219,9 +228,9 @@ class RunConfig(Schema):
 
     @property
     def config_hash(self) -> str:
-        """Names the line of a fit: as `run_hash`, without the data size and the seed."""
+        """Names the line of a fit: as `run_hash`, without the data size and the seeds."""
         line = {key: value for key, value in self.relevant().items() if key != "seed"}
-        line["data"] = {key: value for key, value in line["data"].items() if key != "num_samples"}
+        line["data"] = {k: v for k, v in line["data"].items() if k not in ("num_samples", "draw_seed")}
         return digest(line)
 
 

@@ -41,6 +41,8 @@ class PointRecord(Schema):
     train_tokens: Positive | None = None
     train_bytes: Count | None = None
     seed: Count
+    draw_seed: Count | None = None
+    """Of the draw of documents; None: `seed`."""
     steps: Count | None = None
     tokens_seen: Count | None = None
     stop_reason: StopReason | None = None
@@ -58,6 +60,11 @@ class PointRecord(Schema):
     context_block_params: Count | None = None
     flops: NonNegative | None = None
     wall_seconds: NonNegative | None = None
+
+    @property
+    def draw(self) -> int:
+        """The seed that its documents were drawn with: runs that share it differ by initialisation alone."""
+        return self.seed if self.draw_seed is None else self.draw_seed
 
     @model_validator(mode="after")
     def _done_has_a_result(self) -> PointRecord:
