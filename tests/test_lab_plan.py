@@ -6,6 +6,7 @@ import pytest
 
 from cvfp.lab.plan import make_plan
 from cvfp.lab.presets import PRESETS, find_spec
+from cvfp.lab.spec import SweepSpec
 from cvfp.records.arms import DEFAULT_ARMS
 from cvfp.records.config import RunConfig
 from cvfp.records.errors import InputError
