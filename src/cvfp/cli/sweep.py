@@ -91,15 +91,13 @@ def run(
 
     Example: cvfp run v3 --samples 50 100 200 --arms cvfp kneser-ney --set model.context_dim=256
     """
-    from cvfp.lab.growth import Growth
     from cvfp.lab.plan import make_plan
     from cvfp.lab.presets import find_spec
 
     if growth is not None and samples is not None:
         raise InputError("--samples and --growth both give the sizes; keep one of them")
     spec = find_spec(sweep)
-    if growth is not None:
-        spec = spec.growing(Growth.parse(settings_of(growth, "--growth"), "--growth"))
+    spec = spec if growth is None else _growing(spec, growth)
     spec = spec.as_published() if published else spec
     spec = spec.including_capped() if include_capped else spec
     fields = given(
@@ -117,6 +115,12 @@ def run(
     if dry_run:
         return _show_plan(plan, out, device, json)
     return _run_plan(plan, out, device, checkpoints, json)
+
+
+def _growing(spec: SweepSpec, growth: tuple[str, ...]) -> SweepSpec:
+    from cvfp.lab.growth import Growth
+
+    return spec.growing(Growth.parse(settings_of(growth, "--growth"), "--growth"))
 
 
 def _tuned_arms(directory: Path, arms: tuple[str, ...]) -> dict[str, TunedArm]:
