@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,15 +12,18 @@ from lab_helpers import TINY, tiny_spec, write_corpus
 
 from cvfp.lab.monitor import Monitor
 from cvfp.lab.plan import make_plan
-from cvfp.lab.presets import PRESETS
+from cvfp.lab.presets import PRESETS, find_spec
 from cvfp.lab.spec import read_spec
+from cvfp.lab.tuned import TUNED
 from cvfp.lab.tuning import DROPOUT, LR, WEIGHT_DECAY, choose, trials, tune_sweep, tuning_plan, tuning_spec
+from cvfp.records.config import RunConfig, dotted
 from cvfp.records.errors import InputError
 from cvfp.records.results import PointRecord, RunRecord
-from cvfp.records.sweep import load_sweep
+from cvfp.records.sweep import SweepFiles, load_sweep, read_plan, read_records
 from cvfp.records.tuning import read_tuning
 
 CPU = torch.device("cpu")
+KEPT = Path(__file__).parents[1] / "docs" / "results" / "tuning" / "recommended"
 
 
 @pytest.fixture(scope="module")
@@ -177,3 +181,16 @@ def test_the_settings_of_a_sweep_file_win_over_a_tuning(tmp_path):
         path.write_text(f'{head}arms = ["kneser-ney"]\nsamples = [4]\n[settings]\nngram.order = 2\n')
         (point,) = make_plan(read_spec(path, PRESETS).override(tuned=found)).points
         assert point.config.ngram.order == 2 and point.tuned_trials is None
+
+
+def test_the_shipped_settings_are_the_choice_of_the_tuning_that_is_kept():
+    kept, plan = read_tuning(KEPT), read_plan(KEPT)
+    assert choose(plan, read_records(SweepFiles(KEPT), plan), kept.preset, kept.seeds) == kept
+    assert kept.arms == TUNED
+    for name in ("recommended", "baselines"):
+        assert find_spec(name).tuned == TUNED
+        planned = make_plan(find_spec(name)).points
+        assert {point.tuned_trials for point in planned} == {4, 12}
+    defaults = dotted(RunConfig.from_settings({"arm": "lstm"}).model_dump())
+    for key, value in (TUNED["lstm"].settings | TUNED["transformer"].settings).items():
+        assert defaults[key] == value, key

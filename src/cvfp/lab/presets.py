@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cvfp.lab.growth import Growth
 from cvfp.lab.spec import Settings, SweepSpec, product, read_spec
+from cvfp.lab.tuned import TUNED
 from cvfp.records.arms import DEFAULT_ARMS
 from cvfp.records.errors import InputError
 from cvfp.records.plan import Analysis
@@ -26,7 +27,7 @@ V2: Settings = {
     "phase2.epochs": 20,
 }
 V3: Settings = V2 | {"phase1.slice_length": 5000}
-RECOMMENDED: Settings = V3 | {"model.num_input_tokens": 2, "phase2.lr": 1e-3, "phase2.epochs": 60}
+RECOMMENDED: Settings = V3 | {"model.num_input_tokens": 2, "phase2.epochs": 60}
 
 REPORT_SIZES = (50, 100, 200, 500)
 DOUBLING = Growth(start=50, multiplier=2, window_size=4, num_windows=2)
@@ -58,6 +59,7 @@ def _quickstart() -> SweepSpec:
         "lstm.num_layers": 1,
         "lstm.lr": 0.01,
         "lstm.dropout": 0.2,
+        "lstm.weight_decay": 0.0,
         "lstm.eval_every": 20,
     }
     return SweepSpec(
@@ -127,6 +129,7 @@ PRESETS: dict[str, SweepSpec] = {
             description=N_("What this project found best so far, for those who just want a good model"),
             samples=DOUBLING.sizes,
             settings=RECOMMENDED,
+            tuned=TUNED,
         ),
         SweepSpec(
             name="baselines",
@@ -135,6 +138,7 @@ PRESETS: dict[str, SweepSpec] = {
             samples=DOUBLING_FURTHER.sizes,
             seeds=3,
             settings=RECOMMENDED,
+            tuned=TUNED,
             analysis=Analysis(window_size=DOUBLING_FURTHER.window_size),
         ),
         _quickstart(),

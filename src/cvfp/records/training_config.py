@@ -104,16 +104,19 @@ class SequenceTraining(TokenTraining):
 
 
 class LstmConfig(SequenceTraining):
-    """The LSTM arm (`cvfp.models.lstm`); its state goes on from window to window."""
+    """The LSTM arm (`cvfp.models.lstm`); its state goes on from window to window. Tuned: `cvfp.lab.tuned`."""
 
-    lr: Rate = 1e-3
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    lr: Rate = 8.7e-4
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.21
+    weight_decay: NonNegative = 0.41
 
 
 class TransformerConfig(SequenceTraining):
-    """The Transformer arm (`cvfp.models.transformer`); a window is all that it sees."""
+    """The Transformer arm (`cvfp.models.transformer`); a window is all it sees. Tuned: `cvfp.lab.tuned`."""
 
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    lr: Rate = 2.6e-4
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.015
+    weight_decay: NonNegative = 0.034
     window: Annotated[int, Field(ge=2)] = 256
     sequences: Positive = 8
     head_dim: Positive = 64

@@ -1,0 +1,54 @@
+"""What `cvfp tune recommended` chose for every arm: `docs/results/tuning/recommended/` holds its trials.
+
+Dev PPL after 100 and 800 conversations of the default corpus, one seed, before and after; 12 trials per arm,
+for the n-gram every order. `LstmConfig` and `TransformerConfig` have these values as their defaults.
+"""
+
+from __future__ import annotations
+
+from cvfp.records.tuning import TunedArm
+
+_TOKEN_LAYERS = {"phase2.lr": 0.0016, "phase2.dropout": 0.15, "phase2.weight_decay": 0.54}
+
+TUNED: dict[str, TunedArm] = {
+    "cvfp": TunedArm(
+        trials=12,
+        settings=_TOKEN_LAYERS,
+        dev_ppl=(207.5313511095167, 99.08741382922682),
+        untuned_dev_ppl=(205.32516351952813, 107.41759704111364),
+    ),
+    "random-context": TunedArm(
+        trials=12,
+        settings=_TOKEN_LAYERS,
+        dev_ppl=(206.8729248234668, 99.74800692603147),
+        untuned_dev_ppl=(205.04751287644942, 107.62917895322316),
+    ),
+    "no-context": TunedArm(
+        trials=12,
+        settings=_TOKEN_LAYERS,
+        dev_ppl=(209.75745253090165, 102.79703603519708),
+        untuned_dev_ppl=(206.5785089624503, 107.6075977530866),
+    ),
+    "lstm": TunedArm(
+        trials=12,
+        settings={"lstm.lr": 0.00087, "lstm.dropout": 0.21, "lstm.weight_decay": 0.41},
+        dev_ppl=(175.37103178079244, 79.83540857343934),
+        untuned_dev_ppl=(176.51065949374936, 95.94906930585155),
+    ),
+    "transformer": TunedArm(
+        trials=12,
+        settings={
+            "transformer.lr": 0.00026,
+            "transformer.dropout": 0.015,
+            "transformer.weight_decay": 0.034,
+        },
+        dev_ppl=(213.63166505732102, 114.41872753186438),
+        untuned_dev_ppl=(226.3715704465616, 124.50338473796546),
+    ),
+    "kneser-ney": TunedArm(
+        trials=4,
+        settings={"ngram.order": 5},
+        dev_ppl=(192.48336089283754, 111.5716606925052),
+        untuned_dev_ppl=(192.48336089283754, 111.5716606925052),
+    ),
+}
