@@ -50,3 +50,9 @@ def tiny_spec(corpus: Path, **changes) -> SweepSpec:
 
 def tiny_plan(corpus: Path, **changes) -> Plan:
     return make_plan(tiny_spec(corpus, **changes))
+
+
+def toml_of(spec: SweepSpec) -> str:
+    """The spec as a file that `cvfp run` reads."""
+    settings = "".join(f"{json.dumps(key)} = {json.dumps(value)}\n" for key, value in spec.settings.items())
+    return f"name = {json.dumps(spec.name)}\nsamples = {list(spec.samples)}\n\n[settings]\n{settings}"

@@ -112,8 +112,8 @@ def test_a_tuning_resumes_and_its_choice_is_what_runs(tmp_path, corpus):
         settings=TINY | small | {"data.corpus": str(corpus)},
     )
     plan = tuning_plan(spec, 3, (4, 8))
-    found = tune_sweep(plan, tmp_path / "tuning", CPU, Monitor(), spec)
-    assert found == tune_sweep(plan, tmp_path / "tuning", CPU, Monitor(), spec)
+    found = tune_sweep(plan, tmp_path / "tuning", (CPU,), Monitor(), spec)
+    assert found == tune_sweep(plan, tmp_path / "tuning", (CPU,), Monitor(), spec)
     assert found == read_tuning(tmp_path / "tuning")
     with pytest.raises(InputError, match="holds a tuning, whose trials have no test scores"):
         load_sweep(tmp_path / "tuning")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
+from types import FrameType
 
 from cvfp.cli import analysis, corpus, model, sweep, tuning
 from cvfp.records.errors import CvfpError, InputError
@@ -28,11 +30,19 @@ COMMANDS: dict[str, Callable] = {
 DESCRIPTION = """Train context-vector fixed-point language models and measure how they scale with data.
 
 Start with `cvfp quickstart`. Every command has --help with an example; --debug shows tracebacks.
-Exit codes: 0 done, 1 the work failed or is partial, 2 wrong usage or input, 130 interrupted."""
+Exit codes: 0 done, 1 failed or partial, 2 wrong usage or input, 130 interrupted, 143 terminated."""
 
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
 TRAIN_PACKAGES = ("torch", "jaxtyping", "safetensors", "platformdirs")
 """Of the extra `cvfp[train]`, those that training imports at once; the data layer names its own."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: what a batch system sends before it takes the machine away."""
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal without Greek letters gets question marks
             stream.reconfigure(errors="replace")
+    signal.signal(signal.SIGTERM, _terminate)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
@@ -67,13 +78,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"cvfp: error: this needs {error.name}: pip install 'cvfp[train]'", file=sys.stderr)
         return InputError.exit_code
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         if debug:
             raise
-        print(
-            "cvfp: interrupted. What is done is saved; the same command goes on from there.", file=sys.stderr
-        )
-        return INTERRUPTED
+        terminated = isinstance(interrupt, Terminated)
+        how = "terminated" if terminated else "interrupted"
+        print(f"cvfp: {how}. What is done is saved; the same command goes on from there.", file=sys.stderr)
+        return TERMINATED if terminated else INTERRUPTED
 
 
 def _dispatch(arguments: list[str]) -> int:

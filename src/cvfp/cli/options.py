@@ -11,7 +11,14 @@ import tyro
 
 from cvfp.records.errors import InputError
 
-Device = Literal["auto", "cpu", "cuda", "mps"]
+Device = Annotated[str, tyro.conf.arg(metavar="auto|cpu|cuda|cuda:N|mps", help="where to compute")]
+Devices = Annotated[
+    str,
+    tyro.conf.arg(
+        metavar="auto|cpu|cuda|cuda:N|mps[,...]",
+        help="where to compute: a process for each; auto and cuda take every GPU",
+    ),
+]
 Json = Annotated[bool, tyro.conf.arg(name="json", help="print the answer as JSON")]
 Lang = Annotated[Literal["en", "ja"], tyro.conf.arg(help="language of the report")]
 Set = Annotated[

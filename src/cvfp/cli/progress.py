@@ -22,7 +22,7 @@ from cvfp.training.events import Event
 
 
 class Bars(Monitor):
-    """One bar for the sweep, one for the running phase with its latest numbers; a context manager."""
+    """One bar for the sweep, one for the phase that runs in each process; a context manager."""
 
     def __init__(self) -> None:
         self.console = Console(stderr=True)
@@ -36,8 +36,7 @@ class Bars(Monitor):
             console=self.console,
         )
         self.sweep = self.progress.add_task("points", total=None, numbers="")
-        self.phase = self.progress.add_task("", total=None, numbers="", visible=False)
-        self.name = ""
+        self.phase = PhaseBar(self, "")
 
     def __enter__(self) -> Bars:
         if self.console.is_terminal:
@@ -49,10 +48,10 @@ class Bars(Monitor):
     ) -> None:
         self.progress.stop()
 
-    def note(self, text: str) -> None:
-        self._line(text)
+    def of_worker(self, name: str) -> Monitor:
+        return PhaseBar(self, f"{name}: ")
 
-    def _line(self, text: str) -> None:
+    def note(self, text: str) -> None:
         if self.console.is_terminal:
             self.progress.console.print(text, highlight=False, markup=False)
         else:
@@ -61,23 +60,46 @@ class Bars(Monitor):
     def sweep_started(self, total: int, pending: int) -> None:
         self.progress.update(self.sweep, total=total, completed=total - pending)
         if total != pending:
-            self._line(f"{total - pending} of {total} points are done already")
+            self.note(f"{total - pending} of {total} points are done already")
 
     def point_started(self, point: PlannedPoint) -> None:
-        self.progress.update(self.sweep, numbers=point_label(point))
+        self.phase.point_started(point)
+
+    def event(self, event: Event) -> None:
+        self.phase.event(event)
+
+    def point_finished(self, point: PlannedPoint, record: RunRecord) -> None:
+        self.phase.point_finished(point, record)
+
+
+class PhaseBar(Monitor):
+    """The bar of the phase that runs in one process, with its latest numbers."""
+
+    def __init__(self, bars: Bars, prefix: str) -> None:
+        self.bars, self.progress, self.prefix = bars, bars.progress, prefix
+        self.task = self.progress.add_task("", total=None, numbers="", visible=False)
+        self.name = ""
+
+    def note(self, text: str) -> None:
+        self.bars.note(text)
+
+    def point_started(self, point: PlannedPoint) -> None:
+        self.progress.update(self.bars.sweep, numbers=point_label(point))
 
     def event(self, event: Event) -> None:
         if event.phase != self.name:
             self.name = event.phase
-            self.progress.reset(self.phase, visible=True, description=event.phase, numbers="")
-        self.progress.update(self.phase, total=event.total, completed=event.step)
+            self.progress.reset(
+                self.task, visible=True, description=f"{self.prefix}{event.phase}", numbers=""
+            )
+        self.progress.update(self.task, total=event.total, completed=event.step)
         if event.values:
             numbers = ", ".join(
                 f"{name.replace('_', ' ')} {value:.4g}" for name, value in event.values.items()
             )
-            self.progress.update(self.phase, numbers=numbers)
+            self.progress.update(self.task, numbers=numbers)
 
     def point_finished(self, point: PlannedPoint, record: RunRecord) -> None:
         self.name = ""
-        self.progress.advance(self.sweep)
-        self._line(f"{point_label(point)}: {outcome(record)}")
+        self.progress.advance(self.bars.sweep)
+        self.note(f"{point_label(point)}: {outcome(record)}")

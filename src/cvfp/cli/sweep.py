@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from cvfp.cli.options import (
-    Device,
+    Devices,
     Json,
     Lang,
     Set,
@@ -27,7 +27,7 @@ from cvfp.records.tuning import TunedArm, read_tuning
 Out = Annotated[Path | None, tyro.conf.arg(metavar="DIR", help="sweep directory; running again resumes")]
 
 
-def quickstart(out: Out = None, device: Device = "cpu", json: Json = False) -> int:
+def quickstart(out: Out = None, device: Devices = "cpu", json: Json = False) -> int:
     """The whole story on two cores in under two minutes: arms over growing data, fits, figures, report.
 
     Example: cvfp quickstart --out my-first-sweep
@@ -78,13 +78,14 @@ def run(
         Path | None, tyro.conf.arg(metavar="DIR", help="settings per arm that cvfp tune chose there")
     ] = None,
     published: Annotated[bool, tyro.conf.arg(help="the published protocol (UltraChat, GPT-2 table)")] = False,
-    device: Device = "auto",
+    device: Devices = "auto",
     set_: Set = (),
     include_capped: Annotated[
         bool, tyro.conf.arg(help="let points that ended at their cap into fits")
     ] = False,
     checkpoints: Annotated[bool, tyro.conf.arg(help="keep the trained weights of every point")] = True,
     dry_run: Annotated[bool, tyro.conf.arg(help="print the plan with its cost; run nothing")] = False,
+    retry: Annotated[bool, tyro.conf.arg(help="run the points again that failed")] = False,
     json: Json = False,
 ) -> int:
     """Run a sweep: a preset, or a TOML file of your own. Running it again resumes where it stopped.
@@ -114,7 +115,7 @@ def run(
     out = out or Path("cvfp-runs") / plan.name
     if dry_run:
         return _show_plan(plan, out, device, json)
-    return _run_plan(plan, out, device, checkpoints, json)
+    return _run_plan(plan, out, device, checkpoints, retry, json)
 
 
 def _growing(spec: SweepSpec, growth: tuple[str, ...]) -> SweepSpec:
@@ -131,14 +132,14 @@ def _tuned_arms(directory: Path, arms: tuple[str, ...]) -> dict[str, TunedArm]:
     return found
 
 
-def _run_plan(plan: Plan, out: Path, device: Device, checkpoints: bool, json: bool) -> int:
+def _run_plan(plan: Plan, out: Path, device: str, checkpoints: bool, retry: bool, json: bool) -> int:
     from cvfp.cli.progress import Bars
-    from cvfp.lab.runner import run_sweep
+    from cvfp.lab.workers import run_on_devices
     from cvfp.report.write import write_report
-    from cvfp.training.devices import pick_device
+    from cvfp.training.devices import pick_devices
 
     with Bars() as bars:
-        outcome = run_sweep(plan, out, pick_device(device), bars, checkpoints)
+        outcome = run_on_devices(plan, out, pick_devices(device), bars, checkpoints, retry)
     write_report(out)
     if json:
         print_json({"out": str(out), "done": outcome.done, "failed": len(outcome.failed)})
@@ -146,16 +147,18 @@ def _run_plan(plan: Plan, out: Path, device: Device, checkpoints: bool, json: bo
         print(f"{outcome.done} of {len(plan.points)} points done. Report: {out / 'report.html'}")
     for record in outcome.failed:
         print(f"failed: {record.point.arm} {record.point.config_name}: {record.error}", file=sys.stderr)
+    if outcome.failed:
+        print("The same command with --retry runs what failed again.", file=sys.stderr)
     return 1 if outcome.failed else 0
 
 
-def _show_plan(plan: Plan, out: Path, device: Device, json: bool) -> int:
+def _show_plan(plan: Plan, out: Path, device: str, json: bool) -> int:
     from cvfp.lab.estimate import estimate_plan
     from cvfp.lab.sweep_directory import SweepDirectory
-    from cvfp.training.devices import pick_device
+    from cvfp.training.devices import pick_devices
 
     SweepDirectory(out, plan).check()
-    estimate = estimate_plan(plan, pick_device(device))
+    estimate = estimate_plan(plan, pick_devices(device)[0])
     if json:
         print_json(estimate.as_dict())
         return 0

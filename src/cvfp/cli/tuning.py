@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from cvfp.cli.options import Device, Json, Set, given, print_json, settings_of, split_list, whole_numbers
+from cvfp.cli.options import Devices, Json, Set, given, print_json, settings_of, split_list, whole_numbers
 from cvfp.cli.sweep import Out
 from cvfp.cli.tables import print_table
 from cvfp.records.errors import InputError
@@ -24,7 +24,7 @@ def tune(
     ] = ("100", "800"),
     trials: Annotated[int, tyro.conf.arg(help="settings that every arm may try")] = 12,
     seeds: Annotated[int | None, tyro.conf.arg(help="how many seeds each trial is run with")] = None,
-    device: Device = "auto",
+    device: Devices = "auto",
     set_: Set = (),
     json: Json = False,
 ) -> int:
@@ -37,7 +37,7 @@ def tune(
     from cvfp.cli.progress import Bars
     from cvfp.lab.presets import find_spec
     from cvfp.lab.tuning import tune_sweep, tuning_plan
-    from cvfp.training.devices import pick_device
+    from cvfp.training.devices import pick_devices
 
     if trials < 1:
         raise InputError(f"--trials {trials}: it must be at least 1")
@@ -46,7 +46,7 @@ def tune(
     plan = tuning_plan(spec, trials, whole_numbers(samples, "--samples"))
     out = out or Path("cvfp-runs") / plan.name
     with Bars() as bars:
-        found = tune_sweep(plan, out, pick_device(device), bars, spec)
+        found = tune_sweep(plan, out, pick_devices(device), bars, spec)
     if json:
         print_json(found.model_dump(mode="json"))
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from statistics import fmean
 
 from cvfp.lab.datasets import Datasets
@@ -11,6 +11,8 @@ from cvfp.lab.sweep_directory import SweepDirectory
 from cvfp.records.config import RunConfig
 from cvfp.records.errors import InputError
 from cvfp.records.forecasts import RegisteredForecast, Rule, read_forecasts, write_forecasts
+from cvfp.records.plan import PlannedPoint
+from cvfp.records.sweep import read_points
 from cvfp.scaling.forecast import Forecast, Predictor, forecast
 from cvfp.scaling.last_slope import last_slope
 from cvfp.scaling.line_fit import LineFit, fit_lines, line_points
@@ -22,23 +24,27 @@ RULES: dict[Rule, Callable[[LineFit], Predictor]] = {
 
 
 def register_forecasts(
-    directory: SweepDirectory, datasets: Datasets, num_samples: int, note: Callable[[str], None]
+    directory: SweepDirectory, datasets: Datasets, point: PlannedPoint, note: Callable[[str], None]
 ) -> None:
-    """Add the forecasts of `num_samples` to `forecasts.json`: of every line with no result there as yet.
+    """Add to `forecasts.json` what lines say of the size of `point`, before any of their runs there begins.
 
-    A line has one where its smaller sizes give an interval. One that is there already stays. `note` is told
-    each new one with its hash: the log of the sweep shows what was known when.
+    These are its own line and those that have all their smaller sizes. A line says something where these give
+    an interval. A forecast that is there already stays. `note` is told each new one with its hash: the log of
+    the sweep shows what was known when.
     """
-    path = directory.files.forecasts
-    held = read_forecasts(path)
-    known = {(one.config_hash, one.num_samples) for one in held}
-    new = [
-        one
-        for one in _forecasts(directory, datasets, num_samples)
-        if (one.config_hash, one.num_samples) not in known
-    ]
+    size = point.config.data.num_samples
+    held = read_forecasts(directory.files.forecasts)
+    known = {one.config_hash for one in held if one.num_samples == size}
+    new: list[RegisteredForecast] = []
+    for line, coming in _lines_at(directory, size).items():
+        smaller = [each for each in directory.plan.points if _is_smaller(each, line, size)]
+        ready = line == point.config.config_hash or all(map(directory.has_result, smaller))
+        begun = any(directory.run_directory(config.run_hash).has_begun for config in coming)
+        if ready and not begun and line not in known:
+            rows = [record.point for record in read_points(directory.files, smaller).values()]
+            new += _forecasts(fit_lines(rows, directory.plan.analysis), datasets, coming)
     if new:
-        write_forecasts(path, [*held, *new])
+        write_forecasts(directory.files.forecasts, [*held, *new])
     for one in new:
         note(
             f"forecast of {one.arm} {one.config_name} at {one.num_samples} samples by {one.rule}: "
@@ -47,25 +53,32 @@ def register_forecasts(
         )
 
 
+def _lines_at(directory: SweepDirectory, size: int) -> dict[str, list[RunConfig]]:
+    """The configs of a size, by line."""
+    lines: dict[str, list[RunConfig]] = {}
+    for point in directory.plan.points:
+        if point.config.data.num_samples == size:
+            lines.setdefault(point.config.config_hash, []).append(point.config)
+    return lines
+
+
+def _is_smaller(point: PlannedPoint, line: str, size: int) -> bool:
+    return point.config.config_hash == line and point.config.data.num_samples < size
+
+
 def _forecasts(
-    directory: SweepDirectory, datasets: Datasets, num_samples: int
+    lines: Iterable[LineFit], datasets: Datasets, coming: Sequence[RunConfig]
 ) -> Iterator[RegisteredForecast]:
-    plan, rows = directory.plan, [record.point for record in directory.records().values()]
-    begun = {row.config_hash for row in rows if row.num_samples == num_samples and row.status == "done"}
-    coming: dict[str, list[RunConfig]] = {}
-    for point in plan.points:
-        if point.config.data.num_samples == num_samples and point.config.config_hash not in begun:
-            coming.setdefault(point.config.config_hash, []).append(point.config)
-    smaller = [row for row in rows if row.num_samples < num_samples and row.config_hash in coming]
-    for line in fit_lines(smaller, plan.analysis):
+    """Of the runs of one line at one size, from its fit to the smaller ones."""
+    size = coming[0].data.num_samples
+    for line in lines:
         if line.law is None:
             continue
-        configs = coming[line.points[0].config_hash]
-        tokens = fmean(len(datasets.of(c).train(num_samples, c.draw).tokens) for c in configs)
+        tokens = fmean(len(datasets.of(c).train(size, c.draw).tokens) for c in coming)
         for rule in RULES:
             found = _forecast(line, rule, tokens)
             if found is not None and found.low is not None and found.low > 0:
-                yield _registered(line, rule, num_samples, found)
+                yield _registered(line, rule, size, found)
 
 
 def _forecast(line: LineFit, rule: Rule, tokens: float) -> Forecast | None:

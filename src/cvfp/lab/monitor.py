@@ -20,6 +20,10 @@ def point_label(point: PlannedPoint) -> str:
 class Monitor:
     """Hears everything and does nothing: override what you want to know."""
 
+    def of_worker(self, name: str) -> Monitor:
+        """Who is told what one of several processes does."""
+        return self
+
     def sweep_started(self, total: int, pending: int) -> None:
         """`pending` of `total` points are still to be run."""
 
@@ -37,10 +41,14 @@ class Monitor:
 
 
 class LogFile(Monitor):
-    """`output.txt`: one time-stamped line per thing that happened, appended."""
+    """`output.txt`: one time-stamped line per thing that happened, appended.
+
+    What is told of a point begins with its run hash: several processes may write at once.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.run_hash = ""
 
     def _write(self, text: str) -> None:
         with self.path.open("a", encoding="utf-8") as file:
@@ -53,15 +61,16 @@ class LogFile(Monitor):
         self._write(text)
 
     def point_started(self, point: PlannedPoint) -> None:
-        self._write(f"start  {point_label(point)}")
+        self.run_hash = point.config.run_hash
+        self._write(f"{self.run_hash}  start  {point_label(point)}")
 
     def event(self, event: Event) -> None:
         if event.values:
             numbers = "  ".join(f"{name} {value:.5g}" for name, value in event.values.items())
-            self._write(f"  {event.phase}  {event.step}/{event.total}  {numbers}")
+            self._write(f"{self.run_hash}  {event.phase}  {event.step}/{event.total}  {numbers}")
 
     def point_finished(self, point: PlannedPoint, record: RunRecord) -> None:
-        self._write(f"end    {point_label(point)}: {outcome(record)}")
+        self._write(f"{self.run_hash}  end    {point_label(point)}: {outcome(record)}")
 
     def sweep_finished(self, lines: Sequence[SummaryRecord]) -> None:
         for line in lines:

@@ -29,6 +29,11 @@ class RunDirectory:
         self.path = path
         self.started = time.perf_counter()
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether a process has begun the run, be it done or not."""
+        return (self.path / CONFIG).exists()
+
     def begin(self, config: dict[str, Any], environment: dict[str, Any]) -> None:
         """Write what is known before the run, and start its metrics anew."""
         write_json(self.path / CONFIG, config)

@@ -1,32 +1,31 @@
-"""Running a plan: every point that has no result yet, one after the other, each recorded when it is done."""
+"""Running a plan: one point after the other that has no result yet and that no other process has."""
 
 from __future__ import annotations
 
-import itertools
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
 
 from cvfp.arms.base import Budget
 from cvfp.arms.registry import make_arm
 from cvfp.data.dataset import Dataset
 from cvfp.lab.datasets import Datasets
 from cvfp.lab.foresight import register_forecasts
+from cvfp.lab.ledger import Ledger
 from cvfp.lab.machine import environment
 from cvfp.lab.monitor import LogFile, Monitor, Monitors
 from cvfp.lab.point import PointResult, failed, run_point
-from cvfp.lab.sweep_directory import LOCK, SweepDirectory
+from cvfp.lab.sweep_directory import SweepDirectory
 from cvfp.models.parts import ran_out_of_memory
 from cvfp.records.errors import CvfpError, InputError
 from cvfp.records.plan import Plan, PlannedPoint
 from cvfp.records.results import RunRecord
 from cvfp.scaling.summary import summarise
 
-LOCK_SECONDS = 2
-"""Longest wait for the sweep's lock: `cvfp status` holds it for a moment."""
+POLL_SECONDS = 0.5
+"""Between two looks for a point to take, when other processes have all that are left."""
 
 
 @dataclass(frozen=True)
@@ -38,23 +37,30 @@ class SweepOutcome:
 
 
 def run_sweep(
-    plan: Plan, out: Path, device: torch.device, monitor: Monitor, checkpoints: bool = True
+    plan: Plan,
+    out: Path,
+    device: torch.device,
+    monitor: Monitor,
+    checkpoints: bool = True,
+    retry: bool = False,
 ) -> SweepOutcome:
-    """Run what is missing of `plan` in the directory `out`; finished points are kept, failed ones retried.
+    """Run what is missing of `plan` in the directory `out`; what has a result is kept.
+
+    Any number of processes may do so at once: each takes points that no other has, and stays until all have a
+    result. A point that failed keeps its error, unless `retry` asks for another try.
 
     Raises:
         InputError: `out` holds something else, or the data cannot serve the plan.
-        CvfpError: another process is running this sweep, or `out` cannot be written.
+        CvfpError: `out` cannot be written.
     """
     directory = SweepDirectory(out, plan)
     directory.check()
-    datasets = _open_data(directory, monitor)
+    pending = directory.pending(retry)
+    datasets = _open_data(pending, monitor)
     directory.create()
-    try:
-        with FileLock(directory.path / LOCK, timeout=LOCK_SECONDS):
-            return _Sweep(directory, datasets, device, monitor, checkpoints).run()
-    except Timeout as error:
-        raise CvfpError(f"--out {out}: another process is running this sweep") from error
+    if retry:
+        directory.forget_failures()
+    return _Worker(directory, datasets, device, monitor, checkpoints).run()
 
 
 def _is_failure(error: Exception) -> bool:
@@ -62,28 +68,18 @@ def _is_failure(error: Exception) -> bool:
     return isinstance(error, CvfpError) or ran_out_of_memory(error)
 
 
-def _size_of(point: PlannedPoint) -> int:
-    return point.config.data.num_samples
-
-
-def _pending(directory: SweepDirectory) -> list[PlannedPoint]:
-    records = directory.records()
-    done = {run_hash for run_hash, record in records.items() if record.point.status == "done"}
-    return [point for point in directory.plan.points if point.config.run_hash not in done]
-
-
-def _open_data(directory: SweepDirectory, monitor: Monitor) -> Datasets:
+def _open_data(pending: list[PlannedPoint], monitor: Monitor) -> Datasets:
     """Open all data, draw every largest size, look at all tables and arms: what is bad is found at once."""
     datasets = Datasets(monitor.note)
-    for config in {point.config.config_hash: point.config for point in _pending(directory)}.values():
+    for config in {point.config.config_hash: point.config for point in pending}.values():
         datasets.of(config).train(config.data.num_samples, config.draw)
         datasets.check_table(config)
         make_arm(config, datasets.of(config).vocab_size)
     return datasets
 
 
-class _Sweep:
-    """One run of a plan in its directory."""
+class _Worker:
+    """One process at work on a plan in its directory."""
 
     def __init__(
         self,
@@ -95,9 +91,11 @@ class _Sweep:
     ) -> None:
         self.directory, self.datasets, self.device = directory, datasets, device
         self.checkpoints = checkpoints
+        self.ledger = Ledger(directory.path)
         self.log = LogFile(directory.files.output)
         self.monitor = Monitors([self.log, monitor])
         self.environment = environment(device)
+        self.started = time.time()
 
     def _heading(self) -> tuple[str, str]:
         """What the log begins with: the experiment, and where it runs."""
@@ -106,30 +104,29 @@ class _Sweep:
         return f"{plan.name}: {plan.description} ({plan.protocol} protocol)", f"{made['device']}, {software}"
 
     def run(self) -> SweepOutcome:
-        started = time.time()
-        pending = _pending(self.directory)
+        pending = self.directory.pending()
         if pending:
             for text in (*self._heading(), *self.datasets.notes):
                 self.log.note(text)
+            with self.ledger.writing():
+                self._note_machine()
         self.monitor.sweep_started(len(self.directory.plan.points), len(pending))
-        if pending:
-            earlier = self._note_machine(started)
-            by_size = itertools.groupby(sorted(pending, key=_size_of), key=_size_of)
-            for num_samples, points in by_size:
-                register_forecasts(self.directory, self.datasets, num_samples, self.log.note)
-                for point in points:
-                    self._run(point)
-                    self.directory.update_metadata({"wall_seconds": earlier + time.time() - started})
-        self.directory.write_results()
+        worked = bool(pending)
+        while pending:
+            if not any(self._take(point) for point in _in_order(pending)):
+                time.sleep(POLL_SECONDS)
+            pending = self.directory.pending()
+        with self.ledger.writing():
+            self.directory.write_results()
         records = self.directory.records()
-        if pending:
+        if worked:
             points = [record.point for record in records.values()]
             self.monitor.sweep_finished(summarise(points, self.directory.plan.analysis))
         failures = tuple(record for record in records.values() if record.point.status == "failed")
         return SweepOutcome(len(records) - len(failures), failures)
 
-    def _note_machine(self, started: float) -> float:
-        """Write versions, machine and data; return the wall seconds of earlier starts.
+    def _note_machine(self) -> None:
+        """Write versions, machine and data.
 
         Raises `InputError` when the data is not what the points that are already there were computed from.
         """
@@ -142,7 +139,7 @@ class _Sweep:
                 f"({changed[0]}); restore it, or give another directory"
             )
         machines = held.get("environments", [])
-        stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(started))
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.started))
         self.directory.update_metadata(
             {
                 "started": held.get("started", stamp),
@@ -152,10 +149,19 @@ class _Sweep:
                 "data": [*held.get("data", []), *self.datasets.stats(except_for=before)],
             }
         )
-        return held.get("wall_seconds", 0.0)
+
+    def _take(self, point: PlannedPoint) -> bool:
+        """Run the point, if it is still there to be taken."""
+        with self.ledger.claim(point.config.run_hash) as ours:
+            if not ours or self.directory.has_result(point):
+                return False
+            with self.ledger.writing():
+                register_forecasts(self.directory, self.datasets, point, self.log.note)
+            self._run(point)
+            return True
 
     def _run(self, point: PlannedPoint) -> None:
-        config = point.config
+        config, started = point.config, time.time()
         run = self.directory.run_directory(config.run_hash)
         run.begin(config.relevant(), self.environment)
         self.monitor.point_started(point)
@@ -179,7 +185,9 @@ class _Sweep:
             record = result.record
         run.finish(record)
         self.monitor.point_finished(point, record)
-        self.directory.write_results()
+        with self.ledger.writing():
+            self.directory.write_results()
+            self.directory.add_busy(started, time.time())
 
     def _keep(self, result: PointResult, dataset: Dataset) -> None:
         run = self.directory.run_directory(result.record.run_hash)
@@ -187,3 +195,17 @@ class _Sweep:
         if self.checkpoints:
             result.fitted.save(run.path / "checkpoint")
             dataset.tokenizer.save(run.path / "checkpoint")
+
+
+def _in_order(pending: list[PlannedPoint]) -> list[PlannedPoint]:
+    """By size; first those whose line has all its smaller sizes, so that they can be forecast from them."""
+    smallest: dict[str, int] = {}
+    for point in pending:
+        line, size = point.config.config_hash, point.config.data.num_samples
+        smallest[line] = min(size, smallest.get(line, size))
+
+    def rank(point: PlannedPoint) -> tuple[bool, int]:
+        size = point.config.data.num_samples
+        return size > smallest[point.config.config_hash], size
+
+    return sorted(pending, key=rank)

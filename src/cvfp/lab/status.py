@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
+from cvfp.lab.ledger import Ledger
 from cvfp.lab.monitor import outcome
-from cvfp.lab.run_directory import CONFIG
-from cvfp.lab.sweep_directory import LOCK, SweepDirectory
+from cvfp.lab.sweep_directory import SweepDirectory
 from cvfp.records.plan import PlannedPoint
 from cvfp.records.sweep import read_plan, read_record
 
@@ -65,26 +63,15 @@ def sweep_status(path: Path) -> SweepStatus:
     """The state of every planned point. Raises `InputError` where there is no sweep."""
     plan = read_plan(path)
     directory = SweepDirectory(Path(path), plan)
-    busy = _is_running(directory.path)
-    return SweepStatus(plan.name, tuple(_state(directory, point, busy) for point in plan.points))
+    ledger = Ledger(directory.path)
+    return SweepStatus(plan.name, tuple(_state(directory, point, ledger) for point in plan.points))
 
 
-def _state(directory: SweepDirectory, point: PlannedPoint, busy: bool) -> PointState:
+def _state(directory: SweepDirectory, point: PlannedPoint, ledger: Ledger) -> PointState:
     record = read_record(directory.files, point)
     if record is not None:
         return PointState(point, record.point.status, outcome(record))
-    begun = (directory.run_directory(point.config.run_hash).path / CONFIG).exists()
-    if begun and busy:
+    if ledger.is_claimed(point.config.run_hash):
         return PointState(point, "running", "")
+    begun = directory.run_directory(point.config.run_hash).has_begun
     return PointState(point, "waiting", "interrupted; runs again from its start" if begun else "")
-
-
-def _is_running(path: Path) -> bool:
-    """Whether a process holds the sweep's lock."""
-    if not (path / LOCK).exists():
-        return False
-    try:
-        with FileLock(path / LOCK, blocking=False):
-            return False
-    except Timeout:
-        return True

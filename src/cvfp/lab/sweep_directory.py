@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from cvfp.lab.run_directory import RunDirectory
 from cvfp.records.errors import InputError
 from cvfp.records.files import check_out, read_json, write_json
-from cvfp.records.plan import Plan
+from cvfp.records.plan import Plan, PlannedPoint
 from cvfp.records.results import RunRecord
 from cvfp.records.sweep import SweepFiles, read_plan, read_records
 from cvfp.scaling.summary import progressions, summarise
 
-LOCK = ".lock"
-"""Held by the process that runs the sweep."""
+BREAK_SECONDS = 60.0
+"""A pause between two points that is no part of the time that a sweep took."""
 
 
 class SweepDirectory:
@@ -50,6 +51,23 @@ class SweepDirectory:
         """Records by run hash, in plan order, of the points that have one."""
         return read_records(self.files, self.plan)
 
+    def has_result(self, point: PlannedPoint) -> bool:
+        """Whether a point is done, or failed."""
+        return self.files.run_record(point.config.run_hash).exists()
+
+    def pending(self, retry: bool = False) -> list[PlannedPoint]:
+        """The points without a result, in plan order; with `retry` also those that failed."""
+        failures = self._failures() if retry else ()
+        return [p for p in self.plan.points if not self.has_result(p) or p.config.run_hash in failures]
+
+    def forget_failures(self) -> None:
+        """Take away the records of the points that failed, so that they run again."""
+        for run_hash in self._failures():
+            self.files.run_record(run_hash).unlink(missing_ok=True)
+
+    def _failures(self) -> set[str]:
+        return {key for key, record in self.records().items() if record.point.status == "failed"}
+
     def write_results(self) -> None:
         """(Re)write the tables that are made from the records: rows, lines, windows."""
         points = [record.point for record in self.records().values()]
@@ -68,3 +86,21 @@ class SweepDirectory:
     def update_metadata(self, changes: dict[str, Any]) -> None:
         """Merge into `metadata.json`."""
         write_json(self.files.metadata, self.metadata() | changes)
+
+    def add_busy(self, start: float, end: float) -> None:
+        """Note that a process worked from `start` to `end` (seconds since the epoch)."""
+        metadata = self.metadata()
+        busy = merged([*metadata.get("busy", []), [round(start, 3), round(end, 3)]])
+        wall = round(sum(end - start for start, end in busy), 3)
+        self.update_metadata({"busy": busy, "wall_seconds": wall})
+
+
+def merged(spans: Iterable[Sequence[float]], gap: float = BREAK_SECONDS) -> list[list[float]]:
+    """The union of spans of time; those less than `gap` seconds apart become one."""
+    union: list[list[float]] = []
+    for start, end in sorted(spans):
+        if union and start <= union[-1][1] + gap:
+            union[-1][1] = max(union[-1][1], end)
+        else:
+            union.append([start, end])
+    return union

@@ -49,7 +49,9 @@ class Metadata(Schema):
     """One for each distinct machine and software that took part."""
     started: str | None = None
     wall_seconds: Annotated[float, Field(ge=0)] | None = None
-    """Of all starts together."""
+    """While a process was at work on it: the length of `busy`."""
+    busy: tuple[tuple[float, float], ...] = ()
+    """From when to when that was, in seconds since the epoch; short breaks are left out."""
     datasets: dict[str, str] = {}
     """Fingerprints by name: a resumed sweep must find the same."""
     data: tuple[DataStats, ...] = ()

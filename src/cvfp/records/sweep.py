@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -159,7 +160,12 @@ def read_plan(directory: Path) -> Plan:
 
 def read_records(files: SweepFiles, plan: Plan) -> dict[str, RunRecord]:
     """Records by run hash, in plan order, of the planned points that have one. Raises as `read_record`."""
-    found = (read_record(files, point) for point in plan.points)
+    return read_points(files, plan.points)
+
+
+def read_points(files: SweepFiles, points: Iterable[PlannedPoint]) -> dict[str, RunRecord]:
+    """Records by run hash, in that order, of those of the points that have one. Raises as `read_record`."""
+    found = (read_record(files, point) for point in points)
     return {record.run_hash: record for record in found if record is not None}
 
 

@@ -1,0 +1,176 @@
+"""Several processes on one sweep: each point is run once, by one of them, and a dead one's is taken up."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import pytest
+import torch
+from lab_helpers import tiny_plan, tiny_spec, toml_of, write_corpus
+
+from cvfp.lab.ledger import Ledger
+from cvfp.lab.monitor import Monitor
+from cvfp.lab.runner import run_sweep
+from cvfp.lab.status import sweep_status
+from cvfp.lab.sweep_directory import SweepDirectory, merged
+from cvfp.lab.workers import run_on_devices
+from cvfp.records.errors import CvfpError
+from cvfp.records.sweep import load_sweep
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return write_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, corpus):
+    """The sweep that one process ran undisturbed."""
+    path = tmp_path_factory.mktemp("whole")
+    run_sweep(tiny_plan(corpus), path, CPU, Monitor())
+    return path
+
+
+def results(path):
+    """The rows of a sweep without the time they took."""
+    rows = json.loads((path / "detailed_results.json").read_text())
+    return [{key: value for key, value in row.items() if key != "wall_seconds"} for row in rows]
+
+
+def starts(path):
+    """How often each run was begun, by the log."""
+    lines = (path / "output.txt").read_text().splitlines()
+    return Counter(line.split()[2] for line in lines if "  start  " in line)
+
+
+class Heard(Monitor):
+    def __init__(self):
+        self.workers, self.notes, self.finished, self.total = [], [], [], None
+
+    def of_worker(self, name):
+        self.workers.append(name)
+        return self
+
+    def sweep_started(self, total, pending):
+        self.total = (total, pending)
+
+    def note(self, text):
+        self.notes.append(text)
+
+    def point_finished(self, point, record):
+        self.finished.append(record.run_hash)
+
+
+def test_two_processes_share_the_points_and_find_what_one_finds(tmp_path, corpus, whole):
+    plan, heard = tiny_plan(corpus), Heard()
+    outcome = run_on_devices(plan, tmp_path / "sweep", (CPU, CPU), heard)
+    assert outcome.done == len(plan.points) and outcome.failed == ()
+    assert results(tmp_path / "sweep") == results(whole)
+    assert heard.total == (len(plan.points), len(plan.points)) and len(heard.workers) == 2
+    assert sorted(heard.finished) == sorted(point.config.run_hash for point in plan.points)
+    assert set(starts(tmp_path / "sweep").values()) == {1}
+    assert len(heard.notes) == len(set(heard.notes)), "what both processes noted is told once"
+    metadata = load_sweep(tmp_path / "sweep").metadata
+    assert metadata.wall_seconds == pytest.approx(sum(end - start for start, end in metadata.busy), abs=0.01)
+    assert 0 < metadata.wall_seconds < 600
+
+
+def test_a_claimed_point_is_left_to_its_process_and_told_as_running(tmp_path, corpus):
+    plan = tiny_plan(corpus, arms=("unigram",), samples=(4, 8))
+    directory = SweepDirectory(tmp_path, plan)
+    directory.create()
+    first, second = (point.config.run_hash for point in plan.points)
+    with Ledger(tmp_path).claim(first) as ours, Ledger(tmp_path).claim(first) as theirs:
+        assert ours and not theirs
+        assert sweep_status(tmp_path).counts() == {"done": 0, "running": 1, "failed": 0, "waiting": 1}
+        with Ledger(tmp_path).claim(second) as other:
+            assert other
+    with Ledger(tmp_path).claim(first) as ours:
+        assert ours
+    assert sweep_status(tmp_path).counts()["running"] == 0
+
+
+def test_the_shared_files_are_written_by_one_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr("cvfp.lab.ledger.SHARED_SECONDS", 0.1)
+    with (
+        Ledger(tmp_path).writing(),
+        pytest.raises(CvfpError, match="another process"),
+        Ledger(tmp_path).writing(),
+    ):
+        pass
+    with Ledger(tmp_path).writing():
+        pass
+
+
+def test_the_point_of_a_killed_process_is_taken_up_by_one_that_waits(tmp_path, corpus, whole):
+    plan, out = tiny_plan(corpus), tmp_path / "sweep"
+    held = plan.points[0].config.run_hash
+    SweepDirectory(out, plan).create()
+    code = "import sys, time; from cvfp.lab.ledger import Ledger\n"
+    code += f"with Ledger({str(out)!r}).claim({held!r}): print('claimed', flush=True); time.sleep(600)"
+    holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "claimed\n"
+
+    class Kills(Monitor):
+        left = len(plan.points)
+
+        def point_finished(self, point, record):
+            self.left -= 1
+            if self.left == 1:
+                assert not (out / "runs" / held / "record.json").exists()
+                holder.kill()
+
+    run_sweep(plan, out, CPU, Kills())
+    holder.wait()
+    assert results(out) == results(whole)
+    assert starts(out)[held] == 1
+
+
+def test_a_worker_that_is_killed_leaves_its_points_to_the_other(tmp_path, corpus, whole):
+    plan, out = tiny_plan(corpus), tmp_path / "sweep"
+
+    class Kills(Heard):
+        def point_finished(self, point, record):
+            if not self.finished:
+                multiprocessing.active_children()[0].kill()
+            super().point_finished(point, record)
+
+    outcome = run_on_devices(plan, out, (CPU, CPU), Kills())
+    assert outcome.done == len(plan.points)
+    assert results(out) == results(whole)
+    assert max(starts(out).values()) <= 2
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_sweep_of_two_processes_ends_when_asked_to(tmp_path, corpus, whole, number, code):
+    plan_file = tmp_path / "sweep.toml"
+    plan = tiny_plan(corpus)
+    out = tmp_path / "sweep"
+    plan_file.write_text(toml_of(tiny_spec(corpus)))
+    command = [sys.executable, "-m", "cvfp.cli.main", "run", str(plan_file), "--out", str(out)]
+    process = subprocess.Popen([*command, "--device", "cpu,cpu"], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not list(out.glob("runs/*/record.json")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == code, told
+    assert "What is done is saved" in told and "Traceback" not in told
+    assert sweep_status(out).counts()["running"] == 0
+    assert load_sweep(out).plan == plan
+    run_sweep(plan, out, CPU, Monitor())
+    assert results(out) == results(whole)
+
+
+def test_time_is_counted_once_however_many_processes_work():
+    assert merged([[0.0, 10.0], [5.0, 12.0], [100.0, 110.0]], gap=1.0) == [[0, 12], [100, 110]]
+    assert merged([[30.0, 40.0], [0.0, 10.0], [10.5, 20.0]], gap=1.0) == [[0, 20], [30, 40]]
+    assert merged([], gap=1.0) == []
