@@ -60,8 +60,8 @@ def _forecasts(
     for line in fit_lines(smaller, plan.analysis):
         if line.law is None:
             continue
-        configs = coming[line.points[0].config_hash]
-        tokens = fmean(len(datasets.of(c).train(num_samples, c.draw).tokens) for c in configs)
+        by_draw = {config.draw: config for config in coming[line.points[0].config_hash]}
+        tokens = fmean(len(datasets.of(c).train(num_samples, d).tokens) for d, c in by_draw.items())
         for rule in RULES:
             found = _forecast(line, rule, tokens)
             if found is not None and found.low is not None and found.low > 0:
@@ -85,7 +85,7 @@ def _registered(line: LineFit, rule: Rule, num_samples: int, found: Forecast) ->
         num_samples=num_samples,
         tokens=found.tokens,
         known_samples=tuple(sorted({point.num_samples for point in line.fitted})),
-        seeds=tuple(sorted({point.seed for point in line.fitted})),
+        seeds=tuple(sorted({point.draw for point in line.fitted})),
         ppl=found.ppl,
         low=found.low,
         high=found.high,

@@ -148,7 +148,7 @@ class RunRecord(Schema):
 
 ExclusionReason = Literal["failed", "no_result", "cap", "repeated", "lone_seed", "lone_size"]
 """Why a point is in no fit: it failed; has no perplexity or size; training ended at its cap; it has the
-result of another seed; it is the only size of its seed, or of its line, and a fit needs two."""
+result of another seed; it is the only size of its draw, or of its line, and a fit needs two."""
 
 
 class Exclusion(Schema):

@@ -16,7 +16,7 @@ from cvfp.report.markdown import plain, table
 from cvfp.scaling.draws import Law
 from cvfp.scaling.pairs import Change, Pair, at_largest_size, field_change, law_of_ratio, paired, ppl_change
 
-VARIES_ALONG_A_LINE = ("data.num_samples", "seed")
+VARIES_ALONG_A_LINE = ("data.num_samples", "data.draw_seed", "seed")
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def shown_value(value: Any) -> str:
 
 @dataclass(frozen=True)
 class LineChange:
-    """One line beside a reference line. Only points on the same tokens with the same seed are compared."""
+    """One line beside a reference line. Only the same draws of as many documents are compared."""
 
     reference: Line
     other: Line
@@ -56,7 +56,7 @@ class LineChange:
 
     @cached_property
     def pairs(self) -> list[Pair]:
-        """Scored points of both at equal tokens, in the fits or not."""
+        """Scored cells of both at equal tokens, in the fits or not."""
         return paired(self.reference.points, self.other.points) if self.same_test else []
 
     @cached_property
@@ -81,8 +81,7 @@ class LineChange:
     @cached_property
     def fitted_pairs(self) -> list[Pair]:
         """The pairs of points that are both in the fits of their lines."""
-        before, after = set(self.reference.fitted), set(self.other.fitted)
-        return [pair for pair in self.pairs if pair[0] in before and pair[1] in after]
+        return paired(self.reference.fitted, self.other.fitted) if self.same_test else []
 
     @cached_property
     def ratio(self) -> Law | None:

@@ -1,7 +1,7 @@
 """Perplexities, exponents and laws of a line, or of a difference of two, over draws and test documents.
 
-All are linear in ln PPL and so in the losses of the test documents: refitting the laws to resampled documents
-is resampling one weighted sum of losses per draw, exactly.
+Initialisations are averaged within their draw. All are linear in ln PPL and so in the losses of the test
+documents: refitting the laws to resampled documents is resampling one weighted sum of losses per draw.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def log_ppl_at(losses: Losses, size: Number) -> Crossed:
     Raises:
         InputError: there is no such run.
     """
-    runs = losses.at(size)
+    runs = losses.at(size).by_draw()
     return crossed(runs.nats, runs.tokens)
 
 
@@ -56,7 +56,7 @@ def law_at(losses: Losses, tokens: Number) -> Crossed:
 
 def _of_laws(losses: Losses, weights: Callable[[np.ndarray], np.ndarray]) -> Crossed:
     """The number that is `weights` (of ln tokens) times ln PPL in every draw."""
-    runs = losses.distinct()
+    runs = losses.distinct().by_draw()
     units = runs.points.units(2)
     x = runs.points.log_tokens
     fewest = min(len(np.unique(x[unit])) for unit in units)

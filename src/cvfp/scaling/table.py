@@ -19,7 +19,7 @@ X_COLUMNS = ("tokens", "train_tokens")
 Y_COLUMNS = ("val_ppl", "ppl")
 NAME_COLUMNS = ("config_name", "config", "line")
 """The first present names the lines of an arm."""
-SAMPLES, SEED = "num_samples", "seed"
+SAMPLES, SEED, DRAW = "num_samples", "seed", "draw_seed"
 POINT_COLUMNS = ("config_hash", SAMPLES, SEED)
 """What together names one point: a file that has all three holds each point once."""
 STATES = ("status", "stop_reason")
@@ -40,7 +40,8 @@ def fit_table(
 ) -> dict[str, Any]:
     """The scaling analysis of every group of a CSV, JSON or JSONL file.
 
-    A column `seed` that is not grouped by tells draws apart (`draws.fit_draws`).
+    A column `seed` that is not grouped by tells draws apart (`draws.fit_draws`); rows that share a
+    `draw_seed` beside it are initialisations of one draw, and averaged.
 
     Args:
         path: the file; see `rows.read_table`.
@@ -109,6 +110,7 @@ def _columns(table: Table, x: str | None, y: str | None, grouping: Sequence[str]
         y=_column(table, y, Y_COLUMNS),
         samples=SAMPLES if SAMPLES in table.columns else None,
         seed=SEED if SEED in table.columns and SEED not in grouping else None,
+        draw=DRAW if DRAW in table.columns else None,
         nats=nats,
     )
     if columns.x == columns.y:
@@ -138,7 +140,7 @@ def _reason_for_no_fit(group: GroupPoints, some_left_out: bool) -> str | None:
 def _note_unused_names(name: str, group: GroupPoints, note: Note) -> None:
     """Say so when another column seems to tell lines apart: its values share sizes, and each has several."""
     columns, num_sizes = group.columns, len(np.unique(group.points.tokens))
-    read = {columns.x, columns.y, columns.samples, columns.seed, *STATES}
+    read = {columns.x, columns.y, columns.samples, columns.seed, columns.draw, *STATES}
     names = []
     for column in dict.fromkeys(column for row in group.rows for column in row.values):
         sizes: dict[str, set[float]] = {}

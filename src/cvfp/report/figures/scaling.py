@@ -146,7 +146,7 @@ def _scaled(value: float | None, perplexity: bool) -> float | None:
 def _note(shown: Sequence[Line], top: Headline | None) -> str:
     """What the light markers and the intervals are."""
     parts = [INTERVALS[kind] for kind in dict.fromkeys(line.summary.interval_kind for line in shown) if kind]
-    if top is not None and len(top.seeds) > 1:
-        seeds = ", ".join(map(str, top.seeds))
+    if top is not None and len(top.draws) > 1:
+        seeds = ", ".join(map(str, top.draws))
         parts.append(f"light markers: seeds {seeds}, of which PPL is the geometric mean")
     return "; ".join(parts)
