@@ -25,7 +25,7 @@ def log_ppl_at(losses: Losses, size: Number) -> Crossed:
     Raises:
         InputError: there is no such run.
     """
-    runs = losses.at(size).by_draw()
+    runs = losses.at(size).by_draw().distinct()
     return crossed(runs.nats, runs.tokens)
 
 
@@ -56,7 +56,7 @@ def law_at(losses: Losses, tokens: Number) -> Crossed:
 
 def _of_laws(losses: Losses, weights: Callable[[np.ndarray], np.ndarray]) -> Crossed:
     """The number that is `weights` (of ln tokens) times ln PPL in every draw."""
-    runs = losses.distinct().by_draw()
+    runs = losses.by_draw().distinct()
     units = runs.points.units(2)
     x = runs.points.log_tokens
     fewest = min(len(np.unique(x[unit])) for unit in units)

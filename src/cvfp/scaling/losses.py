@@ -45,11 +45,11 @@ class Losses:
         return Losses(self.points.by_draw(), nats, self.tokens)
 
     def at(self, size: Number) -> Losses:
-        """The distinct runs with `size` training documents. Raises `InputError` where there are none."""
+        """The runs with `size` training documents. Raises `InputError` where there are none."""
         inside = self.points.sizes == size
         if not inside.any():
             raise InputError(f"there is no run with {size} training documents")
-        return self.kept(inside).distinct()
+        return self.kept(inside)
 
 
 def losses_of(runs: Sequence[RunRecord]) -> Losses:
