@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
+from recomputed_documents import Documents
 from scipy import optimize, stats
 
 MEANS = (
@@ -35,6 +36,7 @@ class Recomputed:
         for point in self.points:
             self.lines.setdefault((point["arm"], point["config_name"]), []).append(point)
         self.runs = [json.loads(path.read_text()) for path in directory.glob("runs/*/record.json")]
+        self.documents = Documents(self.runs)
 
     def values(self) -> Iterator[float]:
         for points in self.lines.values():
@@ -72,8 +74,10 @@ class Recomputed:
         yield from self.windows(fitted)
         for analysis in (self.bytes_law, self.forms, self.bends, self.backtests):
             yield from analysis(fitted)
+        alpha = np.mean([alpha for alpha, _ in self.laws(points).values()])
         for group in self.by_size(points).values():
             yield from self.means(group)
+            yield from self.documents.spread(group, alpha)
 
     def form(self, points: list[dict], floor: bool) -> dict[int, tuple[float, float, float]]:
         """(E, B, beta) of L = E + B * D^-beta of every seed, E >= 0, by a search over beta."""

@@ -19,6 +19,7 @@ from cvfp.report.lines import Line, capped
 from cvfp.report.markdown import plain
 from cvfp.report.recommendations import recommendation_table
 from cvfp.report.setting import machine_table, seeds_vary, setting_table, split_table, stopped_on_test
+from cvfp.report.sources import line_spreads, spread_table, spread_text
 from cvfp.report.windows import trend_table, window_table
 
 FIGURES = ("scaling", "analysis", "progression", "phase1", "phase2")
@@ -65,9 +66,11 @@ def _sweep_content(sweep: Sweep, lines: Sequence[Line]) -> dict[str, Any]:
 
 
 def _law_content(sweep: Sweep, lines: Sequence[Line]) -> dict[str, Any]:
-    registered = backtests.registered(sweep, lines)
+    registered, spread = backtests.registered(sweep, lines), line_spreads(lines)
     return {
         "byte_laws": byte_law_table(lines),
+        "spreads": spread_table(spread),
+        "dominating": spread_text(spread),
         "forms": law_choice.form_table(lines),
         "bends": law_choice.bend_table(lines),
         "locals": law_choice.local_table(lines),
