@@ -222,8 +222,7 @@ class Recomputed:
         pairs = [(p, known[key]) for p in a if (key := (p["num_samples"], p["seed"])) in known]
         for size in {p["num_samples"] for p, _ in pairs}:
             own = [(p, q) for p, q in pairs if p["num_samples"] == size]
-            logs = [math.log(q["val_ppl"] / p["val_ppl"]) for p, q in own]
-            yield from (math.expm1(each) for each in (np.mean(logs), *student(logs)))
+            yield from self.documents.change(own)
             for name in ("val_er", "val_acc", "wall_seconds", "phase1_iter"):
                 changes = [q[name] - p[name] for p, q in own if None not in (p[name], q[name])]
                 if changes:
@@ -231,7 +230,7 @@ class Recomputed:
         both = [(p, q) for p, q in pairs if "cap" not in (p["stop_reason"], q["stop_reason"])]
         ratios = [p | {"val_ppl": q["val_ppl"] / p["val_ppl"]} for p, q in both]
         laws = np.array(list(self.laws(ratios).values()))
-        yield from (laws[:, 0].mean(), *student(laws[:, 0]), math.expm1(laws[:, 1].mean()))
+        yield from (*self.documents.exponent(both), math.expm1(laws[:, 1].mean()))
         if a[0]["context_block_params"] and b[0]["context_block_params"]:
             yield b[0]["context_block_params"] / a[0]["context_block_params"]
 

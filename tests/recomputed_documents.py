@@ -1,4 +1,4 @@
-"""What varies with the test documents a second time: of lines, and of pairs of lines, from their run records."""
+"""What varies with the test documents a second time, of lines and pairs of lines, from their run records."""
 
 from __future__ import annotations
 

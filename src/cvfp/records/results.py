@@ -20,6 +20,8 @@ IntervalKind = Literal["line", "draws", "documents", "draws x documents"]
 """What an interval of a line measures: `line`, the deviation of its points from a straight line over sizes;
 `draws`, the variation across draws of documents and initialisations; `documents`, that of the test documents,
 for the draws there are; `draws x documents`, both."""
+OF_ONE_DRAW: tuple[IntervalKind, ...] = ("line", "documents")
+"""Kinds that say nothing of another draw."""
 
 
 class PointRecord(Schema):

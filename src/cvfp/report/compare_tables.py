@@ -15,7 +15,7 @@ from cvfp.report.markdown import plain, table
 from cvfp.report.verdicts import alpha_verdict, verdict
 from cvfp.scaling.cells import mean_over
 from cvfp.scaling.line_fit import law_of
-from cvfp.scaling.pairs import Change, Pair, ppl_change
+from cvfp.scaling.pairs import Change, Pair
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def _ppl_rows(step: Step) -> list[list[str]]:
 
 
 def _ppl_row(step: Step, pairs: list[Pair]) -> list[str]:
-    change = ppl_change(pairs)
+    change = step.change.ppl_at(pairs[0][0].num_samples)
     before, after = _means(pairs, "val_ppl")
     return [
         *step.cells,

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 from cvfp.records.results import PointRecord
 from cvfp.report import markdown, numbers
+from cvfp.report.changes import LineChange
 from cvfp.report.language import _, sentences
 from cvfp.report.lines import Line, capped, tuned_text
 from cvfp.report.markdown import plain
 from cvfp.report.verdicts import verdict
 from cvfp.scaling.cells import Cell, cells, mean_over
-from cvfp.scaling.pairs import Change, paired, ppl_change
+from cvfp.scaling.pairs import Change
 
 REFERENCE = "cvfp"
 
@@ -92,20 +93,24 @@ def comparisons(top: Headline) -> list[Comparison]:
     reference = best.pop(REFERENCE, None)
     if reference is None:
         return []
-    return [_compare(reference, other) for other in best.values() if _same_tokens(reference, other)]
+    changes = [
+        (other, LineChange(reference.line, other.line).ppl_at(top.num_samples)) for other in best.values()
+    ]
+    return [Comparison(reference, other, change) for other, change in changes if change is not None]
 
 
-def comparison_texts(top: Headline) -> list[str]:
+def comparison_texts(found: Sequence[Comparison]) -> list[str]:
     """A sentence or two per comparison with the best line of cvfp, as Markdown."""
-    return [_comparison_text(one) for one in comparisons(top)]
+    return [_comparison_text(one) for one in found]
 
 
 def uncompared(top: Headline) -> list[Standing]:
-    """Lines that were trained on other tokens than cvfp's best line."""
+    """Lines that were trained on other tokens, or scored on other texts, than cvfp's best line."""
     reference = next((standing for standing in top.standings if standing.line.arm == REFERENCE), None)
     if reference is None:
         return []
-    return [standing for standing in top.standings if not _same_tokens(reference, standing)]
+    others = [standing for standing in top.standings if standing is not reference]
+    return [other for other in others if not _compared(reference, other, top.num_samples)]
 
 
 def headline_table(top: Headline) -> str:
@@ -156,21 +161,22 @@ def _change_words(change: Change, other: str) -> str:
     percent = numbers.signed_percent(change.value)
     if change.interval is None:
         return _("{other} {percent}, one pair of results: no verdict").format(other=other, percent=percent)
-    return _("{other} {percent}, 95% interval {interval}, paired over {pairs} seeds: {verdict}").format(
+    text = _("{other} {percent}, 95% interval over {what} {interval}, paired over {pairs} draws: {verdict}")
+    if change.one_draw:
+        text = _("{other} {percent}, one draw, 95% interval over {what} {interval}: {verdict}")
+    return text.format(
         other=other,
         percent=percent,
+        what=numbers.interval_over(change.kind),
         interval=numbers.signed_percent_interval(change.interval),
         pairs=change.pairs,
         verdict=verdict(change),
     )
 
 
-def _same_tokens(one: Standing, other: Standing) -> bool:
-    return [c.train_tokens for c in one.cells] == [c.train_tokens for c in other.cells]
-
-
-def _compare(reference: Standing, other: Standing) -> Comparison:
-    return Comparison(reference, other, ppl_change(paired(reference.points, other.points)))
+def _compared(reference: Standing, other: Standing, num_samples: int) -> bool:
+    pairs = LineChange(reference.line, other.line).pairs
+    return any(pair[0].num_samples == num_samples for pair in pairs)
 
 
 def _value(standing: Standing, name: str) -> float | None:

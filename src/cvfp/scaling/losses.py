@@ -9,9 +9,8 @@ import numpy as np
 
 from cvfp.records.errors import InputError
 from cvfp.records.results import RunRecord
-from cvfp.scaling.difference import matched
 from cvfp.scaling.draws import earlier_copies
-from cvfp.scaling.points import Points, points_of
+from cvfp.scaling.points import Points, matched, points_of
 from cvfp.scaling.power_law import Number
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cvfp.records.results import IntervalKind, PointRecord
+from cvfp.records.results import OF_ONE_DRAW, IntervalKind, PointRecord
 from cvfp.scaling.cells import Cell, cells
 from cvfp.scaling.draws import Law, fit_draws, lone_draws
 from cvfp.scaling.estimate import across_draws
@@ -37,12 +37,17 @@ class Change:
     kind: IntervalKind = "draws"
 
     @property
+    def one_draw(self) -> bool:
+        """Whether it says nothing of other draws: without an interval, or with one of a single draw."""
+        return self.interval is None or self.kind in OF_ONE_DRAW
+
+    @property
     def distinguishable(self) -> bool | None:
         """Whether the interval excludes 0; None (no verdict) without an interval, and where one draw does."""
         if self.interval is None:
             return None
         excludes = not self.interval[0] <= 0 <= self.interval[1]
-        return None if excludes and self.kind in ("line", "documents") else excludes
+        return None if excludes and self.one_draw else excludes
 
 
 def paired(reference: Sequence[PointRecord], other: Sequence[PointRecord]) -> list[Pair]:

@@ -115,3 +115,13 @@ def points_of(
         if bad.any():
             raise InputError(f"{name}: must be positive and finite, got {values[bad][0]:g}")
     return Points(tokens, ppl, size_of, draw_of)
+
+
+def matched(first: Points, second: Points) -> list[tuple[int, int]]:
+    """Indices of points of equal size, draw and tokens, in the order of the first."""
+    known = {key: index for index, key in enumerate(_keys(second))}
+    return [(i, known[key]) for i, key in enumerate(_keys(first)) if key in known]
+
+
+def _keys(points: Points) -> list[tuple]:
+    return list(zip(points.sizes.tolist(), points.draws, points.tokens.tolist(), strict=True))

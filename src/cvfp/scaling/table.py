@@ -40,8 +40,7 @@ def fit_table(
 ) -> dict[str, Any]:
     """The scaling analysis of every group of a CSV, JSON or JSONL file.
 
-    A column `seed` that is not grouped by tells draws apart (`draws.fit_draws`); rows that share a
-    `draw_seed` beside it are initialisations of one draw, and averaged.
+    A column `seed` that is not grouped by tells draws apart, initialisations where rows share a `draw_seed`.
 
     Args:
         path: the file; see `rows.read_table`.
