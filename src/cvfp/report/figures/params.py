@@ -43,7 +43,7 @@ def ratio(change: LineChange) -> float:
 
 
 def draw_efficiency(axes: Axes, changes: Sequence[LineChange], styles: Styles) -> None:
-    """Change of val PPL in percent against the ratio of parameters, with 95% intervals over seeds."""
+    """Change of val PPL in percent against the ratio of parameters, with 95% intervals."""
     ratios = sorted({1.0, *map(ratio, changes)})
     limits = padded(ratios, 0.12)
     places = dodged([ratio(change) for change in changes], limits)
