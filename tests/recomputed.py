@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
+from recomputed_documents import Documents
 from scipy import optimize, stats
 
 MEANS = (
@@ -35,6 +36,7 @@ class Recomputed:
         for point in self.points:
             self.lines.setdefault((point["arm"], point["config_name"]), []).append(point)
         self.runs = [json.loads(path.read_text()) for path in directory.glob("runs/*/record.json")]
+        self.documents = Documents(self.runs)
 
     def values(self) -> Iterator[float]:
         for points in self.lines.values():
@@ -72,8 +74,10 @@ class Recomputed:
         yield from self.windows(fitted)
         for analysis in (self.bytes_law, self.forms, self.bends, self.backtests):
             yield from analysis(fitted)
+        alpha = np.mean([alpha for alpha, _ in self.laws(points).values()])
         for group in self.by_size(points).values():
             yield from self.means(group)
+            yield from self.documents.spread(group, alpha)
 
     def form(self, points: list[dict], floor: bool) -> dict[int, tuple[float, float, float]]:
         """(E, B, beta) of L = E + B * D^-beta of every seed, E >= 0, by a search over beta."""
@@ -218,8 +222,7 @@ class Recomputed:
         pairs = [(p, known[key]) for p in a if (key := (p["num_samples"], p["seed"])) in known]
         for size in {p["num_samples"] for p, _ in pairs}:
             own = [(p, q) for p, q in pairs if p["num_samples"] == size]
-            logs = [math.log(q["val_ppl"] / p["val_ppl"]) for p, q in own]
-            yield from (math.expm1(each) for each in (np.mean(logs), *student(logs)))
+            yield from self.documents.change(own)
             for name in ("val_er", "val_acc", "wall_seconds", "phase1_iter"):
                 changes = [q[name] - p[name] for p, q in own if None not in (p[name], q[name])]
                 if changes:
@@ -227,7 +230,7 @@ class Recomputed:
         both = [(p, q) for p, q in pairs if "cap" not in (p["stop_reason"], q["stop_reason"])]
         ratios = [p | {"val_ppl": q["val_ppl"] / p["val_ppl"]} for p, q in both]
         laws = np.array(list(self.laws(ratios).values()))
-        yield from (laws[:, 0].mean(), *student(laws[:, 0]), math.expm1(laws[:, 1].mean()))
+        yield from (*self.documents.exponent(both), math.expm1(laws[:, 1].mean()))
         if a[0]["context_block_params"] and b[0]["context_block_params"]:
             yield b[0]["context_block_params"] / a[0]["context_block_params"]
 

@@ -15,7 +15,7 @@ from cvfp.records.arms import ARMS
 from cvfp.records.config import RunConfig
 from cvfp.records.files import write_json
 from cvfp.records.plan import Analysis, Plan, PlannedPoint
-from cvfp.records.results import Health, Phase1Facts, PointRecord, RunFacts, RunRecord
+from cvfp.records.results import DocumentScores, Health, Phase1Facts, PointRecord, RunFacts, RunRecord
 from cvfp.records.sweep import SweepFiles
 from cvfp.scaling.summary import progressions, summarise
 
@@ -44,12 +44,13 @@ class LineSpec:
     settings: dict[str, Any] = field(default_factory=dict)
     law: tuple[float, float] | None = None
 
-    def config(self, num_samples: int, seed: int, corpus: str) -> RunConfig:
+    def config(self, num_samples: int, seed: int, corpus: str, draw: int | None = None) -> RunConfig:
         settings = {
             "arm": self.arm,
             "data.num_samples": num_samples,
             "data.corpus": corpus,
             "seed": seed,
+            "data.draw_seed": draw,
         }
         return RunConfig.from_settings(settings | self.settings)
 
@@ -104,6 +105,7 @@ def one_point(spec: LineSpec, config: RunConfig, noise: float) -> PointRecord:
         train_tokens=tokens,
         train_bytes=4 * tokens,
         seed=config.seed,
+        draw_seed=config.data.draw_seed,
         steps=10 * config.data.num_samples if neural else None,
         tokens_seen=20 * tokens if neural else None,
         stop_reason="dev_minimum" if neural else "closed_form",
@@ -138,17 +140,24 @@ def write_sweep(
     metadata: dict[str, Any] | None = None,
     change: Change = lambda run: run,
     tuned: Mapping[str, int] = MappingProxyType({}),
+    inits: int = 1,
+    documents: int = 0,
 ) -> Path:
-    """Write the records of a sweep as the lab does; returns the directory."""
-    draw = np.random.default_rng(0)
+    """Write the records of a sweep as the lab does; returns the directory.
+
+    `seeds` are draws, of `inits` initialisations each; the losses of that many test `documents` are kept.
+    """
+    noise = np.random.default_rng(0)
+    drawn = [(seed + 1000 * init, seed if init else None) for seed in seeds for init in range(inits)]
     planned, runs = [], []
     for spec in lines:
         for size in sizes:
-            for seed in seeds:
-                config = spec.config(size, seed, corpus)
+            for seed, draw in drawn:
+                config = spec.config(size, seed, corpus, draw)
                 trials = tuned.get(spec.arm)
                 planned.append(PlannedPoint(config_name=spec.config_name, config=config, tuned_trials=trials))
-                runs.append(change(_run(spec, config, float(draw.normal(0, 0.01)))))
+                run = change(_run(spec, config, float(noise.normal(0, 0.01))))
+                runs.append(run and with_documents(run, documents))
     plan = Plan(name="demo", description="An invented sweep.", points=tuple(planned), analysis=analysis)
     kept = [run for run in runs if run is not None]
     _write_files(SweepFiles(directory), plan, kept, METADATA if metadata is None else metadata)
@@ -213,6 +222,19 @@ def _run(spec: LineSpec, config: RunConfig, noise: float) -> RunRecord:
         phase1_converged=True if spec.arm == "cvfp" else None,
         facts=facts,
     )
+
+
+def with_documents(run: RunRecord, count: int) -> RunRecord:
+    """With losses of `count` test documents that give its perplexity; unchanged for none."""
+    if count == 0 or run.point.val_ppl is None:
+        return run
+    rng = np.random.default_rng(7)
+    tokens, difficulty = rng.integers(100, 200, count), rng.normal(0, 0.3, count)
+    own = np.random.default_rng([run.point.seed, run.point.num_samples]).normal(0, 0.05, count)
+    extra = difficulty + own
+    nats = tokens * (math.log(run.point.val_ppl) + extra - extra @ tokens / tokens.sum())
+    scores = DocumentScores(tokens=tuple(tokens.tolist()), nats=tuple(nats.tolist()))
+    return run.model_copy(update={"test_documents": scores})
 
 
 def _write_files(files: SweepFiles, plan: Plan, runs: Sequence[RunRecord], metadata: dict[str, Any]) -> None:

@@ -36,7 +36,14 @@ def nested_noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray
     return noise * np.geomspace(*SPREAD, shape[-1])
 
 
-def run_of(size: int, seed: int, trained: int, lengths: Sequence[int], nats: Sequence[float]) -> RunRecord:
+def run_of(
+    size: int,
+    seed: int,
+    trained: int,
+    lengths: Sequence[int],
+    nats: Sequence[float],
+    draw: int | None = None,
+) -> RunRecord:
     """A finished run with the predicted tokens and the nats of its test documents."""
     scores = DocumentScores(tokens=tuple(map(int, lengths)), nats=tuple(map(float, nats)))
     point = PointRecord(
@@ -46,6 +53,7 @@ def run_of(size: int, seed: int, trained: int, lengths: Sequence[int], nats: Seq
         status="done",
         num_samples=size,
         seed=seed,
+        draw_seed=draw,
         train_tokens=trained,
         val_ppl=float(np.exp(sum(scores.nats) / sum(scores.tokens))),
     )

@@ -47,6 +47,17 @@ def test_a_forecast_is_the_law_of_the_smaller_sizes(tmp_path, corpus):
     assert all(any(one.digest in log[index] for index in told) for one in found)
 
 
+def test_a_forecast_of_several_initialisations_is_across_their_draws(tmp_path, corpus):
+    plan = tiny_plan(corpus, arms=("unigram",), samples=(4, 6, 9, 16), seeds=2, inits=2)
+    run_sweep(plan, tmp_path, CPU, Monitor())
+    found = read_forecasts(tmp_path / "forecasts.json")
+    (law,) = [one for one in found if (one.num_samples, one.rule) == (16, "ppl_power")]
+    rows = json.loads((tmp_path / "detailed_results.json").read_text())
+    largest = {row["seed"]: row["train_tokens"] for row in rows if row["num_samples"] == 16}
+    assert (law.seeds, sorted(largest)) == ((42, 43), [42, 43, 44, 45])
+    assert law.tokens == (largest[42] + largest[43]) / 2
+
+
 def test_no_forecast_is_made_once_a_point_of_its_size_is_there(tmp_path, corpus, monkeypatch):
     """The sweep is cut after the first seed's largest point; what is then known is no forecast."""
     plan = tiny_plan(corpus, arms=("kneser-ney",), samples=(4, 6, 9, 16), seeds=2)

@@ -158,3 +158,29 @@ def test_json_holds_the_numbers_of_the_tables(capsys):
     assert (step["num_samples"], round(step["ppl_change_percent"], 1)) == (200, 3.6)
     assert step["ppl_change_ci95"] is None
     assert step["settings"] == {"model.num_input_tokens": [1, 2], "phase1.slice_length": [8000, 5000]}
+
+
+def test_json_says_what_the_laws_of_two_versions_say_of_each_other(tmp_path):
+    spec = LineSpec("cvfp", "1L_768d_1tok")
+    steeper = replace(spec, law=(-0.36, 15_000.0), settings={"phase2.lr": 0.01})
+    for name, line in (("a", spec), ("b", steeper)):
+        write_sweep(tmp_path / name, lines=(line,), seeds=(1, 2, 3), documents=40)
+    (step,) = comparison_values(read_versions([str(tmp_path / name) for name in "ab"]))["changes"]
+    found = step["difference"]
+    assert found["alpha_difference"] == pytest.approx(step["alpha_change"])
+    assert found["alpha_difference_ci95"] == pytest.approx(step["alpha_change_ci95"])
+    assert found["interval_kind"] == step["alpha_interval_kind"] == "draws x documents"
+    assert step["ppl_interval_kind"] == "draws x documents"
+    assert found["ahead_tokens"] == pytest.approx(10 * 400 * 1200)
+    assert 0 <= found["first_ahead"] < 0.01
+    assert found["crossover"]["status"] == "bounded"
+    low, high = found["crossover"]["interval"]
+    assert low < found["crossover"]["tokens"] < high
+    (same,) = comparison_values(read_versions([str(tmp_path / "a"), str(write_copy(tmp_path))]))["changes"]
+    assert same["difference"] is None
+
+
+def write_copy(directory):
+    return write_sweep(
+        directory / "copy", lines=(LineSpec("cvfp", "1L_768d_1tok"),), seeds=(1, 2, 3), documents=40
+    )

@@ -98,7 +98,7 @@ def test_an_arm_that_beats_cvfp_is_named_as_the_winner_whatever_it_is(tmp_path, 
     assert f"At 400 documents cvfp loses to {rival.arm} (-11.1%)." in texts
     assert any(text.startswith(f"cvfp against {rival.arm}, PPL: +12.5% (95% interval") for text in texts)
     texts, _ = found(tmp_path / "one", lines=lines, seeds=(1,), change=planted(factors, (1,)))
-    said = f"At 400 documents cvfp is higher than {rival.arm} (-11.1%); one pair of results each: no verdict."
+    said = f"At 400 documents cvfp is higher than {rival.arm} (-11.1%); one draw each: no verdict."
     assert said in texts and not [text for text in texts if "loses" in text]
 
 

@@ -83,7 +83,7 @@ def test_intervals_of_exponent_and_crossover_hold_across_draws():
     rng, truth, held = np.random.default_rng(5), -0.2 * (X - X[2]), []
     for ppl in np.exp(truth + nested_noise(rng, (1000, 5, 5)) - nested_noise(rng, (1000, 5, 5))):
         law = fit_draws(np.tile(SIXTEENFOLD, 5), ppl.ravel(), np.repeat(range(5), 5).tolist())
-        found = crossover(straight_line(law))
+        found = crossover([straight_line(law)])
         assert found.status == "bounded"
         low, high = found.interval
         held.append([law.alpha_ci95[0] <= -0.2 <= law.alpha_ci95[1], low <= SIXTEENFOLD[2] <= high])

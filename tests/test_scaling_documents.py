@@ -15,7 +15,6 @@ from cvfp.scaling.draws import fit_draws
 from cvfp.scaling.estimate import Estimate
 from cvfp.scaling.losses import Losses, losses_of, paired_losses
 from cvfp.scaling.refits import refit_power_laws
-from cvfp.scaling.spreads import spreads
 
 SIZES = (50, 100, 200, 400)
 DOCUMENTS = 40
@@ -122,29 +121,6 @@ def test_a_seed_that_changes_nothing_is_no_draw():
     other = losses_of([run_of(50, seed, 7000, lengths, nats * seed) for seed in (1, 2)])
     assert log_ppl_at(same, 50).kind == "documents"
     assert log_ppl_at(paired_losses(same, other), 50).count == 2
-    assert spreads(same)[0].draws is None
-
-
-def test_spreads_are_of_single_runs_at_each_size():
-    losses = a_line()
-    found = spreads(losses)
-    at = [losses.points.sizes == size for size in SIZES]
-    assert [one.size for one in found] == list(SIZES)
-    assert [one.draws for one in found] == pytest.approx([losses.points.log_ppl[i].std(ddof=1) for i in at])
-    one_run = crossed(losses.nats[:1], losses.tokens).documents.error
-    assert found[0].documents == pytest.approx(one_run, rel=0.1)
-    assert spreads(a_line((1,), sizes=(50,)))[0].equal_tokens is None
-
-
-def test_draws_of_more_tokens_are_told_from_draws_that_are_better():
-    """ln PPL on one line of ln tokens, whose tokens differ by draw."""
-    lengths, runs = np.full(5, 10), []
-    for seed in (1, 2, 3):
-        for size in SIZES:
-            loss = 9 - 0.3 * math.log(1000 * size * seed) + 0.1 * np.arange(5)
-            runs.append(run_of(size, seed, 1000 * size * seed, lengths, 10 * loss))
-    for one in spreads(losses_of(runs)):
-        assert one.draws > 0.15 and one.equal_tokens == pytest.approx(0, abs=1e-12)
 
 
 def test_documents_without_a_predicted_token_are_left_out():

@@ -74,7 +74,8 @@ def _forecasts(
     for line in lines:
         if line.law is None:
             continue
-        tokens = fmean(len(datasets.of(c).train(size, c.draw).tokens) for c in coming)
+        by_draw = {config.draw: config for config in coming}
+        tokens = fmean(len(datasets.of(c).train(size, d).tokens) for d, c in by_draw.items())
         for rule in RULES:
             found = _forecast(line, rule, tokens)
             if found is not None and found.low is not None and found.low > 0:
@@ -98,7 +99,7 @@ def _registered(line: LineFit, rule: Rule, num_samples: int, found: Forecast) ->
         num_samples=num_samples,
         tokens=found.tokens,
         known_samples=tuple(sorted({point.num_samples for point in line.fitted})),
-        seeds=tuple(sorted({point.seed for point in line.fitted})),
+        seeds=tuple(sorted({point.draw for point in line.fitted})),
         ppl=found.ppl,
         low=found.low,
         high=found.high,

@@ -20,6 +20,8 @@ IntervalKind = Literal["line", "draws", "documents", "draws x documents"]
 """What an interval of a line measures: `line`, the deviation of its points from a straight line over sizes;
 `draws`, the variation across draws of documents and initialisations; `documents`, that of the test documents,
 for the draws there are; `draws x documents`, both."""
+OF_ONE_DRAW: tuple[IntervalKind, ...] = ("line", "documents")
+"""Kinds that say nothing of another draw."""
 
 
 class PointRecord(Schema):
@@ -148,7 +150,7 @@ class RunRecord(Schema):
 
 ExclusionReason = Literal["failed", "no_result", "cap", "repeated", "lone_seed", "lone_size"]
 """Why a point is in no fit: it failed; has no perplexity or size; training ended at its cap; it has the
-result of another seed; it is the only size of its seed, or of its line, and a fit needs two."""
+result of another seed; it is the only size of its draw, or of its line, and a fit needs two."""
 
 
 class Exclusion(Schema):

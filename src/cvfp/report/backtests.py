@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ from cvfp.report.language import _
 from cvfp.report.law_choice import FORMS, STATUSES
 from cvfp.report.lines import Line
 from cvfp.report.markdown import plain, table
+from cvfp.scaling.cells import cells, mean_over
 from cvfp.scaling.forecast import Backtest
 from cvfp.scaling.holdout import Holdout, ScoredForm
 
@@ -114,8 +114,7 @@ def calibration_text(found: Sequence[Registered]) -> str:
 
 def _scored(one: RegisteredForecast, line: Line | None) -> Registered:
     points = [] if line is None else [p for p in line.scored if p.num_samples == one.num_samples]
-    ppls = [point.val_ppl for point in points]
-    return Registered(one, line, statistics.geometric_mean(ppls) if ppls else None)
+    return Registered(one, line, mean_over(cells(points), "val_ppl"))
 
 
 def _registered_row(one: Registered) -> list[str]:

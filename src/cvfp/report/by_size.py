@@ -1,4 +1,4 @@
-"""Tables with one row per line and size, or one column per size: means over the seeds."""
+"""Tables of a row per line and size or a column per size: means over draws of the means of their runs."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from cvfp.report import numbers
 from cvfp.report.language import _
 from cvfp.report.lines import Line
 from cvfp.report.markdown import plain, table
+from cvfp.scaling.cells import Cell, cells, mean_over
 
-Run = tuple[PointRecord, RunRecord | None]
+Runs = dict[PointRecord, RunRecord | None]
 
 
 def gap_table(lines: Sequence[Line]) -> str:
@@ -54,10 +55,10 @@ def phase1_table(lines: Sequence[Line]) -> str:
         _("seconds in all"),
     )
     rows = [
-        _phase1_row(line, size, runs)
+        _phase1_row(line, size, found)
         for line in lines
-        for size, runs in _by_size(line).items()
-        if any(point.phase1_iter is not None for point, _run in runs)
+        for size, found in _by_size(line).items()
+        if any(point.phase1_iter is not None for cell in found for point in cell.runs)
     ]
     return table(header, rows) if rows else ""
 
@@ -84,32 +85,33 @@ def time_table(lines: Sequence[Line]) -> str:
     return table(header, rows) if rows else ""
 
 
-def _by_size(line: Line) -> dict[int, list[Run]]:
-    """The finished points with their runs, by number of documents."""
-    found: dict[int, list[Run]] = {}
-    runs = zip(line.points, line.runs, strict=True)
-    for point, run in sorted(runs, key=lambda pair: (pair[0].num_samples, pair[0].seed)):
-        if point.val_ppl is not None:
-            found.setdefault(point.num_samples, []).append((point, run))
+def _by_size(line: Line) -> dict[int, list[Cell]]:
+    """The finished points by number of documents, smallest first."""
+    found: dict[int, list[Cell]] = {}
+    for cell in sorted(cells(line.points), key=lambda cell: (cell.num_samples, cell.draw)):
+        found.setdefault(cell.num_samples, []).append(cell)
     return found
 
 
-def _mean(values: Sequence[numbers.Number | None]) -> float | None:
-    """The mean; None when there is none, or one is not known."""
-    return None if not values or None in values else statistics.fmean(values)
+def _mean(group: Sequence[Cell], measure: Callable[[PointRecord], numbers.Number | None]) -> float | None:
+    """Over draws, of means over their runs; None when there is none, or one is not known."""
+    found = [[measure(point) for point in cell.runs] for cell in group]
+    if not found or any(None in values for values in found):
+        return None
+    return statistics.fmean(map(statistics.fmean, found))
 
 
 def _mean_gap(line: Line, size: int) -> float | None:
     known = [p for p in line.scored if p.num_samples == size and p.train_ppl is not None]
-    return _mean([math.log(point.val_ppl / point.train_ppl) for point in known])
+    return _mean(cells(known), lambda point: math.log(point.val_ppl / point.train_ppl))
 
 
 def _dimension_row(line: Line) -> list[str] | None:
     by_size = _by_size(line)
     if not by_size or not line.summary.context_dim:
         return None
-    size, runs = max(by_size.items())
-    train, val = (_mean([getattr(p, name) for p, _run in runs]) for name in ("train_er", "val_er"))
+    size, found = max(by_size.items())
+    train, val = (mean_over(found, name) for name in ("train_er", "val_er"))
     if val is None:
         return None
     width = line.summary.context_dim
@@ -123,11 +125,12 @@ def _dimension_row(line: Line) -> list[str] | None:
     ]
 
 
-def _phase1_row(line: Line, size: int, runs: Sequence[Run]) -> list[str]:
-    first = _mean_of(runs, lambda run: run.facts.phase1 and run.facts.phase1.seconds)
-    second = _mean_of(runs, lambda run: run.facts.phase2 and run.facts.phase2.seconds)
-    iterations = _mean([point.phase1_iter for point, _run in runs])
-    censored = any(run is not None and run.phase1_converged is False for _point, run in runs)
+def _phase1_row(line: Line, size: int, found: Sequence[Cell]) -> list[str]:
+    runs = dict(zip(line.points, line.runs, strict=True))
+    first, second = (_mean_seconds(found, runs, phase) for phase in ("phase1", "phase2"))
+    iterations = mean_over(found, "phase1_iter")
+    ended = [runs[point] for cell in found for point in cell.runs]
+    censored = any(run is not None and run.phase1_converged is False for run in ended)
     shown = numbers.average(iterations)
     # Iteration 1 is the random start: it costs no sweep.
     each = None if first is None or iterations < 2 else first / (iterations - 1)
@@ -137,11 +140,15 @@ def _phase1_row(line: Line, size: int, runs: Sequence[Run]) -> list[str]:
         f"≥ {shown}" if censored else shown,
         numbers.seconds(first),
         numbers.decimals(each, 3),
-        numbers.count(_mean([point.steps for point, _run in runs])),
+        numbers.count(mean_over(found, "steps")),
         numbers.seconds(second),
-        numbers.seconds(_mean([point.wall_seconds for point, _run in runs])),
+        numbers.seconds(mean_over(found, "wall_seconds")),
     ]
 
 
-def _mean_of(runs: Sequence[Run], measure: Callable[[RunRecord], numbers.Number | None]) -> float | None:
-    return _mean([None if run is None else measure(run) for _point, run in runs])
+def _mean_seconds(found: Sequence[Cell], runs: Runs, phase: str) -> float | None:
+    def seconds(point: PointRecord) -> float | None:
+        facts = None if runs[point] is None else getattr(runs[point].facts, phase)
+        return None if facts is None else facts.seconds
+
+    return _mean(found, seconds)

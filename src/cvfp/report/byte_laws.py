@@ -9,6 +9,7 @@ from cvfp.report import numbers
 from cvfp.report.language import _
 from cvfp.report.lines import Line
 from cvfp.report.markdown import plain, table
+from cvfp.scaling.cells import cells
 from cvfp.scaling.draws import Law, fit_draws
 
 
@@ -17,11 +18,11 @@ def byte_law(line: Line) -> Law | None:
 
     By least squares of nats per byte on ln bytes, a law per draw, as the law of PPL.
     """
-    known = [p for p in line.fitted if p.train_bytes and p.bits_per_byte is not None]
-    if not known or len(known) < len(line.fitted):
+    if not line.fitted or not all(p.train_bytes and p.bits_per_byte is not None for p in line.fitted):
         return None
-    ppl = [math.exp(math.log(2) * point.bits_per_byte) for point in known]
-    return fit_draws([point.train_bytes for point in known], ppl, [point.seed for point in known])
+    known = cells(line.fitted)
+    ppl = [math.exp(math.log(2) * cell.mean("bits_per_byte")) for cell in known]
+    return fit_draws([cell.mean("train_bytes") for cell in known], ppl, [cell.draw for cell in known])
 
 
 def byte_law_table(lines: Sequence[Line]) -> str:

@@ -9,14 +9,18 @@ from typing import Any
 
 from cvfp.records.arms import arm_kind
 from cvfp.records.config import RunConfig, dotted
+from cvfp.records.errors import InputError
+from cvfp.records.results import PointRecord
 from cvfp.report import numbers
 from cvfp.report.language import _
 from cvfp.report.lines import Line
 from cvfp.report.markdown import plain, table
+from cvfp.scaling.documents import exponent, log_ppl_at
 from cvfp.scaling.draws import Law
+from cvfp.scaling.losses import Losses, paired_losses
 from cvfp.scaling.pairs import Change, Pair, at_largest_size, field_change, law_of_ratio, paired, ppl_change
 
-VARIES_ALONG_A_LINE = ("data.num_samples", "seed")
+VARIES_ALONG_A_LINE = ("data.num_samples", "data.draw_seed", "seed")
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ def shown_value(value: Any) -> str:
 
 @dataclass(frozen=True)
 class LineChange:
-    """One line beside a reference line. Only points on the same tokens with the same seed are compared."""
+    """One line beside a reference line. Only the same draws of as many documents are compared."""
 
     reference: Line
     other: Line
@@ -56,8 +60,18 @@ class LineChange:
 
     @cached_property
     def pairs(self) -> list[Pair]:
-        """Scored points of both at equal tokens, in the fits or not."""
+        """Scored cells of both at equal tokens, in the fits or not."""
         return paired(self.reference.points, self.other.points) if self.same_test else []
+
+    @cached_property
+    def losses(self) -> Losses | None:
+        """The difference on each test document, over `pairs`; None where losses were not kept."""
+        return self._losses(self.reference.scored, self.other.scored)
+
+    @cached_property
+    def fitted_losses(self) -> Losses | None:
+        """The same over `fitted_pairs`."""
+        return self._losses(self.reference.fitted, self.other.fitted)
 
     @cached_property
     def top(self) -> list[Pair]:
@@ -72,7 +86,19 @@ class LineChange:
     @cached_property
     def ppl(self) -> Change | None:
         """Percent, at the largest common size."""
-        return ppl_change(self.top) if self.top else None
+        return self.ppl_at(self.num_samples) if self.top else None
+
+    def ppl_at(self, num_samples: int) -> Change | None:
+        """Percent, at any size: over draws and test documents where losses were kept, else over draws.
+
+        None where the two have no pair of that size.
+        """
+        pairs = [pair for pair in self.pairs if pair[0].num_samples == num_samples]
+        if not pairs:
+            return None
+        return (
+            ppl_change(pairs) if self.losses is None else log_ppl_at(self.losses, num_samples).percent_change
+        )
 
     def field(self, name: str) -> Change | None:
         """Change of another field of the records at the largest common size."""
@@ -81,20 +107,34 @@ class LineChange:
     @cached_property
     def fitted_pairs(self) -> list[Pair]:
         """The pairs of points that are both in the fits of their lines."""
-        before, after = set(self.reference.fitted), set(self.other.fitted)
-        return [pair for pair in self.pairs if pair[0] in before and pair[1] in after]
+        return paired(self.reference.fitted, self.other.fitted) if self.same_test else []
 
     @cached_property
     def ratio(self) -> Law | None:
         """The law of the ratio of the two perplexities over the common sizes of both fits."""
         return law_of_ratio(self.fitted_pairs)
 
-    @property
+    @cached_property
     def alpha(self) -> Change | None:
-        """Difference of the exponents over the common sizes; above 0 the other line falls less steeply."""
+        """Difference of the exponents over the common sizes; above 0 the other line falls less steeply.
+
+        Its interval is over draws and test documents where losses were kept, else over draws; with one draw
+        over test documents alone, else over sizes.
+        """
         if self.ratio is None:
             return None
+        if self.fitted_losses is not None:
+            return exponent(self.fitted_losses).change
         return Change(self.ratio.alpha, self.ratio.alpha_ci95, self.ratio.n, self.ratio.interval_kind)
+
+    def _losses(self, before: Sequence[PointRecord], after: Sequence[PointRecord]) -> Losses | None:
+        first, second = self.reference.losses(before), self.other.losses(after)
+        if not self.same_test or first is None or second is None:
+            return None
+        try:
+            return paired_losses(first, second)
+        except InputError:  # no pair, or other test documents
+            return None
 
 
 def setting_changes(reference: RunConfig, other: RunConfig) -> tuple[SettingChange, ...]:

@@ -11,6 +11,7 @@ from typing import Any
 from cvfp.records.config import dotted
 from cvfp.records.errors import InputError
 from cvfp.records.files import write_text
+from cvfp.records.results import IntervalKind
 from cvfp.report import compare_tables as tables
 from cvfp.report import numbers
 from cvfp.report.changes import LineChange, setting_changes, shown_value
@@ -24,6 +25,8 @@ from cvfp.report.markdown import plain, table
 from cvfp.report.page import render_page
 from cvfp.report.recommendations import recommendation_table
 from cvfp.report.versions import Row, Version, labelled, read_version, rows_of
+from cvfp.scaling.group_values import difference_fields
+from cvfp.scaling.pairs import Change
 
 REPORT, PAGE = "compare.md", "compare.html"
 
@@ -62,7 +65,7 @@ def comparison_text(versions: Sequence[Version], figure: str | None) -> str:
     """The comparison as Markdown, in the language of the block; `figure` is the link to its figure."""
     rows = rows_of(versions)
     steps = steps_of(rows)
-    compared = [step for step in steps if step.change.pairs and not step.same_results]
+    compared = _compared(steps)
     laws = differences(compared)
     changed = [row for row in rows if row.name in {step.name for step in compared}]
     content = {
@@ -101,11 +104,23 @@ def write_comparison(versions: Sequence[Version], directory: Path) -> list[Path]
 
 
 def comparison_values(versions: Sequence[Version]) -> dict[str, Any]:
-    """The numbers of the comparison as JSON values."""
+    """The numbers of the comparison as JSON values.
+
+    `difference` of a change holds what the two fitted laws say of each other: the exponent of the later minus
+    that of the earlier, the probability that the earlier has the lower PPL at 10 times the data, and where
+    they cross, each with its interval (`group_values.difference_fields`); null where they have none.
+    """
+    steps = steps_of(rows_of(versions))
+    laws = {id(step): difference_fields(found) for step, found in differences(_compared(steps))}
     return {
         "versions": [version.name for version in versions],
-        "changes": [_values(step) for step in steps_of(rows_of(versions))],
+        "changes": [_values(step) | {"difference": laws.get(id(step))} for step in steps],
     }
+
+
+def _compared(steps: Sequence[Step]) -> list[Step]:
+    """Those with common results that are not all the same."""
+    return [step for step in steps if step.change.pairs and not step.same_results]
 
 
 def _values(step: Step) -> dict[str, Any]:
@@ -119,11 +134,17 @@ def _values(step: Step) -> dict[str, Any]:
         "num_samples": change.num_samples,
         "ppl_change_percent": change.ppl and change.ppl.value,
         "ppl_change_ci95": change.ppl and change.ppl.interval,
+        "ppl_interval_kind": _kind(change.ppl),
         "alpha_before": change.reference.summary.alpha,
         "alpha_after": change.other.summary.alpha,
         "alpha_change": change.alpha and change.alpha.value,
         "alpha_change_ci95": change.alpha and change.alpha.interval,
+        "alpha_interval_kind": _kind(change.alpha),
     }
+
+
+def _kind(change: Change | None) -> IntervalKind | None:
+    return None if change is None or change.interval is None else change.kind
 
 
 def _version_table(versions: Sequence[Version]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cvfp.records.results import PointRecord
@@ -13,8 +13,9 @@ from cvfp.report.language import _
 from cvfp.report.lines import Line
 from cvfp.report.markdown import plain, table
 from cvfp.report.verdicts import alpha_verdict, verdict
+from cvfp.scaling.cells import mean_over
 from cvfp.scaling.line_fit import law_of
-from cvfp.scaling.pairs import Change, Pair, ppl_change
+from cvfp.scaling.pairs import Change, Pair
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def _values() -> tuple[str, ...]:
 
 def _alpha_row(step: Step) -> list[str]:
     pairs, change = step.change.fitted_pairs, step.change.alpha
-    before, after = (law_of([pair[side] for pair in pairs]).alpha for side in (0, 1))
+    before, after = (law_of(_runs(pairs, side)).alpha for side in (0, 1))
     sizes = sorted({a.num_samples for a, _b in pairs})
     return [
         *step.cells,
@@ -112,8 +113,8 @@ def _ppl_rows(step: Step) -> list[list[str]]:
 
 
 def _ppl_row(step: Step, pairs: list[Pair]) -> list[str]:
-    change = ppl_change(pairs)
-    before, after = (statistics.geometric_mean(pair[side].val_ppl for pair in pairs) for side in (0, 1))
+    change = step.change.ppl_at(pairs[0][0].num_samples)
+    before, after = _means(pairs, "val_ppl")
     return [
         *step.cells,
         numbers.count(pairs[0][0].num_samples),
@@ -131,7 +132,7 @@ def _share_row(step: Step, name: str) -> list[str] | None:
     change = step.change.field(name)
     if change is None:
         return None
-    before, after = _means(step.change.top, lambda point: getattr(point, name))
+    before, after = _means(step.change.top, name)
     return [
         *step.cells,
         numbers.count(step.change.num_samples),
@@ -148,9 +149,9 @@ def _iteration_row(step: Step) -> list[str] | None:
     change = step.change.field("phase1_iter")
     if change is None:
         return None
-    before, after = _means(step.change.top, lambda point: point.phase1_iter)
+    before, after = _means(step.change.top, "phase1_iter")
     lines, censored = (step.change.reference, step.change.other), _censored
-    ended = [censored(line, [pair[side] for pair in step.change.top]) for side, line in enumerate(lines)]
+    ended = [censored(line, _runs(step.change.top, side)) for side, line in enumerate(lines)]
     values = [
         f"≥ {numbers.average(value)}" if cap else numbers.average(value)
         for value, cap in zip((before, after), ended, strict=True)
@@ -183,6 +184,10 @@ def _censored(line: Line, points: Sequence[PointRecord]) -> bool:
     )
 
 
-def _means(pairs: Sequence[Pair], measure: Callable[[PointRecord], float]) -> tuple[float, float]:
-    before, after = (statistics.fmean(measure(pair[side]) for pair in pairs) for side in (0, 1))
+def _runs(pairs: Sequence[Pair], side: int) -> list[PointRecord]:
+    return [run for pair in pairs for run in pair[side].runs]
+
+
+def _means(pairs: Sequence[Pair], name: str) -> tuple[float, float]:
+    before, after = (mean_over([pair[side] for pair in pairs], name) for side in (0, 1))
     return before, after

@@ -19,7 +19,6 @@ from cvfp.report.lines import Line, capped
 from cvfp.report.markdown import plain
 from cvfp.report.verdicts import alpha_text, points_text, ppl_text
 from cvfp.report.windows import curved, window_change
-from cvfp.scaling.pairs import Pair, ppl_change
 
 ABLATIONS = ("random-context", "no-context")
 
@@ -63,31 +62,29 @@ def _leader_text(group: Sequence[Standing], num_samples: int) -> str:
     if not others:
         return sentence
     apart = _("on other tokens")
-    changes = [(other, _at(LineChange(best.line, other.line), num_samples)) for other in others]
+    changes = [(other, LineChange(best.line, other.line).ppl_at(num_samples)) for other in others]
     unsure = [
-        f"{plain(other.line.label)} {ppl_text(ppl_change(pairs)) if pairs else apart}"
-        for other, pairs in changes
-        if not pairs or not ppl_change(pairs).distinguishable
+        f"{plain(other.line.label)} {ppl_text(ppl) if ppl else apart}"
+        for other, ppl in changes
+        if not ppl or not ppl.distinguishable
     ]
     rest = _("Every other line is higher, and its paired interval excludes 0.")
-    if all(pairs and ppl_change(pairs).interval is None for _other, pairs in changes):
-        rest = _("There is one pair of results for each comparison: no verdict on the order.")
+    if all(ppl and ppl.one_draw for _other, ppl in changes):
+        rest = _("There is one draw for each comparison: no verdict on the order.")
     elif unsure:
         rest = _("Not told apart from it: {lines}.").format(lines=_("; ").join(unsure))
     return sentences(sentence, rest)
 
 
 def _losses(top: Headline) -> list[str]:
-    """Which arms are lower than cvfp's best line: told apart from it, or by one pair of results.
+    """Which arms are lower than cvfp's best line: told apart from it, or by one draw.
 
     An arm with a pretrained token table, which cvfp does not have, has not beaten it.
     """
     fair = [one for one in comparisons(top) if one.equal_terms or one.reference.line.pretrained]
     lower = [one for one in fair if one.change.value < 0]
     told = _("At {documents} documents {line} loses to {lines}.")
-    single = _(
-        "At {documents} documents {line} is higher than {lines}; one pair of results each: no verdict."
-    )
+    single = _("At {documents} documents {line} is higher than {lines}; one draw each: no verdict.")
     return [
         text.format(
             documents=numbers.count(top.num_samples),
@@ -96,7 +93,7 @@ def _losses(top: Headline) -> list[str]:
         )
         for text, beaten in (
             (told, [one for one in lower if one.lost]),
-            (single, [one for one in lower if one.change.interval is None]),
+            (single, [one for one in lower if one.change.one_draw]),
         )
         if beaten
     ]
@@ -153,7 +150,7 @@ def _both_ends_text(change: LineChange) -> str:
     sizes = [first] if first == last else [first, last]
     ends = _("; ").join(
         _("{ppl} at {documents} documents").format(
-            ppl=ppl_text(ppl_change(_at(change, size))), documents=numbers.count(size)
+            ppl=ppl_text(change.ppl_at(size)), documents=numbers.count(size)
         )
         for size in sizes
     )
@@ -163,10 +160,6 @@ def _both_ends_text(change: LineChange) -> str:
         ends=ends,
         alpha=alpha_text(change.alpha),
     )
-
-
-def _at(change: LineChange, num_samples: int) -> list[Pair]:
-    return [pair for pair in change.pairs if pair[0].num_samples == num_samples]
 
 
 def _settings(lines: Sequence[Line]) -> list[str]:

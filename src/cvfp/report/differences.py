@@ -21,7 +21,8 @@ def differences(steps: Sequence[Step]) -> list[Compared]:
         before, after = step.change.reference, step.change.other
         if before.law is not None and after.law is not None:
             half_units = [numbers.PPL_HALF_UNIT / line.data.ppl for line in (before, after)]
-            found.append((step, difference(before.data, after.data, (half_units[0], half_units[1]))))
+            losses = step.change.fitted_losses
+            found.append((step, difference(before.data, after.data, (half_units[0], half_units[1]), losses)))
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from cvfp.records.results import OF_ONE_DRAW
 from cvfp.report import numbers
 from cvfp.report.law_texts import crossover_text, flip_texts, probability
 from cvfp.scaling import forms
@@ -160,7 +161,7 @@ def _difference_texts(found: dict[str, Any]) -> list[str]:
         f"(95% interval {interval}), {words.get(found['verdict'], found['verdict'])}."
     ]
     if found["first_ahead"] is not None:
-        known = "" if found["interval_kind"] == "draws" else ", as far as one draw tells"
+        known = "" if found["interval_kind"] not in OF_ONE_DRAW else ", as far as one draw tells"
         texts.append(
             f"If both power laws go on, {first} is lower at {numbers.count(found['ahead_tokens'])} tokens "
             f"with probability {probability(found['first_ahead'])}{known}."

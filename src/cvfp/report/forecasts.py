@@ -78,12 +78,11 @@ def _missed_text(lines: Sequence[Line]) -> str:
 def _lowest_text(known: Sequence[tuple[Line, Forecast]]) -> str:
     line, lowest = min(known, key=lambda pair: pair[1].ppl)
     text = _("If the power laws go on, {line} is lowest at {tokens} tokens, {ppl} ({kind} {interval}).")
-    one_draw = line.law.interval_kind == "line"
     sentence = text.format(
         tokens=numbers.count(lowest.tokens),
         line=plain(line.label),
         ppl=numbers.ppl(lowest.ppl),
-        kind=_("one draw: 95% interval over sizes") if one_draw else _("95% interval"),
+        kind=numbers.interval_name(line.law.interval_kind),
         interval=numbers.ppl_interval(lowest.low, lowest.high),
     )
     reach = lowest.high if lowest.high is not None else float("inf")

@@ -2,37 +2,42 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cvfp.records.results import PointRecord
 from cvfp.report import markdown, numbers
+from cvfp.report.changes import LineChange
 from cvfp.report.language import _, sentences
 from cvfp.report.lines import Line, capped, tuned_text
 from cvfp.report.markdown import plain
 from cvfp.report.verdicts import verdict
-from cvfp.scaling.pairs import Change, paired, ppl_change
+from cvfp.scaling.cells import Cell, cells, mean_over
+from cvfp.scaling.pairs import Change
 
 REFERENCE = "cvfp"
 
 
 @dataclass(frozen=True)
 class Standing:
-    """One line at the common size: a point per common seed, in order of seeds."""
+    """One line at the common size: a cell per common draw, in order of draws."""
 
     line: Line
-    points: tuple[PointRecord, ...]
+    cells: tuple[Cell, ...]
+
+    @property
+    def points(self) -> tuple[PointRecord, ...]:
+        """Its runs there."""
+        return tuple(run for cell in self.cells for run in cell.runs)
 
     @property
     def ppl(self) -> float:
-        """exp of the mean loss over seeds."""
-        return statistics.geometric_mean(point.val_ppl for point in self.points)
+        """exp of the mean loss over draws."""
+        return mean_over(self.cells, "val_ppl")
 
     def mean(self, name: str) -> float | None:
-        """Mean of a field over seeds; None when a seed does not have it."""
-        values = [getattr(point, name) for point in self.points]
-        return None if None in values else statistics.fmean(values)
+        """Mean of a field over draws; None when a run does not have it."""
+        return mean_over(self.cells, name)
 
     @property
     def capped(self) -> bool:
@@ -44,7 +49,7 @@ class Headline:
     """The common size, and where every line with a score stands there, lowest perplexity first."""
 
     num_samples: int
-    seeds: tuple[int, ...]
+    draws: tuple[int, ...]
     standings: tuple[Standing, ...]
 
 
@@ -68,16 +73,16 @@ class Comparison:
 
 
 def headline(lines: Sequence[Line]) -> Headline | None:
-    """The lines at the largest size where each has a score with the same seeds; None where there is none."""
+    """The lines at the largest size where each has a score with the same draws; None where there is none."""
     scored = [line for line in lines if line.scored]
-    places = [{(point.num_samples, point.seed) for point in line.scored} for line in scored]
+    places = [{(point.num_samples, point.draw) for point in line.scored} for line in scored]
     common = set.intersection(*places) if places else set()
     if not common:
         return None
     size = max(num_samples for num_samples, _ in common)
-    seeds = tuple(sorted(seed for num_samples, seed in common if num_samples == size))
-    standings = [_standing(line, size, seeds) for line in scored]
-    return Headline(size, seeds, tuple(sorted(standings, key=lambda standing: standing.ppl)))
+    draws = tuple(sorted(draw for num_samples, draw in common if num_samples == size))
+    standings = [_standing(line, size, draws) for line in scored]
+    return Headline(size, draws, tuple(sorted(standings, key=lambda standing: standing.ppl)))
 
 
 def comparisons(top: Headline) -> list[Comparison]:
@@ -88,20 +93,24 @@ def comparisons(top: Headline) -> list[Comparison]:
     reference = best.pop(REFERENCE, None)
     if reference is None:
         return []
-    return [_compare(reference, other) for other in best.values() if _same_tokens(reference, other)]
+    changes = [
+        (other, LineChange(reference.line, other.line).ppl_at(top.num_samples)) for other in best.values()
+    ]
+    return [Comparison(reference, other, change) for other, change in changes if change is not None]
 
 
-def comparison_texts(top: Headline) -> list[str]:
+def comparison_texts(found: Sequence[Comparison]) -> list[str]:
     """A sentence or two per comparison with the best line of cvfp, as Markdown."""
-    return [_comparison_text(one) for one in comparisons(top)]
+    return [_comparison_text(one) for one in found]
 
 
 def uncompared(top: Headline) -> list[Standing]:
-    """Lines that were trained on other tokens than cvfp's best line."""
+    """Lines that were trained on other tokens, or scored on other texts, than cvfp's best line."""
     reference = next((standing for standing in top.standings if standing.line.arm == REFERENCE), None)
     if reference is None:
         return []
-    return [standing for standing in top.standings if not _same_tokens(reference, standing)]
+    others = [standing for standing in top.standings if standing is not reference]
+    return [other for other in others if not _compared(reference, other, top.num_samples)]
 
 
 def headline_table(top: Headline) -> str:
@@ -125,9 +134,9 @@ def headline_table(top: Headline) -> str:
     return markdown.table(header, [_row(standing, marks) for standing in top.standings], left=2)
 
 
-def _standing(line: Line, size: int, seeds: Sequence[int]) -> Standing:
-    at_size = {point.seed: point for point in line.scored if point.num_samples == size}
-    return Standing(line, tuple(at_size[seed] for seed in seeds))
+def _standing(line: Line, size: int, draws: Sequence[int]) -> Standing:
+    at_size = {cell.draw: cell for cell in cells(line.scored) if cell.num_samples == size}
+    return Standing(line, tuple(at_size[draw] for draw in draws))
 
 
 def _comparison_text(one: Comparison) -> str:
@@ -152,21 +161,22 @@ def _change_words(change: Change, other: str) -> str:
     percent = numbers.signed_percent(change.value)
     if change.interval is None:
         return _("{other} {percent}, one pair of results: no verdict").format(other=other, percent=percent)
-    return _("{other} {percent}, 95% interval {interval}, paired over {pairs} seeds: {verdict}").format(
+    text = _("{other} {percent}, 95% interval over {what} {interval}, paired over {pairs} draws: {verdict}")
+    if change.one_draw:
+        text = _("{other} {percent}, one draw, 95% interval over {what} {interval}: {verdict}")
+    return text.format(
         other=other,
         percent=percent,
+        what=numbers.interval_over(change.kind),
         interval=numbers.signed_percent_interval(change.interval),
         pairs=change.pairs,
         verdict=verdict(change),
     )
 
 
-def _same_tokens(one: Standing, other: Standing) -> bool:
-    return [p.train_tokens for p in one.points] == [p.train_tokens for p in other.points]
-
-
-def _compare(reference: Standing, other: Standing) -> Comparison:
-    return Comparison(reference, other, ppl_change(paired(reference.points, other.points)))
+def _compared(reference: Standing, other: Standing, num_samples: int) -> bool:
+    pairs = LineChange(reference.line, other.line).pairs
+    return any(pair[0].num_samples == num_samples for pair in pairs)
 
 
 def _value(standing: Standing, name: str) -> float | None:

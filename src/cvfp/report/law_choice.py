@@ -10,7 +10,6 @@ from cvfp.report.language import _, sentences
 from cvfp.report.law_texts import flip_texts
 from cvfp.report.lines import Line
 from cvfp.report.markdown import plain, table
-from cvfp.report.tables import INTERVAL_OVER
 from cvfp.scaling.curvature import LocalExponent, bend, local_exponents
 from cvfp.scaling.estimate import Estimate
 from cvfp.scaling.forecast import forecast
@@ -89,7 +88,7 @@ def _curved_text(line: Line) -> str:
     return text.format(
         line=plain(line.label),
         coefficient=numbers.signed_exponent(found.value),
-        kind=_("95% interval") if found.kind == "draws" else _("one draw: 95% interval over sizes"),
+        kind=numbers.interval_name(found.kind),
         interval=numbers.signed_exponent_interval(found.interval),
         how=_("it flattens") if found.value > 0 else _("it steepens"),
     )
@@ -152,7 +151,7 @@ def _cells(found: Estimate | None) -> tuple[str, str, str]:
         return (numbers.ABSENT,) * 3
     kind = None if found.interval is None else found.kind
     interval = numbers.signed_exponent_interval(found.interval)
-    return numbers.signed_exponent(found.value), interval, _(INTERVAL_OVER[kind])
+    return numbers.signed_exponent(found.value), interval, numbers.interval_over(kind)
 
 
 def _with_interval(value: float | None, interval: tuple[float, float] | None) -> str:

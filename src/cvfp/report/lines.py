@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,6 +20,7 @@ from cvfp.scaling.forecast import Backtest, Forecast
 from cvfp.scaling.form_choice import ComparedForm, compare_forms
 from cvfp.scaling.holdout import Holdout, holdout
 from cvfp.scaling.line_fit import LineFit, fit_lines, line_points
+from cvfp.scaling.losses import Losses, losses_of
 from cvfp.scaling.points import Points
 from cvfp.scaling.robustness import Flip, flips
 from cvfp.scaling.summary import progressions, summarise
@@ -58,6 +59,20 @@ class Line:
     @property
     def law(self) -> Law | None:
         return self.fit.law
+
+    def losses(self, points: Collection[PointRecord]) -> Losses | None:
+        """Of these of its points, on each test document; None where one of them does not have them.
+
+        None also with fewer than two test documents, or where they are not the same for all.
+        """
+        chosen = set(points)
+        runs = [run for point, run in zip(self.points, self.runs, strict=True) if point in chosen]
+        if not runs or any(run is None or run.test_documents is None for run in runs):
+            return None
+        try:
+            return losses_of(runs)
+        except InputError:
+            return None
 
     @cached_property
     def data(self) -> Points:

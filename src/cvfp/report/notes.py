@@ -15,10 +15,12 @@ def alpha_note(kinds: Collection[str | None], seeds_vary: str) -> str:
             "line over sizes, not run-to-run noise."
         ),
         "draws": _(
-            "An interval over draws is Student's t over the exponents of one law per seed, of which α and "
+            "An interval over draws is Student's t over the exponents of one law per draw, of which α and "
             "ln A are the means: the sizes of a draw are nested, so the draw and not the point is the unit. "
             "Seeds vary {what}."
         ).format(what=seeds_vary),
+        "documents": _("An interval over test documents only is of one draw, and says nothing of another."),
+        "draws x documents": _("An interval over draws and test documents is for new ones of both."),
     }
     return _joined(texts, kinds)
 
@@ -31,6 +33,10 @@ def band_note(kinds: Collection[str | None]) -> str:
             "straight line over sizes, not run-to-run noise."
         ),
         "draws": _("Of a line with several draws it is for the law of one new draw."),
+        "documents": _("Over test documents only it is for the law of the same draw on other ones."),
+        "draws x documents": _(
+            "Over draws and test documents it is for the law of a new draw on other ones."
+        ),
     }
     return _joined(texts, kinds)
 

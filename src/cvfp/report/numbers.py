@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cvfp.records.results import OF_ONE_DRAW, IntervalKind
 from cvfp.records.texts import N_
 from cvfp.report.language import _
 
@@ -12,13 +13,34 @@ ABSENT = "–"
 PPL_HALF_UNIT = 0.05
 """Half a unit of the last digit of a perplexity as `ppl` writes it."""
 
-INTERVAL_KINDS = {
+INTERVAL_KINDS: dict[IntervalKind, str] = {
     "line": N_("Along the line: deviation from a straight line over sizes, not run-to-run noise."),
     "draws": N_(
-        "Across draws: Student's t over one law per seed; a forecast's is for the law of one new draw."
+        "Across draws: Student's t over one law per draw; a forecast's is for the law of one new draw."
     ),
+    "documents": N_("Over test documents only: of one draw, it says nothing of another."),
+    "draws x documents": N_("Over draws and test documents: for new ones of both."),
 }
 """What an interval is, by `interval_kind` of the records."""
+OVER: dict[IntervalKind, str] = {
+    "line": N_("sizes"),
+    "draws": N_("draws"),
+    "documents": N_("test documents only"),
+    "draws x documents": N_("draws and test documents"),
+}
+"""What an interval is over, in a word or two."""
+
+
+def interval_over(kind: IntervalKind | None) -> str:
+    """What an interval is over; a dash where there is none."""
+    return ABSENT if kind is None else _(OVER[kind])
+
+
+def interval_name(kind: IntervalKind) -> str:
+    """`95% interval`, of one draw with what it is over."""
+    if kind in OF_ONE_DRAW:
+        return _("one draw: 95% interval over {what}").format(what=interval_over(kind))
+    return _("95% interval")
 
 
 def between(low: str, high: str) -> str:

@@ -13,7 +13,7 @@ from cvfp.report.language import _
 from cvfp.report.lines import Line
 from cvfp.report.markdown import plain, table
 from cvfp.scaling.line_fit import law_of, of_two_sizes
-from cvfp.scaling.pairs import Change, field_change, ppl_change
+from cvfp.scaling.pairs import Change, field_change
 
 Value = Callable[[Standing, Headline], float | None]
 Difference = Callable[[LineChange, Headline], Change | None]
@@ -29,18 +29,13 @@ class Goal:
     difference: Difference
 
 
-def _at_top(measure: Callable) -> Difference:
+def _field(name: str) -> Difference:
     """A difference over the pairs at the size where the lines stand side by side."""
 
     def difference(change: LineChange, top: Headline) -> Change | None:
-        pairs = [pair for pair in change.pairs if pair[0].num_samples == top.num_samples]
-        return measure(pairs) if pairs else None
+        return field_change([pair for pair in change.pairs if pair[0].num_samples == top.num_samples], name)
 
     return difference
-
-
-def _field(name: str) -> Difference:
-    return _at_top(lambda pairs: field_change(pairs, name))
 
 
 def _alpha(standing: Standing, top: Headline) -> float | None:
@@ -68,7 +63,12 @@ def _iterations(standing: Standing, top: Headline) -> float | None:
 
 
 GOALS = (
-    Goal(N_("lowest perplexity"), lambda s, top: s.ppl, numbers.ppl, _at_top(ppl_change)),
+    Goal(
+        N_("lowest perplexity"),
+        lambda s, top: s.ppl,
+        numbers.ppl,
+        lambda change, top: change.ppl_at(top.num_samples),
+    ),
     Goal(
         N_("steepest scaling (α)"),
         _alpha,
@@ -126,7 +126,7 @@ def _support(goal: Goal, best: Standing, others: Sequence[Standing], top: Headli
     if not others:
         return _("no other line to compare")
     changes = [(other, goal.difference(LineChange(best.line, other.line), top)) for other in others]
-    if all(change is None or change.interval is None or change.kind == "line" for _other, change in changes):
+    if all(change is None or change.one_draw for _other, change in changes):
         return _("any: one draw, no verdict")
     unsure = [plain(other.line.label) for other, change in changes if not (change and change.distinguishable)]
     return ", ".join(unsure) or _("none")

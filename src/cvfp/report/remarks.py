@@ -17,7 +17,7 @@ REASONS = {
     "no_result": N_("has no perplexity or no number of tokens"),
     "cap": N_("stopped at its cap"),
     "repeated": N_("the same result as seed {seed}"),
-    "lone_seed": N_("the only size of its seed, and a fit needs two"),
+    "lone_seed": N_("the only size of its draw, and a fit needs two"),
     "lone_size": N_("the only size left, and a fit needs two"),
 }
 

@@ -11,7 +11,6 @@ from cvfp.report.language import _
 from cvfp.report.lines import Line, capped, phase1_iterations, several_seeds, tuned_text
 from cvfp.report.markdown import plain, table
 
-INTERVAL_OVER = {"line": N_("sizes"), "draws": N_("draws"), None: numbers.ABSENT}
 STOP_REASONS = (N_("dev minimum"), N_("closed form"), N_("cap"))
 """Stop reasons of the arms as they are shown, for the catalogues."""
 
@@ -74,7 +73,7 @@ def _summary_row(line: Line) -> list[str]:
         numbers.count(row.context_block_params),
         numbers.exponent(row.alpha),
         numbers.exponent_interval(row.alpha_ci95),
-        _(INTERVAL_OVER[row.interval_kind]),
+        numbers.interval_over(row.interval_kind),
         numbers.coefficient(row.A),
         numbers.r_squared(row.r_squared),
         _("{used} of {all}").format(used=row.fitted_points, all=len(line.points)),

@@ -13,12 +13,13 @@ from cvfp.report.changes import changes_table, changes_within_arms
 from cvfp.report.conclusions import conclusions
 from cvfp.report.environment import environment
 from cvfp.report.forecasts import forecast_table
-from cvfp.report.headline import Headline, comparison_texts, headline, headline_table, uncompared
+from cvfp.report.headline import Headline, comparison_texts, comparisons, headline, headline_table, uncompared
 from cvfp.report.health import health_table
 from cvfp.report.lines import Line, capped
 from cvfp.report.markdown import plain
 from cvfp.report.recommendations import recommendation_table
 from cvfp.report.setting import machine_table, seeds_vary, setting_table, split_table, stopped_on_test
+from cvfp.report.sources import line_spreads, spread_table, spread_text
 from cvfp.report.windows import trend_table, window_table
 
 FIGURES = ("scaling", "analysis", "progression", "phase1", "phase2")
@@ -65,9 +66,11 @@ def _sweep_content(sweep: Sweep, lines: Sequence[Line]) -> dict[str, Any]:
 
 
 def _law_content(sweep: Sweep, lines: Sequence[Line]) -> dict[str, Any]:
-    registered = backtests.registered(sweep, lines)
+    registered, spread = backtests.registered(sweep, lines), line_spreads(lines)
     return {
         "byte_laws": byte_law_table(lines),
+        "spreads": spread_table(spread),
+        "dominating": spread_text(spread),
         "forms": law_choice.form_table(lines),
         "bends": law_choice.bend_table(lines),
         "locals": law_choice.local_table(lines),
@@ -107,11 +110,13 @@ def _line_content(sweep: Sweep, lines: Sequence[Line]) -> dict[str, Any]:
 
 
 def _headline_content(top: Headline | None) -> dict[str, Any]:
+    compared = [] if top is None else comparisons(top)
     arms = [] if top is None else [standing.line.arm for standing in top.standings]
     return {
         "top": top,
         "standings": "" if top is None else headline_table(top),
-        "comparisons": [] if top is None else comparison_texts(top),
+        "comparisons": comparison_texts(compared),
+        "same_documents": any(one.change.kind == "draws" for one in compared),
         "uncompared": [] if top is None else uncompared(top),
         "several_lines": len(set(arms)) < len(arms),
     }

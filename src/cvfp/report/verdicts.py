@@ -26,30 +26,29 @@ def alpha_verdict(change: Change | None) -> str:
 def ppl_text(change: Change) -> str:
     """A change of perplexity with its interval and what that says: `-2.0% (95% interval ...: lower)`."""
     interval = numbers.signed_percent_interval(change.interval)
-    return _with_interval(numbers.signed_percent(change.value), interval, verdict(change))
+    return _with_interval(change, numbers.signed_percent(change.value), interval, verdict(change))
 
 
 def alpha_text(change: Change | None) -> str:
     """A change of the exponent; None where the two lines have no two sizes in common."""
     if change is None:
         return _("not compared")
-    shown, interval = numbers.signed_exponent(change.value), change.interval
-    if interval is not None and change.kind == "line":
-        text = _("{change} (one draw: 95% interval over sizes {interval}, {verdict})")
-        bounds = numbers.signed_exponent_interval(interval)
-        return text.format(change=shown, interval=bounds, verdict=alpha_verdict(change))
-    return _with_interval(shown, numbers.signed_exponent_interval(interval), alpha_verdict(change))
+    interval = numbers.signed_exponent_interval(change.interval)
+    return _with_interval(change, numbers.signed_exponent(change.value), interval, alpha_verdict(change))
 
 
 def points_text(change: Change) -> str:
     """A change of a share in percentage points."""
     interval = numbers.signed_points_interval(change.interval)
-    return _with_interval(numbers.signed_points(change.value), interval, verdict(change))
+    return _with_interval(change, numbers.signed_points(change.value), interval, verdict(change))
 
 
-def _with_interval(change: str, interval: str, verdict: str) -> str:
-    if interval == numbers.ABSENT:
-        return _("{change} (no interval: no verdict)").format(change=change)
-    return _("{change} (95% interval {interval}: {verdict})").format(
-        change=change, interval=interval, verdict=verdict
-    )
+def _with_interval(change: Change, value: str, interval: str, said: str) -> str:
+    """Of one draw with what its interval is over: it says nothing of arms in general."""
+    if change.interval is None:
+        return _("{change} (no interval: no verdict)").format(change=value)
+    text = _("{change} (95% interval {interval}: {verdict})")
+    if change.one_draw:
+        text = _("{change} (one draw: 95% interval over {what} {interval}, {verdict})")
+    what = numbers.interval_over(change.kind)
+    return text.format(change=value, what=what, interval=interval, verdict=said)

@@ -20,6 +20,7 @@ _HOMES = {
     "log_ppl_at": "cvfp.scaling.documents",
     "exponent": "cvfp.scaling.documents",
     "law_at": "cvfp.scaling.documents",
+    "crossed_lines": "cvfp.scaling.crossed_lines",
     "spreads": "cvfp.scaling.spreads",
 }
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cvfp.records.results import IntervalKind
-from cvfp.scaling.estimate import Estimate, across_draws
+from cvfp.scaling.estimate import Estimate, across_draws, widest
 from cvfp.scaling.pairs import Change, percent
 
 RESAMPLES = 2000
@@ -68,7 +68,7 @@ class Crossed:
         each other, and covers 88 to 93% where draws make most of the variance; this one 94 to 97% from three
         draws on, 95 to 98% with two.
         """
-        return max((one.interval for one in (self.total, *self._sources)), key=lambda ends: ends[1] - ends[0])
+        return widest([self.total, *self._sources]).interval
 
     @property
     def _sources(self) -> tuple[Estimate, ...]:
@@ -104,7 +104,7 @@ def crossed(values: np.ndarray, tokens: np.ndarray) -> Crossed:
     by_draw, n = values.sum(axis=1) / tokens.sum(), len(tokens)
     q = float(by_draw.mean())
     error = float(resampled(values, tokens).mean(axis=1).std(ddof=1) * np.sqrt(n / (n - 1)))
-    documents = Estimate(q, error, _effective_count(values.mean(axis=0) - q * tokens), "documents")
+    documents = Estimate(q, error, effective_count(values.mean(axis=0) - q * tokens), "documents")
     return Crossed(across_draws(by_draw) if len(by_draw) > 1 else None, documents)
 
 
@@ -120,7 +120,7 @@ def resampled(values: np.ndarray, tokens: np.ndarray) -> np.ndarray:
     return np.concatenate(parts, axis=1).T
 
 
-def _effective_count(parts: np.ndarray) -> float:
+def effective_count(parts: np.ndarray) -> float:
     """(sum u^2)^2 / sum u^4 of u (n,), between 1 and n; n where all are 0."""
     largest = np.abs(parts).max()
     if largest == 0:

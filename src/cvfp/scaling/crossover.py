@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,8 +28,22 @@ class Crossover:
     interval: tuple[float | None, float | None] | None
 
 
-def crossover(difference: StraightLine) -> Crossover:
-    """Where a difference of two lines is 0, with Fieller's 95% interval (1954).
+def crossover(differences: Sequence[StraightLine]) -> Crossover:
+    """Where a difference of two lines is 0: one line by the errors of each source (`crossed_lines`).
+
+    The interval covers those of all: where the widest interval of the difference covers 0.
+    """
+    found = [_crossover(one) for one in differences]
+    open_ended = next((one for one in found if one.interval is None), None)
+    if open_ended is not None:
+        return open_ended
+    lows, highs = zip(*(one.interval for one in found), strict=True)
+    low = min((end for end in lows if end is not None), default=None)
+    return Crossover("bounded", found[0].tokens, (low, None if None in highs else max(highs)))
+
+
+def _crossover(difference: StraightLine) -> Crossover:
+    """Fieller's 95% interval (1954).
 
     The set of x = ln D with (h + b * x)^2 <= t^2 * Var(h + b * x), h and b the height and slope of the
     difference: a quadratic in x. It is an interval exactly where that of b excludes 0.

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from cvfp.scaling.coefficients import top_coefficients
+from cvfp.scaling.crossed_lines import crossed_lines
 from cvfp.scaling.crossover import Crossover, crossover
 from cvfp.scaling.draws import fit_draws, lone_draws
-from cvfp.scaling.estimate import Estimate
+from cvfp.scaling.estimate import Estimate, widest
+from cvfp.scaling.losses import Losses
 from cvfp.scaling.pairs import Change
-from cvfp.scaling.points import Points
+from cvfp.scaling.points import Points, matched
 from cvfp.scaling.robustness import Flip, flips
 from cvfp.scaling.straight_line import StraightLine, straight_line
 
@@ -59,12 +62,14 @@ def difference(
     first: Points,
     second: Points,
     half_units: tuple[np.ndarray, np.ndarray] | None = None,
+    losses: Losses | None = None,
 ) -> Difference:
     """Compare two lines: paired where they share two sizes with equal draws and tokens, else unpaired.
 
     Args:
         first, second: their points, copies of other draws' results included: pairs tell whether one is
-        needed. half_units: of each one's printed perplexities, as for `robustness.flips`.
+        needed. half_units: of each one's printed perplexities, as for `robustness.flips`. losses: of
+            the same two lines, paired: then what is said of pairs is over test documents too.
 
     Raises:
         InputError: as `draws.fit_draws`.
@@ -73,17 +78,19 @@ def difference(
     largest = math.log(AHEAD) + float(max(first.log_tokens.max(), second.log_tokens.max()))
     if len(np.unique(first.tokens[[i for i, _ in pairs]])) < 2:
         lines = [straight_line(fit_draws(one.tokens, one.ppl, one.draws)) for one in (first, second)]
-        return _difference(
-            lines[1].minus(lines[0]), False, len(first.tokens) + len(second.tokens), largest, ()
-        )
+        n = len(first.tokens) + len(second.tokens)
+        return _difference([lines[1].minus(lines[0])], False, n, largest, ())
     mine, other = (np.array(indices) for indices in zip(*pairs, strict=True))
     ratio = Points(
         first.tokens[mine], second.ppl[other] / first.ppl[mine], first.sizes[mine], first.kept(mine).draws
     )
     half = None if half_units is None else half_units[0][mine] + half_units[1][other]
-    line = straight_line(fit_draws(ratio.tokens, ratio.ppl, ratio.draws))
+    if losses is None:
+        lines = [straight_line(fit_draws(ratio.tokens, ratio.ppl, ratio.draws))]
+    else:
+        lines = crossed_lines(losses)
     found = flips(ratio, half, {"sign of the difference": signs})
-    return _difference(line, True, len(pairs), largest, tuple(found))
+    return _difference(lines, True, len(pairs), largest, tuple(found))
 
 
 def signs(points: Points, rows: np.ndarray) -> list[str]:
@@ -97,17 +104,13 @@ def signs(points: Points, rows: np.ndarray) -> list[str]:
     return [words[None if one is None else one.sign] for one in top_coefficients(points, rows, 1)]
 
 
-def matched(first: Points, second: Points) -> list[tuple[int, int]]:
-    """Indices of points of equal size, draw and tokens, in the order of the first."""
-    known = {key: index for index, key in enumerate(_keys(second))}
-    return [(i, known[key]) for i, key in enumerate(_keys(first)) if key in known]
-
-
 def _difference(
-    line: StraightLine, paired: bool, n: int, largest: float, found: tuple[Flip, ...]
+    lines: Sequence[StraightLine], paired: bool, n: int, largest: float, found: tuple[Flip, ...]
 ) -> Difference:
-    ahead = line.at(largest).probability_positive
-    return Difference(paired, n, line.exponent, math.exp(largest), ahead, crossover(line), found)
+    """Of one line by the errors of each source: what is said of anything is by its widest interval."""
+    ahead = widest([line.at(largest) for line in lines]).probability_positive
+    exponent = widest([line.exponent for line in lines])
+    return Difference(paired, n, exponent, math.exp(largest), ahead, crossover(lines), found)
 
 
 def _pairs(first: Points, second: Points) -> list[tuple[int, int]]:
@@ -117,7 +120,3 @@ def _pairs(first: Points, second: Points) -> list[tuple[int, int]]:
     pairs = sorted(results.values())
     lone = lone_draws([float(first.tokens[i]) for i, _ in pairs], [first.draws[i] for i, _ in pairs])
     return [(i, j) for i, j in pairs if first.draws[i] not in lone]
-
-
-def _keys(points: Points) -> list[tuple]:
-    return list(zip(points.sizes.tolist(), points.draws, points.tokens.tolist(), strict=True))

@@ -1,7 +1,7 @@
 """Perplexities, exponents and laws of a line, or of a difference of two, over draws and test documents.
 
-All are linear in ln PPL and so in the losses of the test documents: refitting the laws to resampled documents
-is resampling one weighted sum of losses per draw, exactly.
+Initialisations are averaged within their draw. All are linear in ln PPL and so in the losses of the test
+documents: refitting the laws to resampled documents is resampling one weighted sum of losses per draw.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def log_ppl_at(losses: Losses, size: Number) -> Crossed:
     Raises:
         InputError: there is no such run.
     """
-    runs = losses.at(size)
+    runs = losses.at(size).by_draw().distinct()
     return crossed(runs.nats, runs.tokens)
 
 
@@ -48,18 +48,28 @@ def law_at(losses: Losses, tokens: Number) -> Crossed:
     """
     target = float(log_of_positive(tokens, "tokens"))
 
-    def weights(log_tokens: np.ndarray) -> np.ndarray:
-        return 1 / len(log_tokens) + (target - log_tokens.mean()) * top_weights(log_tokens, 1)
-
-    return _of_laws(losses, weights)
+    return _of_laws(losses, lambda log_tokens: height_weights(log_tokens, target))
 
 
-def _of_laws(losses: Losses, weights: Callable[[np.ndarray], np.ndarray]) -> Crossed:
-    """The number that is `weights` (of ln tokens) times ln PPL in every draw."""
-    runs = losses.distinct()
+def height_weights(log_tokens: np.ndarray, target: float) -> np.ndarray:
+    """w with sum(w * ln PPL) = ln PPL of the least-squares line of ln tokens (n,) at `target`, ln tokens."""
+    return 1 / len(log_tokens) + (target - log_tokens.mean()) * top_weights(log_tokens, 1)
+
+
+def weighted_sums(losses: Losses, weights: Callable[[np.ndarray], np.ndarray]) -> tuple[Losses, np.ndarray]:
+    """The distinct results of the draws, and `weights` (of ln tokens) times their losses: (draws, documents).
+
+    Draws and errors as `exponent`.
+    """
+    runs = losses.by_draw().distinct()
     units = runs.points.units(2)
     x = runs.points.log_tokens
     fewest = min(len(np.unique(x[unit])) for unit in units)
     if fewest < 2:
         raise InputError(f"a power law needs at least two distinct sizes, got {fewest}")
-    return crossed(np.array([weights(x[unit]) @ runs.nats[unit] for unit in units]), runs.tokens)
+    return runs, np.array([weights(x[unit]) @ runs.nats[unit] for unit in units])
+
+
+def _of_laws(losses: Losses, weights: Callable[[np.ndarray], np.ndarray]) -> Crossed:
+    runs, values = weighted_sums(losses, weights)
+    return crossed(values, runs.tokens)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,6 +60,15 @@ def across_draws(values: Numbers) -> Estimate:
     array = np.asarray(values, dtype=np.float64)
     error = float(array.std(ddof=1)) / np.sqrt(len(array))
     return Estimate(float(array.mean()), float(error), len(array) - 1, "draws")
+
+
+def widest(estimates: Sequence[Estimate]) -> Estimate:
+    """The one with the widest interval; the first where none has one."""
+
+    def width(one: Estimate) -> float:
+        return -1.0 if one.interval is None else one.interval[1] - one.interval[0]
+
+    return max(estimates, key=width)
 
 
 def along_line(value: float, variance: float | None, dof: int) -> Estimate:

@@ -20,15 +20,17 @@ LARGEST_LOSS = 700.0
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns a fit reads; `samples` and `seed` are None in a file without them.
+    """The columns a fit reads; `samples`, `seed` and `draw` are None in a file without them.
 
-    `nats`: y holds losses in nats, not perplexities.
+    `draw` holds the seed that the documents of a row were drawn with, where that is not its `seed`. `nats`: y
+    holds losses in nats, not perplexities.
     """
 
     x: str
     y: str
     samples: str | None
     seed: str | None
+    draw: str | None = None
     nats: bool = False
 
 
@@ -55,7 +57,7 @@ class GroupPoints:
 
 
 def read_points(rows: Sequence[Row], columns: Columns) -> GroupPoints:
-    """All rows of a group.
+    """All rows of a group; initialisations of one draw and size as one point, the mean of ln PPL over them.
 
     Raises:
         InputError: a value that is not a positive number, a perplexity below 1, a loss of 700 nats or more;
@@ -71,11 +73,11 @@ def read_points(rows: Sequence[Row], columns: Columns) -> GroupPoints:
                     f"{row.where}: column {columns.y!r}: {loss:g} nats is no loss; is it a perplexity?"
                 )
     ppl = np.exp(written) if columns.nats else written
-    seeds = [""] * len(rows) if columns.seed is None else [row.text(columns.seed) for row in rows]
+    draws = [_draw(row, columns) for row in rows]
     sizes = [row.whole(columns.samples) for row in rows] if _has_samples(rows, columns) else None
-    return GroupPoints(
-        rows, columns, points_of(tokens, ppl, seeds, sizes), half if columns.nats else half / ppl
-    )
+    points = points_of(tokens, ppl, draws, sizes)
+    group = GroupPoints(rows, columns, points, half if columns.nats else half / ppl)
+    return group if columns.draw is None else _by_draw(group)
 
 
 def independent(name: str, group: GroupPoints, note: Note) -> GroupPoints:
@@ -92,6 +94,21 @@ def independent(name: str, group: GroupPoints, note: Note) -> GroupPoints:
     if lone:
         note(f"{name}: seeds with a single size are left out: {', '.join(sorted(lone))}")
     return left
+
+
+def _draw(row: Row, columns: Columns) -> str:
+    if columns.seed is None:
+        return ""
+    known = None if columns.draw is None else row.values.get(columns.draw)
+    return row.text(columns.seed) if known in (None, "") else str(row.whole(columns.draw))
+
+
+def _by_draw(group: GroupPoints) -> GroupPoints:
+    """One point per size and draw, with the first of its rows."""
+    found = group.points.cells()
+    half = np.array([group.half_units[cell].mean() for cell in found])
+    rows = [group.rows[cell[0]] for cell in found]
+    return GroupPoints(rows, group.columns, group.points.by_draw(), half)
 
 
 def _has_samples(rows: Sequence[Row], columns: Columns) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from cvfp.records.errors import InputError
 from cvfp.scaling.curvature import bend, curvature, local_exponents
-from cvfp.scaling.difference import difference
+from cvfp.scaling.difference import Difference, difference
 from cvfp.scaling.draws import fit_draws
 from cvfp.scaling.estimate import Estimate
 from cvfp.scaling.forecast import forecast
@@ -67,9 +67,12 @@ def difference_values(names: Sequence[str], groups: Sequence[GroupPoints]) -> di
     """The second of two groups against the first; keys as `table.fit_table`. Raises as `difference`."""
     first, second = groups
     found = difference(first.points, second.points, (first.half_units, second.half_units))
+    return {"first": names[0], "second": names[1]} | difference_fields(found)
+
+
+def difference_fields(found: Difference) -> dict[str, Any]:
+    """The numbers of a difference as JSON values, by their names in `table.fit_table`."""
     values = {
-        "first": names[0],
-        "second": names[1],
         "paired": found.paired,
         "n": found.n,
         "alpha_difference": found.exponent.value,

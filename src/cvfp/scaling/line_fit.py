@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from cvfp.records.plan import Analysis
 from cvfp.records.results import CAP, Exclusion, ExclusionReason, PointRecord
+from cvfp.scaling.cells import cells
 from cvfp.scaling.draws import Law, earlier_copies, fit_draws, lone_draws
 from cvfp.scaling.forecast import Forecast, forecast
 from cvfp.scaling.points import Points, points_of
@@ -32,12 +33,13 @@ class LineFit:
 
 
 def line_points(points: Sequence[PointRecord]) -> Points:
-    """Points that all have a perplexity, with their seeds as draws and `num_samples` as sizes."""
+    """Scored points with `num_samples` as sizes: one per size and draw, the mean over its initialisations."""
+    found = cells(points)
     return points_of(
-        [point.train_tokens for point in points],
-        [point.val_ppl for point in points],
-        [point.seed for point in points],
-        [point.num_samples for point in points],
+        [cell.train_tokens for cell in found],
+        [cell.val_ppl for cell in found],
+        [cell.draw for cell in found],
+        [cell.num_samples for cell in found],
     )
 
 
@@ -50,10 +52,11 @@ def lines(points: Sequence[PointRecord]) -> list[list[PointRecord]]:
 
 
 def fit_lines(points: Sequence[PointRecord], analysis: Analysis) -> list[LineFit]:
-    """One fit per line: with several seeds, each a draw, the mean of a law per seed (`fit_draws`).
+    """One fit per line: with several draws the mean of a law per draw (`fit_draws`), in which its
+    initialisations are averaged.
 
     Left out are failed points, points without a perplexity, (unless `analysis.include_capped`) points whose
-    training ended at its cap, results that equal those of another seed, and seeds with too few sizes.
+    training ended at its cap, results that equal those of another seed, and draws with too few sizes.
     """
     return [_fit(line, analysis) for line in lines(points)]
 
@@ -65,14 +68,14 @@ def of_two_sizes(points: Sequence[PointRecord]) -> bool:
 
 
 def law_of(points: Sequence[PointRecord]) -> Law:
-    """The law of points that all have a perplexity, with their seeds as draws."""
+    """The law of points that all have a perplexity, as `line_points`."""
     line = line_points(points)
     return fit_draws(line.tokens, line.ppl, line.draws)
 
 
 def _fit(line: list[PointRecord], analysis: Analysis) -> LineFit:
     reasons = [_reason_to_exclude(point, analysis) for point in line]
-    for rule in (_repeated, _lone_seeds, _lone_size):
+    for rule in (_repeated, _lone_draws, _lone_size):
         used = [index for index, reason in enumerate(reasons) if reason is None]
         for index, reason in zip(used, rule([line[index] for index in used]), strict=True):
             reasons[index] = reason
@@ -105,9 +108,9 @@ def _repeated(points: list[PointRecord]) -> list[Exclusion | None]:
     ]
 
 
-def _lone_seeds(points: list[PointRecord]) -> list[Exclusion | None]:
-    lone = lone_draws([point.train_tokens for point in points], [point.seed for point in points])
-    return [_excluded(point, "lone_seed") if point.seed in lone else None for point in points]
+def _lone_draws(points: list[PointRecord]) -> list[Exclusion | None]:
+    lone = lone_draws([point.train_tokens for point in points], [point.draw for point in points])
+    return [_excluded(point, "lone_seed") if point.draw in lone else None for point in points]
 
 
 def _lone_size(points: list[PointRecord]) -> list[Exclusion | None]:

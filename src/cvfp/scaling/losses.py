@@ -9,9 +9,8 @@ import numpy as np
 
 from cvfp.records.errors import InputError
 from cvfp.records.results import RunRecord
-from cvfp.scaling.difference import matched
 from cvfp.scaling.draws import earlier_copies
-from cvfp.scaling.points import Points, points_of
+from cvfp.scaling.points import Points, matched, points_of
 from cvfp.scaling.power_law import Number
 
 
@@ -24,7 +23,7 @@ class Losses:
     """
 
     points: Points
-    """Training tokens, PPL, numbers of samples and seeds of the runs, (r,)."""
+    """Training tokens, PPL, numbers of samples and draws of the runs, (r,)."""
     nats: np.ndarray
     """Summed over each document, (r, n)."""
     tokens: np.ndarray
@@ -39,12 +38,17 @@ class Losses:
         results = zip(self.points.sizes.tolist(), map(tuple, self.nats.tolist()), strict=True)
         return self.kept(np.array([earlier is None for earlier in earlier_copies(list(results))]))
 
+    def by_draw(self) -> Losses:
+        """One per size and draw: the mean over its initialisations."""
+        nats = np.array([self.nats[cell].mean(axis=0) for cell in self.points.cells()])
+        return Losses(self.points.by_draw(), nats, self.tokens)
+
     def at(self, size: Number) -> Losses:
-        """The distinct runs with `size` training documents. Raises `InputError` where there are none."""
+        """The runs with `size` training documents. Raises `InputError` where there are none."""
         inside = self.points.sizes == size
         if not inside.any():
             raise InputError(f"there is no run with {size} training documents")
-        return self.kept(inside).distinct()
+        return self.kept(inside)
 
 
 def losses_of(runs: Sequence[RunRecord]) -> Losses:
@@ -63,22 +67,24 @@ def losses_of(runs: Sequence[RunRecord]) -> Losses:
     rows = [run.point for run in runs]
     ppl = np.exp(nats.sum(axis=1) / tokens.sum())
     trained, sizes = [row.train_tokens for row in rows], [row.num_samples for row in rows]
-    return Losses(points_of(trained, ppl, [row.seed for row in rows], sizes), nats, tokens[counted])
+    return Losses(points_of(trained, ppl, [row.draw for row in rows], sizes), nats, tokens[counted])
 
 
 def paired_losses(first: Losses, second: Losses) -> Losses:
-    """The second line minus the first, where both have a run of equal size, seed and training tokens.
+    """The second line minus the first, where both have runs of equal size, draw and training tokens.
 
-    What both runs of a pair share, the draw of documents and the difficulty of a test document, drops out.
+    Initialisations are averaged within a draw. What both sides of a pair share, the draw of documents and the
+    difficulty of a test document, drops out.
 
     Raises:
         InputError: unequal test documents, or no such pair.
     """
     if not np.array_equal(first.tokens, second.tokens):
         raise InputError("two lines are paired by test document, and these were scored on different ones")
+    first, second = first.by_draw(), second.by_draw()
     pairs = matched(first.points, second.points)
     if not pairs:
-        raise InputError("the two lines have no runs of equal size, seed and training tokens")
+        raise InputError("the two lines have no runs of equal size, draw and training tokens")
     mine, other = (np.array(indices) for indices in zip(*pairs, strict=True))
     one = first.points.kept(mine)
     ratio = Points(one.tokens, second.points.ppl[other] / one.ppl, one.sizes, one.draws)

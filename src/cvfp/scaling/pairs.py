@@ -1,7 +1,8 @@
-"""Differences between two lines, paired: the same training documents, the same seed, the same tokens.
+"""Differences between two lines, paired: the same draw of as many training documents, the same tokens.
 
-What both runs of a pair share (the draw of documents, the test text) drops out of their difference. The draw
-is the unit of inference, as in `cvfp.scaling.draws`; pairs that repeat each other's results are one.
+What both sides of a pair share (the draw of documents, the test text) drops out of their difference. The draw
+is the unit of inference, as in `cvfp.scaling.draws`: initialisations are averaged within it, and pairs that
+repeat each other's results are one.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cvfp.records.results import IntervalKind, PointRecord
+from cvfp.records.results import OF_ONE_DRAW, IntervalKind, PointRecord
+from cvfp.scaling.cells import Cell, cells
 from cvfp.scaling.draws import Law, fit_draws, lone_draws
 from cvfp.scaling.estimate import across_draws
 
-Pair = tuple[PointRecord, PointRecord]
-"""A point of the reference line, and one of the other line on the same tokens."""
+Pair = tuple[Cell, Cell]
+"""What the reference line, and the other line, has on the same tokens."""
 
 
 @dataclass(frozen=True)
@@ -35,24 +37,25 @@ class Change:
     kind: IntervalKind = "draws"
 
     @property
+    def one_draw(self) -> bool:
+        """Whether it says nothing of other draws: without an interval, or with one of a single draw."""
+        return self.interval is None or self.kind in OF_ONE_DRAW
+
+    @property
     def distinguishable(self) -> bool | None:
         """Whether the interval excludes 0; None (no verdict) without an interval, and where one draw does."""
         if self.interval is None:
             return None
         excludes = not self.interval[0] <= 0 <= self.interval[1]
-        return None if excludes and self.kind in ("line", "documents") else excludes
+        return None if excludes and self.one_draw else excludes
 
 
 def paired(reference: Sequence[PointRecord], other: Sequence[PointRecord]) -> list[Pair]:
-    """The pairs of scored points with equal `num_samples`, seed and training tokens, by size and seed."""
-    known = {(p.num_samples, p.seed): p for p in other if p.val_ppl is not None}
-    pairs = [
-        (point, known[point.num_samples, point.seed])
-        for point in reference
-        if point.val_ppl is not None and (point.num_samples, point.seed) in known
-    ]
-    equal = [(a, b) for a, b in pairs if a.train_tokens is not None and a.train_tokens == b.train_tokens]
-    return sorted(equal, key=lambda pair: (pair[0].num_samples, pair[0].seed))
+    """The pairs of scored cells with equal `num_samples`, draw and training tokens, by size and draw."""
+    known = {(cell.num_samples, cell.draw): cell for cell in cells(other)}
+    pairs = [(cell, known.get((cell.num_samples, cell.draw))) for cell in cells(reference)]
+    equal = [(a, b) for a, b in pairs if b and a.train_tokens and a.train_tokens == b.train_tokens]
+    return sorted(equal, key=lambda pair: (pair[0].num_samples, pair[0].draw))
 
 
 def at_largest_size(pairs: Sequence[Pair]) -> list[Pair]:
@@ -78,7 +81,7 @@ def ppl_change(pairs: Sequence[Pair]) -> Change:
 
 def field_change(pairs: Sequence[Pair], name: str) -> Change | None:
     """Change of any other field, b - a, in its own unit; None when a point does not have it."""
-    values = [(getattr(a, name), getattr(b, name)) for a, b in distinct(pairs)]
+    values = [(a.mean(name), b.mean(name)) for a, b in distinct(pairs)]
     if not values or any(None in pair for pair in values):
         return None
     return _mean([float(b - a) for a, b in values])
@@ -87,16 +90,16 @@ def field_change(pairs: Sequence[Pair], name: str) -> Change | None:
 def law_of_ratio(pairs: Sequence[Pair]) -> Law | None:
     """The power law of PPL_b / PPL_a against tokens: its alpha is the difference of the two exponents.
 
-    With several draws the mean of a law per seed, its interval across seeds; with one draw least squares, its
+    With several draws the mean of a law per draw, its interval across draws; with one draw least squares, its
     interval the deviation of the ratio from a straight line over sizes. None with fewer than two sizes.
     """
     pairs = distinct(pairs)
-    lone = lone_draws([a.train_tokens for a, _ in pairs], [a.seed for a, _ in pairs])
-    kept = [pair for pair in pairs if pair[0].seed not in lone]
+    lone = lone_draws([a.train_tokens for a, _ in pairs], [a.draw for a, _ in pairs])
+    kept = [pair for pair in pairs if pair[0].draw not in lone]
     tokens = [a.train_tokens for a, _ in kept]
     if len(set(tokens)) < 2:
         return None
-    return fit_draws(tokens, [b.val_ppl / a.val_ppl for a, b in kept], [a.seed for a, _ in kept])
+    return fit_draws(tokens, [b.val_ppl / a.val_ppl for a, b in kept], [a.draw for a, _ in kept])
 
 
 def _mean(values: Sequence[float]) -> Change:

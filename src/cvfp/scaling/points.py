@@ -49,6 +49,22 @@ class Points:
         """Those of the given sizes."""
         return self.kept(np.isin(self.sizes, list(sizes)))
 
+    def cells(self) -> list[np.ndarray]:
+        """Where the points of each size and draw stand: initialisations of one training set."""
+        members: dict[Hashable, list[int]] = {}
+        for index, key in enumerate(zip(self.sizes.tolist(), self.draws, strict=True)):
+            members.setdefault(key, []).append(index)
+        return [np.array(indices) for indices in members.values()]
+
+    def by_draw(self) -> Points:
+        """One point per size and draw: the mean of ln PPL over its initialisations."""
+        found = self.cells()
+        if len(found) == len(self.draws):
+            return self
+        means = [np.exp(self.log_ppl[cell].mean()) for cell in found]
+        first = self.kept(np.array([cell[0] for cell in found]))
+        return Points(first.tokens, np.array(means), first.sizes, first.draws)
+
     def units(self, least_sizes: int) -> list[np.ndarray]:
         """Where the points of each unit of inference stand.
 
@@ -99,3 +115,13 @@ def points_of(
         if bad.any():
             raise InputError(f"{name}: must be positive and finite, got {values[bad][0]:g}")
     return Points(tokens, ppl, size_of, draw_of)
+
+
+def matched(first: Points, second: Points) -> list[tuple[int, int]]:
+    """Indices of points of equal size, draw and tokens, in the order of the first."""
+    known = {key: index for index, key in enumerate(_keys(second))}
+    return [(i, known[key]) for i, key in enumerate(_keys(first)) if key in known]
+
+
+def _keys(points: Points) -> list[tuple]:
+    return list(zip(points.sizes.tolist(), points.draws, points.tokens.tolist(), strict=True))

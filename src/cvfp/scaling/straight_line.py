@@ -22,7 +22,7 @@ class StraightLine:
     height: float
     slope: float
     covariance: np.ndarray | None
-    dof: int
+    dof: int | float
     kind: IntervalKind
 
     def at(self, log_tokens: float) -> Estimate:

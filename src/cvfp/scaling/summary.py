@@ -8,7 +8,7 @@ from typing import Any
 from cvfp.records.plan import Analysis
 from cvfp.records.results import PointRecord, ProgressionRecord, SummaryRecord, WindowRecord
 from cvfp.scaling.draws import Law
-from cvfp.scaling.line_fit import LineFit, fit_lines
+from cvfp.scaling.line_fit import LineFit, fit_lines, line_points
 from cvfp.scaling.windows import Window, change_interval, progression, sliding_windows
 
 LINE_FIELDS = ("num_layers", "context_dim", "num_input_tokens", "context_block_params")
@@ -80,10 +80,8 @@ def _best_fields(line: Sequence[PointRecord]) -> dict[str, Any]:
 
 
 def _progression(fit: LineFit, window_size: int, known_sizes: Collection[int]) -> ProgressionRecord | None:
-    tokens = [point.train_tokens for point in fit.fitted]
-    ppl = [point.val_ppl for point in fit.fitted]
-    sizes, seeds = [point.num_samples for point in fit.fitted], [point.seed for point in fit.fitted]
-    windows = sliding_windows(tokens, ppl, window_size, sizes, seeds, known_sizes)
+    line = line_points(fit.fitted)
+    windows = sliding_windows(line.tokens, line.ppl, window_size, line.sizes, line.draws, known_sizes)
     if len(windows) < 2:
         return None
     change = progression([window.law.alpha for window in windows])
@@ -93,7 +91,7 @@ def _progression(fit: LineFit, window_size: int, known_sizes: Collection[int]) -
         window_size=window_size,
         windows=tuple(_window_record(window) for window in windows),
         alpha_change=change.alpha_change,
-        alpha_change_ci95=change_interval(tokens, ppl, sizes, windows),
+        alpha_change_ci95=change_interval(line.tokens, line.ppl, line.sizes, windows),
         alpha_change_percent=change.alpha_change_percent,
         trend=change.trend,
     )

@@ -19,7 +19,7 @@ X_COLUMNS = ("tokens", "train_tokens")
 Y_COLUMNS = ("val_ppl", "ppl")
 NAME_COLUMNS = ("config_name", "config", "line")
 """The first present names the lines of an arm."""
-SAMPLES, SEED = "num_samples", "seed"
+SAMPLES, SEED, DRAW = "num_samples", "seed", "draw_seed"
 POINT_COLUMNS = ("config_hash", SAMPLES, SEED)
 """What together names one point: a file that has all three holds each point once."""
 STATES = ("status", "stop_reason")
@@ -40,7 +40,7 @@ def fit_table(
 ) -> dict[str, Any]:
     """The scaling analysis of every group of a CSV, JSON or JSONL file.
 
-    A column `seed` that is not grouped by tells draws apart (`draws.fit_draws`).
+    A column `seed` that is not grouped by tells draws apart, initialisations where rows share a `draw_seed`.
 
     Args:
         path: the file; see `rows.read_table`.
@@ -109,6 +109,7 @@ def _columns(table: Table, x: str | None, y: str | None, grouping: Sequence[str]
         y=_column(table, y, Y_COLUMNS),
         samples=SAMPLES if SAMPLES in table.columns else None,
         seed=SEED if SEED in table.columns and SEED not in grouping else None,
+        draw=DRAW if DRAW in table.columns else None,
         nats=nats,
     )
     if columns.x == columns.y:
@@ -117,28 +118,34 @@ def _columns(table: Table, x: str | None, y: str | None, grouping: Sequence[str]
 
 
 def _group_to_fit(name: str, group: GroupPoints, num_rows: int, note: Note) -> GroupPoints | None:
-    """The independent points of a group; None, and a note why, where they have no law."""
-    left = independent(name, group, note)
-    reason = _reason_for_no_fit(left, len(group.rows) < num_rows)
+    """The independent points of a group; None, and a note why, where they have no law.
+
+    Raises `InputError` where every row of the file has one size: there is nothing to fit.
+    """
+    left, x = independent(name, group, note), group.columns.x
+    if len(left.rows) == num_rows and len(np.unique(left.points.tokens)) < 2:
+        raise InputError(f"group {name!r}: {_constant(left, x)}; a power law needs at least two sizes")
+    reason = _reason_for_no_fit(left)
     if reason is None:
         return left
     note(f"{name}: no fit, since {reason}")
     return None
 
 
-def _reason_for_no_fit(group: GroupPoints, some_left_out: bool) -> str | None:
-    num_sizes, results = len(np.unique(group.points.tokens)), np.unique(group.points.ppl)
-    if some_left_out and num_sizes < 2:
+def _reason_for_no_fit(group: GroupPoints) -> str | None:
+    if len(np.unique(group.points.tokens)) < 2:
         return "fewer than two sizes are left"
-    if num_sizes > 1 and len(results) == 1:
-        return f"column {group.columns.y!r} is {group.rows[0].number(group.columns.y):g} in every row"
-    return None
+    return _constant(group, group.columns.y) if len(np.unique(group.points.ppl)) == 1 else None
+
+
+def _constant(group: GroupPoints, column: str) -> str:
+    return f"column {column!r} is {group.rows[0].number(column):g} in every row"
 
 
 def _note_unused_names(name: str, group: GroupPoints, note: Note) -> None:
     """Say so when another column seems to tell lines apart: its values share sizes, and each has several."""
     columns, num_sizes = group.columns, len(np.unique(group.points.tokens))
-    read = {columns.x, columns.y, columns.samples, columns.seed, *STATES}
+    read = {columns.x, columns.y, columns.samples, columns.seed, columns.draw, *STATES}
     names = []
     for column in dict.fromkeys(column for row in group.rows for column in row.values):
         sizes: dict[str, set[float]] = {}

@@ -14,7 +14,7 @@ from cvfp.report.versions import Row
 from cvfp.scaling.line_fit import law_of
 
 Key = tuple[int, int]
-"""(num_samples, seed) of a point."""
+"""(num_samples, draw) of a point."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def _group(row: Row) -> Group:
     numbered = [(index, line) for index, line in enumerate(row.lines) if line is not None]
     lines = [line for _index, line in numbered]
     keys = _common(lines)
-    size = max((num_samples for num_samples, _seed in keys), default=None)
+    size = max((num_samples for num_samples, _draw in keys), default=None)
     top = {key for key in keys if key[0] == size}
     fitted = keys.intersection(*({_key(point) for point in line.fitted} for line in lines))
     return Group(row.name, size, tuple(_entry(index, line, top, fitted) for index, line in numbered))
@@ -73,12 +73,12 @@ def _group(row: Row) -> Group:
 def _common(lines: Sequence[Line]) -> set[Key]:
     """The points that all lines have on the same tokens, scored on the same text."""
     first, *others = lines
-    pairs = ({_key(a) for a, _b in LineChange(first, other).pairs} for other in others)
+    pairs = ({(a.num_samples, a.draw) for a, _b in LineChange(first, other).pairs} for other in others)
     return set.intersection(*pairs)
 
 
 def _key(point: PointRecord) -> Key:
-    return point.num_samples, point.seed
+    return point.num_samples, point.draw
 
 
 def _entry(version: int, line: Line, top: set[Key], fitted: set[Key]) -> Entry:

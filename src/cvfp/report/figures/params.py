@@ -12,7 +12,7 @@ from cvfp.records.arms import arm_kind
 from cvfp.report.changes import LineChange, changes_within_arms
 from cvfp.report.figures.axes import Limits, padded, set_linear, set_log, set_log_at, widened, with_intervals
 from cvfp.report.figures.canvas import INK
-from cvfp.report.figures.marks import draw_interval, draw_mean, draw_seeds, mean_ppl
+from cvfp.report.figures.marks import draw_interval, draw_mean, draw_seeds
 from cvfp.report.figures.style import Styles, documents, short_label
 from cvfp.report.headline import Headline, Standing
 from cvfp.report.lines import Line
@@ -43,7 +43,7 @@ def ratio(change: LineChange) -> float:
 
 
 def draw_efficiency(axes: Axes, changes: Sequence[LineChange], styles: Styles) -> None:
-    """Change of val PPL in percent against the ratio of parameters, with 95% intervals over seeds."""
+    """Change of val PPL in percent against the ratio of parameters, with 95% intervals."""
     ratios = sorted({1.0, *map(ratio, changes)})
     limits = padded(ratios, 0.12)
     places = dodged([ratio(change) for change in changes], limits)
@@ -73,7 +73,7 @@ def draw_perplexity(axes: Axes, top: Headline, styles: Styles) -> None:
     across = padded(params, 0.12)
     for one, x in zip(shown, dodged(params, across), strict=True):
         draw_seeds(axes, [(x, point.val_ppl) for point in one.points], styles[one.line.label])
-        draw_mean(axes, [(x, mean_ppl(one.points))], styles[one.line.label])
+        draw_mean(axes, [(x, one.ppl)], styles[one.line.label])
     ppls = [point.val_ppl for one in shown for point in one.points]
     references = _references(top)
     near = [one for one in references if _near(one, ppls)]

@@ -8,6 +8,7 @@ from pathlib import Path
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 
+from cvfp.records.results import IntervalKind
 from cvfp.report.figures.canvas import house_style, new_figure, save
 from cvfp.report.figures.forest import ROW, Column, Mark, draw_column, mean_mark, name_rows, places
 from cvfp.report.figures.laws import draw_line, end_ppl, set_law_axes
@@ -29,8 +30,10 @@ from cvfp.report.lines import Line
 ONE_PANEL, EACH_PANEL = 4.7, 2.7
 """Inches of height: of the only panel, of each row of several."""
 
-INTERVALS = {
-    "draws": "95% intervals of α: across seeds",
+INTERVALS: dict[IntervalKind, str] = {
+    "draws": "95% intervals of α: across draws",
+    "documents": "95% intervals of α: over test documents only",
+    "draws x documents": "95% intervals of α: over draws and test documents",
     "line": "95% intervals of α: deviation from a straight line, not run-to-run noise",
 }
 """What intervals are, by `interval_kind` of the records."""
@@ -146,7 +149,7 @@ def _scaled(value: float | None, perplexity: bool) -> float | None:
 def _note(shown: Sequence[Line], top: Headline | None) -> str:
     """What the light markers and the intervals are."""
     parts = [INTERVALS[kind] for kind in dict.fromkeys(line.summary.interval_kind for line in shown) if kind]
-    if top is not None and len(top.seeds) > 1:
-        seeds = ", ".join(map(str, top.seeds))
-        parts.append(f"light markers: seeds {seeds}, of which PPL is the geometric mean")
+    if top is not None and len(top.draws) > 1:
+        draws = ", ".join(map(str, top.draws))
+        parts.append(f"light markers: draws {draws}, of which PPL is the geometric mean")
     return "; ".join(parts)
