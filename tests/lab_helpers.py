@@ -55,4 +55,6 @@ def tiny_plan(corpus: Path, **changes) -> Plan:
 def toml_of(spec: SweepSpec) -> str:
     """The spec as a file that `cvfp run` reads."""
     settings = "".join(f"{json.dumps(key)} = {json.dumps(value)}\n" for key, value in spec.settings.items())
-    return f"name = {json.dumps(spec.name)}\nsamples = {list(spec.samples)}\n\n[settings]\n{settings}"
+    head = {"name": spec.name, "samples": list(spec.samples), "arms": list(spec.arms)}
+    top = "".join(f"{key} = {json.dumps(value)}\n" for key, value in head.items())
+    return f"{top}\n[settings]\n{settings}"

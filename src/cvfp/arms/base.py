@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 
 from cvfp.training.evaluation import Scores
 from cvfp.training.events import Listener, silent
+from cvfp.training.savepoint import NOWHERE, Savepoints
 
 Tokens = Int[np.ndarray, " _"]
 
@@ -22,10 +23,14 @@ CLOSED_FORM = "closed_form"
 
 @dataclass(frozen=True)
 class Budget:
-    """Where a fit computes, and who is told meanwhile. What it may spend is in its config."""
+    """Where a fit computes, who is told meanwhile, where it may save how far it is.
+
+    What it may spend is in its config.
+    """
 
     device: torch.device
     listen: Listener = silent
+    saves: Savepoints = NOWHERE
 
 
 @dataclass(frozen=True)

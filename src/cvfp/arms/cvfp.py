@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +47,6 @@ class CvfpArm(Arm):
         model = self._build(train, seed).to(budget.device)
         tokens, dev_tokens = on_device(train, budget.device), on_device(dev, budget.device)
         first = self._phase1(model, tokens, budget, seed)
-        if first is not None and config.phase2.context_source != "one_step":
-            first = replace(first, contexts=None)  # 3 KB per token that nothing reads any more
         rows, seen = _rank_rows(tokens, seed), []
         contexts = self._training_contexts(model, tokens, first, rows, seen)
         train_er = _share_of_rank(torch.cat(seen)) if self.use_context else None
@@ -61,6 +59,7 @@ class CvfpArm(Arm):
             config.embedding.trained,
             seed,
             budget.listen,
+            budget.saves.of("phase2"),
         )
         notes: dict[str, Any] = {"phase2": {"seconds": second.seconds, "precision": second.precision}}
         if first is not None:
@@ -83,7 +82,8 @@ class CvfpArm(Arm):
     def _phase1(self, model: CVFPModel, tokens: Tensor, budget: Budget, seed: int) -> Phase1Result | None:
         if not self.learn_context:
             return None
-        return learn_contexts(model, tokens, self.config.phase1, seed, budget.listen)
+        keep = self.config.phase2.context_source == "one_step"
+        return learn_contexts(model, tokens, self.config.phase1, seed, budget.listen, budget.saves, keep)
 
     def _training_contexts(
         self, model: CVFPModel, tokens: Tensor, first: Phase1Result | None, rows: Tensor, seen: list[Tensor]

@@ -47,7 +47,16 @@ class SequenceArm(Arm):
         model = self._build(train, seed).to(budget.device)
         tokens, dev_tokens = on_device(train, budget.device), on_device(dev, budget.device)
         trained = self.config.embedding.trained
-        found = learn_through_time(model, tokens, dev_tokens, self.settings, trained, seed, budget.listen)
+        found = learn_through_time(
+            model,
+            tokens,
+            dev_tokens,
+            self.settings,
+            trained,
+            seed,
+            budget.listen,
+            budget.saves.of("training"),
+        )
         return FittedSequence(model, self._facts(model, found))
 
     def _build(self, train: Tokens, seed: int) -> SequenceModel:

@@ -23,6 +23,7 @@ from cvfp.records.errors import CvfpError, InputError
 from cvfp.records.plan import Plan, PlannedPoint
 from cvfp.records.results import RunRecord
 from cvfp.scaling.summary import summarise
+from cvfp.training.savepoint import EVERY_SECONDS
 
 POLL_SECONDS = 0.5
 """Between two looks for a point to take, when other processes have all that are left."""
@@ -43,11 +44,13 @@ def run_sweep(
     monitor: Monitor,
     checkpoints: bool = True,
     retry: bool = False,
+    save_every: float = EVERY_SECONDS,
 ) -> SweepOutcome:
     """Run what is missing of `plan` in the directory `out`; what has a result is kept.
 
     Any number of processes may do so at once: each takes points that no other has, and stays until all have a
-    result. A point that failed keeps its error, unless `retry` asks for another try.
+    result. A point that failed keeps its error, unless `retry` asks for another try. A point that was
+    interrupted goes on from where it was saved, which is every `save_every` seconds.
 
     Raises:
         InputError: `out` holds something else, or the data cannot serve the plan.
@@ -60,7 +63,7 @@ def run_sweep(
     directory.create()
     if retry:
         directory.forget_failures()
-    return _Worker(directory, datasets, device, monitor, checkpoints).run()
+    return _Worker(directory, datasets, device, monitor, checkpoints, save_every).run()
 
 
 def _is_failure(error: Exception) -> bool:
@@ -88,9 +91,10 @@ class _Worker:
         device: torch.device,
         monitor: Monitor,
         checkpoints: bool,
+        save_every: float,
     ) -> None:
         self.directory, self.datasets, self.device = directory, datasets, device
-        self.checkpoints = checkpoints
+        self.checkpoints, self.save_every = checkpoints, save_every
         self.ledger = Ledger(directory.path)
         self.log = LogFile(directory.files.output)
         self.monitor = Monitors([self.log, monitor])
@@ -110,6 +114,7 @@ class _Worker:
                 self.log.note(text)
             with self.ledger.writing():
                 self._note_machine()
+        self._clean()
         self.monitor.sweep_started(len(self.directory.plan.points), len(pending))
         worked = bool(pending)
         while pending:
@@ -150,6 +155,16 @@ class _Worker:
             }
         )
 
+    def _clean(self) -> None:
+        """Take away what killed processes have left; what others are at work on stays."""
+        self.directory.clean()
+        for point in self.directory.plan.points:
+            run_hash = point.config.run_hash
+            if self.directory.has_result(point):
+                with self.ledger.claim(run_hash) as ours:
+                    if ours:
+                        self.directory.run_directory(run_hash).clean()
+
     def _take(self, point: PlannedPoint) -> bool:
         """Run the point, if it is still there to be taken."""
         with self.ledger.claim(point.config.run_hash) as ours:
@@ -163,14 +178,15 @@ class _Worker:
     def _run(self, point: PlannedPoint) -> None:
         config, started = point.config, time.time()
         run = self.directory.run_directory(config.run_hash)
-        run.begin(config.relevant(), self.environment)
+        run.clean()
+        saves = run.begin(config.relevant(), self.environment, self.save_every)
         self.monitor.point_started(point)
 
         def listen(event) -> None:
             run.log(event)
             self.monitor.event(event)
 
-        budget = Budget(self.device, listen)
+        budget = Budget(self.device, listen, saves)
         dataset = self.datasets.of(config)
         try:
             result = run_point(point, dataset, budget)

@@ -74,4 +74,4 @@ def _state(directory: SweepDirectory, point: PlannedPoint, ledger: Ledger) -> Po
     if ledger.is_claimed(point.config.run_hash):
         return PointState(point, "running", "")
     begun = directory.run_directory(point.config.run_hash).has_begun
-    return PointState(point, "waiting", "interrupted; runs again from its start" if begun else "")
+    return PointState(point, "waiting", "interrupted; goes on from its last savepoint" if begun else "")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,9 @@ from cvfp.scaling.summary import progressions, summarise
 
 BREAK_SECONDS = 60.0
 """A pause between two points that is no part of the time that a sweep took."""
+
+STALE_SECONDS = 600.0
+"""Age of a half-written file that nobody is still writing."""
 
 
 class SweepDirectory:
@@ -50,6 +55,13 @@ class SweepDirectory:
     def records(self) -> dict[str, RunRecord]:
         """Records by run hash, in plan order, of the points that have one."""
         return read_records(self.files, self.plan)
+
+    def clean(self) -> None:
+        """Take away files that a killed process left half-written beside the tables."""
+        for path in self.path.glob(".*.tmp"):
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > STALE_SECONDS:
+                    path.unlink()
 
     def has_result(self, point: PlannedPoint) -> bool:
         """Whether a point is done, or failed."""

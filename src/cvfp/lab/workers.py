@@ -26,6 +26,7 @@ from cvfp.records.errors import CvfpError
 from cvfp.records.plan import Plan, PlannedPoint
 from cvfp.records.results import RunRecord
 from cvfp.training.events import Event
+from cvfp.training.savepoint import EVERY_SECONDS
 
 GRACE_SECONDS = 30.0
 """What a process is given to end by itself."""
@@ -38,6 +39,7 @@ def run_on_devices(
     monitor: Monitor,
     checkpoints: bool = True,
     retry: bool = False,
+    save_every: float = EVERY_SECONDS,
 ) -> SweepOutcome:
     """As `run_sweep`, with a process for each of `devices` (one that is listed twice is shared by two).
 
@@ -48,7 +50,7 @@ def run_on_devices(
         CvfpError: as `run_sweep`; all processes died before the work was done.
     """
     if len(devices) == 1:
-        return run_sweep(plan, out, devices[0], monitor, checkpoints, retry)
+        return run_sweep(plan, out, devices[0], monitor, checkpoints, retry, save_every)
     directory = SweepDirectory(out, plan)
     directory.check()
     directory.create()
@@ -56,7 +58,7 @@ def run_on_devices(
         directory.forget_failures()
     monitor.sweep_started(len(plan.points), len(directory.pending()))
     if directory.pending():
-        with _Pool(plan, out, devices, checkpoints) as pool:
+        with _Pool(plan, out, devices, checkpoints, save_every) as pool:
             pool.listen(monitor)
         if directory.pending():
             raise CvfpError(f"--out {out}: {pool.verdict()}; what is done is saved")
@@ -66,7 +68,9 @@ def run_on_devices(
 class _Pool:
     """The processes, and a pipe from each."""
 
-    def __init__(self, plan: Plan, out: Path, devices: Sequence[torch.device], checkpoints: bool) -> None:
+    def __init__(
+        self, plan: Plan, out: Path, devices: Sequence[torch.device], checkpoints: bool, save_every: float
+    ) -> None:
         context = get_context("spawn")
         threads = max(1, torch.get_num_threads() // len(devices))
         self.names = [f"{device} ({number})" for number, device in enumerate(devices, 1)]
@@ -75,7 +79,7 @@ class _Pool:
         self.errors: list[str] = []
         for name, device in zip(self.names, devices, strict=True):
             reader, writer = context.Pipe(duplex=False)
-            arguments = (plan, Path(out), device, threads, writer, checkpoints)
+            arguments = (plan, Path(out), device, threads, writer, checkpoints, save_every)
             process = context.Process(target=_work, args=arguments, name=name)
             process.start()
             writer.close()
@@ -141,7 +145,13 @@ class _Remote(Monitor):
 
 
 def _work(
-    plan: Plan, out: Path, device: torch.device, threads: int, pipe: Connection, checkpoints: bool
+    plan: Plan,
+    out: Path,
+    device: torch.device,
+    threads: int,
+    pipe: Connection,
+    checkpoints: bool,
+    save_every: float,
 ) -> None:
     """The life of one process."""
     signal.signal(signal.SIGTERM, _end)
@@ -150,7 +160,7 @@ def _work(
     if device.type == "cuda":
         torch.cuda.set_device(device)
     try:
-        run_sweep(plan, out, device, _Remote(pipe), checkpoints)
+        run_sweep(plan, out, device, _Remote(pipe), checkpoints, save_every=save_every)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     except CvfpError as error:

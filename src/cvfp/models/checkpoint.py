@@ -9,9 +9,10 @@ import torch
 from pydantic import Field
 
 from cvfp.models.cvfp import CVFPModel
+from cvfp.models.tensor_file import read_tensors, write_tensors
 from cvfp.records.config import ModelConfig
 from cvfp.records.errors import InputError
-from cvfp.records.files import atomic_path, read_json, write_json
+from cvfp.records.files import read_json, write_json
 from cvfp.records.schema import Schema
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -29,12 +30,8 @@ class CheckpointConfig(Schema):
 
 def save_checkpoint(model: CVFPModel, directory: Path) -> None:
     """Write the model; both embedding tables are kept (they differ once phase 2 has trained one)."""
-    from safetensors.torch import save_file
-
     directory = Path(directory)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    with atomic_path(directory / WEIGHTS) as temporary:
-        save_file(tensors, temporary, metadata={"format": "pt"})
+    write_tensors(directory / WEIGHTS, model.state_dict())
     config = CheckpointConfig(
         format=1,
         model=model.config,
@@ -53,7 +50,7 @@ def load_checkpoint(directory: Path, device: str | torch.device = "cpu") -> CVFP
     """
     directory = Path(directory)
     config = CheckpointConfig.parse_json(read_json(directory / CONFIG), str(directory / CONFIG))
-    tensors = _read_tensors(directory / WEIGHTS, device)
+    tensors = read_tensors(directory / WEIGHTS, device)
     with torch.device("meta"):
         table = torch.empty(config.vocab_size, config.model.embed_dim)
         bias = torch.empty(config.vocab_size) if config.output_bias else None
@@ -64,17 +61,3 @@ def load_checkpoint(directory: Path, device: str | torch.device = "cpu") -> CVFP
         first = str(error).splitlines()[-1].strip()
         raise InputError(f"{directory}: weights do not fit the config: {first}") from error
     return model.eval()
-
-
-def _read_tensors(path: Path, device: str | torch.device) -> dict[str, torch.Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    try:
-        tensors = load_file(path, device=str(device))
-    except SafetensorError as error:
-        raise InputError(f"{path}: damaged safetensors file: {error}") from error
-    # Copies are aligned as the saved tensors were (the file's are not), so results agree bit for bit.
-    return {name: tensor.clone() for name, tensor in tensors.items()}

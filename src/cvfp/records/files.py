@@ -33,11 +33,24 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o644)
+        _flush(temporary)
         temporary.replace(path)
     except OSError as error:
         raise CvfpError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    """Have the bytes on the disk before the name is: a machine that stops leaves no empty file."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def remove_temporary(directory: Path) -> None:
+    """Take away what killed processes left half-written in a directory and below it."""
+    for path in directory.rglob(".*.tmp"):
+        path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -6,14 +6,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cvfp.metrics.perplexity import MAX_NATS
 from cvfp.records.errors import CvfpError
 from cvfp.records.results import CAP
 from cvfp.records.values import Precision
+from cvfp.training.context_store import ContextStore
 from cvfp.training.precision import computing_in
 from cvfp.training.replay import Replayed
+from cvfp.training.savepoint import NOT_SAVED, Savepoint, State
 
 ADAM_BETAS = (0.9, 0.999)
 ADAM_EPS = 1e-8
@@ -22,6 +24,8 @@ ADAM_EPS = 1e-8
 class Objective(ABC):
     """What a phase minimises and when it has had enough."""
 
+    saved_rows: ContextStore | None = None
+    """Rows that a savepoint keeps, and that one is read into."""
     replayable = False
     """Whether `backward` runs the same operations on the same tensors in every step, whatever is in them."""
 
@@ -37,6 +41,18 @@ class Objective(ABC):
     def after_step(self, step: int, optimizer: torch.optim.Optimizer) -> str | None:
         """Called after the update. A stop reason ends the loop; None goes on."""
 
+    def can_resume_after(self, step: int) -> bool:
+        """Whether `state` says all there is to say after this step."""
+        return True
+
+    @abstractmethod
+    def state(self, step: int) -> State:
+        """What the objective itself has to remember after this step."""
+
+    @abstractmethod
+    def restore(self, state: State, step: int) -> None:
+        """Be as it was when `state` was taken."""
+
 
 def optimise(
     objective: Objective,
@@ -47,11 +63,12 @@ def optimise(
     max_steps: int,
     weight_decay: float = 0.0,
     precision: Precision = "float32",
+    savepoint: Savepoint = NOT_SAVED,
 ) -> tuple[int, str]:
     """Take up to `max_steps` Adam steps; return how many were taken and why it stopped (`cap`: all of them).
 
     Adam (Kingma & Ba 2015) with decoupled weight decay (Loshchilov & Hutter 2019); with decay 0 it is Adam.
-    The gradient's norm over all parameters is clipped to `grad_clip`.
+    The gradient's norm over all parameters is clipped to `grad_clip`. What `savepoint` holds is gone on with.
     """
     parameters = list(parameters)
     device = parameters[0].device
@@ -74,13 +91,59 @@ def optimise(
         optimizer.step()
 
     run = Replayed(update) if replayed else update
-    for step in range(1, max_steps + 1):
+    done = _resume(savepoint, objective, parameters, optimizer)
+    for step in range(done + 1, max_steps + 1):
         objective.prepare(step)
         run()
         reason = objective.after_step(step, optimizer)
         if reason is not None:
             return step, reason
+        if savepoint.due() and objective.can_resume_after(step):
+            savepoint.save(_state(objective, parameters, optimizer, step))
     return max_steps, CAP
+
+
+def _state(
+    objective: Objective, parameters: list[nn.Parameter], optimizer: torch.optim.Optimizer, step: int
+) -> State:
+    own = objective.state(step)
+    tensors = {f"objective.{name}": tensor for name, tensor in own.tensors.items()}
+    for index, parameter in enumerate(parameters):
+        tensors[f"parameter.{index}"] = parameter
+        for name, value in optimizer.state[parameter].items():
+            tensors[f"adam.{index}.{name}"] = value
+    numbers = {"step": step, "lr": float(optimizer.param_groups[0]["lr"]), "objective": own.numbers}
+    return State(tensors, numbers, own.rows)
+
+
+def _resume(
+    savepoint: Savepoint,
+    objective: Objective,
+    parameters: list[nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+) -> int:
+    """Be where the savepoint is; the steps that were taken, 0 where there is none."""
+    saved = savepoint.load(parameters[0].device, objective.saved_rows)
+    if saved is None:
+        return 0
+    parts: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in saved.tensors.items():
+        part, _, rest = name.partition(".")
+        parts.setdefault(part, {})[rest] = tensor
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in parts["adam"].items():
+        index, _, key = name.partition(".")
+        moments.setdefault(int(index), {})[key] = tensor
+    with torch.no_grad():
+        for index, parameter in enumerate(parameters):
+            parameter.copy_(parts["parameter"][str(index)])
+    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+    for group in optimizer.param_groups:
+        lr = group["lr"]
+        group["lr"] = lr.fill_(saved.numbers["lr"]) if isinstance(lr, Tensor) else saved.numbers["lr"]
+    step = saved.numbers["step"]
+    objective.restore(State(parts.get("objective", {}), saved.numbers["objective"]), step)
+    return step
 
 
 def scale_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:

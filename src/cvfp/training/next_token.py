@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from abc import abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -20,6 +21,7 @@ from cvfp.training.events import Event, Listener
 from cvfp.training.head import Head
 from cvfp.training.loop import Objective, optimise, require_finite, scale_lr
 from cvfp.training.precision import operand_dtype, usable
+from cvfp.training.savepoint import Savepoint, State
 from cvfp.training.stopping import Patience
 
 DEV_MINIMUM = "dev_minimum"
@@ -55,6 +57,7 @@ class NextTokenObjective(Objective):
         settings: how long, how fast, when to stop.
         epoch_steps: steps of a pass over the training tokens.
         rows: next tokens of a full batch.
+        seed: of the order of batches.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class NextTokenObjective(Objective):
         settings: TokenTraining,
         epoch_steps: int,
         rows: int,
+        seed: int,
         listen: Listener,
     ) -> None:
         self.model, self.parameters, self.settings, self.listen = model, parameters, settings, listen
@@ -82,9 +86,22 @@ class NextTokenObjective(Objective):
         self.patience = Patience(settings.patience)
         self.best_step, self.best_train_loss = 0, math.nan
         self.best_weights = [parameter.detach().clone() for parameter in parameters]
+        self.generator = torch.Generator().manual_seed(derived_seed(seed, "batches"))
+        self.epoch_start = self.generator.get_state()
 
     phase = "phase 2"
     """What events call it."""
+
+    @abstractmethod
+    def epoch_batches(self) -> Iterator[Tensor]:
+        """Places in the text, batch by batch, of an epoch that begins; drawn from `generator`."""
+
+    def next_places(self, step: int) -> Tensor:
+        """The places of a step."""
+        if (step - 1) % self.epoch_steps == 0:
+            self.epoch_start = self.generator.get_state()
+            self.batches = self.epoch_batches()
+        return next(self.batches)
 
     @abstractmethod
     def batch(self) -> tuple[Int[Tensor, ...], Int[Tensor, " B"]]:
@@ -101,8 +118,11 @@ class NextTokenObjective(Objective):
     def weigh(self, count: int) -> None:
         """The coming batch has so many next tokens, in its first rows."""
         if not self.sizes or self.sizes[-1] != count:
-            self.weights.fill_(0.0)[:count] = 1 / count
+            self._fill_weights(count)
         self.sizes.append(count)
+
+    def _fill_weights(self, count: int) -> None:
+        self.weights.fill_(0.0)[:count] = 1 / count
 
     def backward(self) -> None:
         """The gradients by hand where that saves passes over the table: at the head, and at the lookup."""
@@ -160,13 +180,51 @@ class NextTokenObjective(Objective):
             for kept, parameter in zip(self.best_weights, self.parameters, strict=True):
                 kept.copy_(parameter)
 
+    def state(self, step: int) -> State:
+        ended = step % self.epoch_steps == 0
+        tensors = {f"best.{index}": weights for index, weights in enumerate(self.best_weights)}
+        tensors |= {"losses": self.losses, "sizes": torch.tensor(self.sizes)}
+        tensors["generator"] = self.generator.get_state() if ended else self.epoch_start
+        tensors["dropout"] = torch.get_rng_state()
+        if self.losses.is_cuda:
+            tensors["dropout_cuda"] = torch.cuda.get_rng_state(self.losses.device)
+        numbers = {
+            "best_step": self.best_step,
+            "best_train_loss": self.best_train_loss if self.best_step else None,
+            "best_dev_loss": self.patience.best if math.isfinite(self.patience.best) else None,
+            "misses": self.patience.misses,
+        }
+        return State(tensors, numbers)
+
+    def restore(self, state: State, step: int) -> None:
+        tensors, numbers = state.tensors, state.numbers
+        for index, weights in enumerate(self.best_weights):
+            weights.copy_(tensors[f"best.{index}"])
+        self.losses.copy_(tensors["losses"])
+        self.sizes = tensors["sizes"].tolist()
+        self._fill_weights(self.sizes[-1])
+        self.best_step, self.patience.misses = numbers["best_step"], numbers["misses"]
+        if self.best_step:
+            self.best_train_loss = numbers["best_train_loss"]
+        if numbers["best_dev_loss"] is not None:
+            self.patience.best = numbers["best_dev_loss"]
+        self.generator.set_state(tensors["generator"].cpu())
+        self.epoch_start = self.generator.get_state()
+        if step % self.epoch_steps:
+            self.batches = self.epoch_batches()
+            for _ in range(step % self.epoch_steps):
+                next(self.batches)
+        torch.set_rng_state(tensors["dropout"].cpu())
+        if self.losses.is_cuda and "dropout_cuda" in tensors:
+            torch.cuda.set_rng_state(tensors["dropout_cuda"].cpu(), self.losses.device)
+
     def restore_best(self) -> None:
         with torch.no_grad():
             for kept, parameter in zip(self.best_weights, self.parameters, strict=True):
                 parameter.copy_(kept)
 
 
-def learn(objective: NextTokenObjective, seed: int, started: float) -> Learned:
+def learn(objective: NextTokenObjective, seed: int, started: float, savepoint: Savepoint) -> Learned:
     """Train to the minimum of the dev loss, or for a fixed number of steps; leave its weights in the model.
 
     Raises:
@@ -186,9 +244,10 @@ def learn(objective: NextTokenObjective, seed: int, started: float) -> Learned:
             weight_decay=settings.weight_decay,
             max_steps=objective.max_steps,
             precision=objective.precision,
+            savepoint=savepoint,
         )
     objective.restore_best()
-    seconds = time.perf_counter() - started
+    seconds = time.perf_counter() - started + savepoint.seconds_before
     for parameter, needed in needed_gradients.items():
         parameter.grad = None
         parameter.requires_grad_(needed)

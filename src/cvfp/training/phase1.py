@@ -25,6 +25,7 @@ from cvfp.training.context_store import ContextStore
 from cvfp.training.events import Event, Listener, silent
 from cvfp.training.loop import Objective, optimise, require_finite
 from cvfp.training.precision import usable
+from cvfp.training.savepoint import NOWHERE, Savepoints, State
 
 START_STD = 0.01
 CONVERGED = "converged"
@@ -40,9 +41,9 @@ class Phase1Result:
     iterations: int
     converged: bool
     convergence_rate: float
-    contexts: ContextStore | None
     precision: Precision
     seconds: float = field(compare=False)
+    contexts: ContextStore | None
 
 
 def slice_bounds(num_tokens: int, slice_length: int) -> list[tuple[int, int]]:
@@ -83,17 +84,32 @@ def shifted(old: Float[Tensor, "S d_c"], before: Float[Tensor, " d_c"]) -> Float
 
 
 def learn_contexts(
-    model: CVFPModel, tokens: Int[Tensor, " N"], config: Phase1Config, seed: int, listen: Listener = silent
+    model: CVFPModel,
+    tokens: Int[Tensor, " N"],
+    config: Phase1Config,
+    seed: int,
+    listen: Listener = silent,
+    saves: Savepoints = NOWHERE,
+    keep_contexts: bool = True,
 ) -> Phase1Result:
     """Train `model.context_block` on a token stream until its contexts stand still.
+
+    With `saves`, a run that was interrupted goes on after its last saved sweep; one that had ended is read
+    back. Without `keep_contexts` the result has none: they are 4 d_c bytes per token.
 
     Raises:
         CvfpError: the loss is no longer finite.
     """
     assert model.context_block is not None
-    started = time.perf_counter()
+    end, started = saves.of("phase1-end"), time.perf_counter()
     precision = usable(config.precision, tokens.device)
     objective = _FixedPointObjective(model, model.context_block, tokens, config, seed, listen)
+    ended = end.load(tokens.device, objective.contexts if keep_contexts else None)
+    if ended is not None:
+        model.context_block.load_state_dict(ended.tensors)
+        return Phase1Result(**ended.numbers, contexts=objective.contexts if keep_contexts else None)
+    saves.keep_only("phase1")
+    savepoint = saves.of("phase1")
     steps, reason = optimise(
         objective,
         model.context_block.parameters(),
@@ -101,11 +117,19 @@ def learn_contexts(
         grad_clip=config.grad_clip,
         max_steps=(config.max_iterations - 1) * len(objective.batches),
         precision=precision,
+        savepoint=savepoint,
     )
-    iterations = steps // len(objective.batches) + 1
-    seconds = time.perf_counter() - started
-    converged = reason == CONVERGED
-    return Phase1Result(iterations, converged, objective.rate, objective.contexts, precision, seconds)
+    found = {
+        "iterations": steps // len(objective.batches) + 1,
+        "converged": reason == CONVERGED,
+        "convergence_rate": objective.rate,
+        "precision": precision,
+        "seconds": time.perf_counter() - started + savepoint.seconds_before,
+    }
+    contexts = objective.contexts if keep_contexts else None
+    end.save(State(model.context_block.state_dict(), found, contexts))
+    saves.keep_only("phase1-end")
+    return Phase1Result(**found, contexts=contexts)
 
 
 def one_step_segments(
@@ -149,6 +173,16 @@ class _FixedPointObjective(Objective):
         for index, (first, last) in enumerate(self.bounds):
             self.contexts.write(first, START_STD * self._normal(last - first, "contexts", index))
         self.rate = 0.0
+        self.saved_rows = self.contexts
+
+    def can_resume_after(self, step: int) -> bool:
+        return step % len(self.batches) == 0
+
+    def state(self, step: int) -> State:
+        return State({}, {"rate": self.rate}, self.contexts)
+
+    def restore(self, state: State, step: int) -> None:
+        self.rate = state.numbers["rate"]
 
     def _normal(self, rows: int, *purpose: str | int) -> Tensor:
         """(rows, d_c) standard normal numbers, from a generator of their own: how slices are spread changes

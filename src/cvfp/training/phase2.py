@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from cvfp.models.cvfp import CVFPModel
 from cvfp.models.layers import features_of, token_window
-from cvfp.records.seeds import derived_seed
 from cvfp.records.training_config import Phase2Config
 from cvfp.records.values import Precision
 from cvfp.training.evaluation import mean_nats
 from cvfp.training.events import Listener, silent
 from cvfp.training.next_token import Learned, NextTokenObjective, learn
+from cvfp.training.savepoint import NOT_SAVED, Savepoint
 from cvfp.training.spans import SpanContexts
 
 
@@ -41,6 +41,7 @@ def learn_tokens(
     train_embedding: bool,
     seed: int,
     listen: Listener = silent,
+    savepoint: Savepoint = NOT_SAVED,
 ) -> Learned:
     """Train on `tokens` to the minimum of the dev loss; leave the best weights in `model`.
 
@@ -50,7 +51,7 @@ def learn_tokens(
     started = time.perf_counter()
     parameters = trained_parameters(model, train_embedding)
     objective = PositionsObjective(model, parameters, tokens, contexts, dev, config, seed, listen)
-    return learn(objective, seed, started)
+    return learn(objective, seed, started, savepoint)
 
 
 class PositionsObjective(NextTokenObjective):
@@ -73,9 +74,8 @@ class PositionsObjective(NextTokenObjective):
         spans = [(first, min(last, examples)) for first, last in contexts.bounds]
         self.spans = [(first, last) for first, last in spans if last > first]
         epoch_steps = sum(math.ceil((last - first) / config.batch_size) for first, last in self.spans)
-        super().__init__(model, parameters, config, epoch_steps, config.batch_size, listen)
+        super().__init__(model, parameters, config, epoch_steps, config.batch_size, seed, listen)
         self.tokens, self.contexts, self.dev, self.config = tokens, contexts, dev, config
-        self.generator = torch.Generator().manual_seed(derived_seed(seed, "batches"))
         self.positions = torch.zeros(config.batch_size, dtype=torch.long, device=tokens.device)
         shape = (config.batch_size, model.config.num_layers, model.context_dim)
         self.rows = model.context_table.new_zeros(shape)
@@ -83,9 +83,7 @@ class PositionsObjective(NextTokenObjective):
 
     def prepare(self, step: int) -> None:
         """Put the step's positions into `positions`; in a batch that is not full the last ones weigh 0."""
-        if (step - 1) % self.epoch_steps == 0:
-            self.batches = self._epoch_batches()
-        chosen = next(self.batches)
+        chosen = self.next_places(step)
         self.positions[: len(chosen)] = chosen
         self.contexts.take(chosen, self.rows[: len(chosen)])
         self.weigh(len(chosen))
@@ -100,7 +98,7 @@ class PositionsObjective(NextTokenObjective):
     def dev_nats(self, precision: Precision, exact: bool) -> float:
         return mean_nats(self.model, self.dev, self.dev_segments, precision)
 
-    def _epoch_batches(self) -> Iterator[Tensor]:
+    def epoch_batches(self) -> Iterator[Tensor]:
         """Positions of one epoch in batches: span after span, shuffled within each.
 
         Drawn on the CPU so that every device sees the same order.

@@ -16,12 +16,12 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from cvfp.models.sequence import SequenceModel
-from cvfp.records.seeds import derived_seed
 from cvfp.records.training_config import SequenceTraining
 from cvfp.records.values import Precision
 from cvfp.training.evaluation import mean_nats_of_sequence
 from cvfp.training.events import Listener, silent
 from cvfp.training.next_token import Learned, NextTokenObjective, learn
+from cvfp.training.savepoint import NOT_SAVED, Savepoint, State
 
 
 def sequence_parameters(model: SequenceModel, train_embedding: bool) -> list[nn.Parameter]:
@@ -38,6 +38,7 @@ def learn_through_time(
     train_embedding: bool,
     seed: int,
     listen: Listener = silent,
+    savepoint: Savepoint = NOT_SAVED,
 ) -> Learned:
     """Train on `tokens` to the minimum of the dev loss; leave the best weights in `model`.
 
@@ -47,7 +48,7 @@ def learn_through_time(
     started = time.perf_counter()
     parameters = sequence_parameters(model, train_embedding)
     objective = WindowsObjective(model, parameters, tokens, dev, settings, seed, listen)
-    return learn(objective, seed, started)
+    return learn(objective, seed, started, savepoint)
 
 
 class WindowsObjective(NextTokenObjective):
@@ -74,15 +75,13 @@ class WindowsObjective(NextTokenObjective):
         if model.has_state:
             self.rows, self.row_length = self.sequences, examples // self.sequences
         steps = math.ceil(self.rows * math.ceil(self.row_length / self.window) / self.sequences)
-        super().__init__(model, parameters, settings, steps, self.sequences * self.window, listen)
-        self.generator = torch.Generator().manual_seed(derived_seed(seed, "batches"))
-        self.state: Any = None
+        super().__init__(model, parameters, settings, steps, self.sequences * self.window, seed, listen)
+        self.carried: Any = None
 
     def prepare(self, step: int) -> None:
         if (step - 1) % self.epoch_steps == 0:
-            self.batches = self._epoch_batches()
-            self.state = None
-        self.places = next(self.batches)
+            self.carried = None
+        self.places = self.next_places(step)
         self.weigh(self.places.numel())
 
     def batch(self) -> tuple[Tensor, Tensor]:
@@ -90,13 +89,28 @@ class WindowsObjective(NextTokenObjective):
         return self.tokens[places], self.tokens[places + 1].flatten()
 
     def hidden(self, vectors: Tensor) -> Tensor:
-        hidden, self.state = self.model.hidden(vectors, self.state, self.settings.dropout)
+        hidden, self.carried = self.model.hidden(vectors, self.carried, self.settings.dropout)
         return hidden.flatten(0, 1)
 
     def dev_nats(self, precision: Precision, exact: bool) -> float:
         return mean_nats_of_sequence(self.model, self.dev, precision, exact)
 
-    def _epoch_batches(self) -> Iterator[Tensor]:
+    def state(self, step: int) -> State:
+        """With what is carried from window to window: pairs of tensors, layer by layer."""
+        state = super().state(step)
+        for layer, pair in enumerate(self.carried or ()):
+            for part, tensor in enumerate(pair):
+                state.tensors[f"carried.{layer}.{part}"] = tensor
+        return state
+
+    def restore(self, state: State, step: int) -> None:
+        super().restore(state, step)
+        found = {name: tensor for name, tensor in state.tensors.items() if name.startswith("carried.")}
+        layers = range(len(found) // 2)
+        pairs = [(found[f"carried.{n}.0"], found[f"carried.{n}.1"]) for n in layers]
+        self.carried = pairs or None
+
+    def epoch_batches(self) -> Iterator[Tensor]:
         """Positions (S, T) of each step of an epoch; the last window of streams may be shorter.
 
         Every epoch moves all rows by another offset: what is left over at the ends of the text, less than a
