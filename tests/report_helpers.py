@@ -13,7 +13,7 @@ import numpy as np
 
 from cvfp.records.arms import ARMS
 from cvfp.records.config import RunConfig
-from cvfp.records.files import write_json
+from cvfp.records.files import write_json, write_sealed
 from cvfp.records.plan import Analysis, Plan, PlannedPoint
 from cvfp.records.results import DocumentScores, Health, Phase1Facts, PointRecord, RunFacts, RunRecord
 from cvfp.records.sweep import SweepFiles
@@ -247,4 +247,4 @@ def _write_files(files: SweepFiles, plan: Plan, runs: Sequence[RunRecord], metad
         rows = progressions(points, plan.analysis)
         write_json(files.progressions, [row.model_dump(mode="json") for row in rows])
     for run in runs:
-        write_json(files.run_record(run.run_hash), run.model_dump(mode="json"))
+        write_sealed(files.run_record(run.run_hash), run.model_dump(mode="json"))

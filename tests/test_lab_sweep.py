@@ -17,6 +17,7 @@ from cvfp.lab.runner import run_sweep
 from cvfp.lab.status import sweep_status
 from cvfp.lab.sweep_directory import SweepDirectory
 from cvfp.records.errors import CvfpError, InputError
+from cvfp.records.files import read_sealed
 from cvfp.records.results import RunRecord
 
 CPU = torch.device("cpu")
@@ -100,7 +101,7 @@ def test_stored_losses_give_the_recorded_perplexity(tmp_path, corpus):
     run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
     for point in plan.points:
         run = tmp_path / "sweep" / "runs" / point.config.run_hash
-        record = RunRecord.model_validate_json((run / "record.json").read_text())
+        record = RunRecord.parse_json(read_sealed(run / "record.json"), "the record")
         losses = np.load(run / "test_losses.npz", allow_pickle=False)
         stored = float(np.exp(losses["nll"].astype(np.float64).mean()))
         assert stored == pytest.approx(record.point.val_ppl, rel=1e-3)

@@ -8,7 +8,7 @@ from report_helpers import DEFAULT_LINES, write_sweep
 from cvfp.cli.main import main
 from cvfp.lab.status import sweep_status
 from cvfp.records.errors import InputError
-from cvfp.records.files import read_json, write_json
+from cvfp.records.files import read_json, read_sealed, write_json, write_sealed
 from cvfp.records.plan import Analysis
 from cvfp.records.sweep import SweepFiles, load_sweep
 
@@ -91,9 +91,9 @@ def refusal(directory):
 )
 def test_the_record_of_another_run_is_refused(tmp_path, field, value):
     path = a_record(SweepFiles(write_sweep(tmp_path)))
-    record = read_json(path)
+    record = read_sealed(path)
     (record if field == "run_hash" else record["point"])[field] = value
-    write_json(path, record)
+    write_sealed(path, record)
     message = refusal(tmp_path)
     assert message.startswith(f"{path}: is the record of another run: ")
     assert f"{field} is {value!r}, the plan has " in message
@@ -121,28 +121,28 @@ def test_the_record_of_another_run_is_refused(tmp_path, field, value):
 )
 def test_a_value_out_of_its_range_is_refused(tmp_path, changes, words):
     path = a_record(SweepFiles(write_sweep(tmp_path)))
-    record = read_json(path)
+    record = read_sealed(path)
     record["point"] |= changes
-    write_json(path, record)
+    write_sealed(path, record)
     message = refusal(tmp_path)
     assert message.startswith(f"{path}: ") and words in message
 
 
 def test_a_failed_point_needs_no_result(tmp_path):
     path = a_record(SweepFiles(write_sweep(tmp_path)))
-    record = read_json(path)
+    record = read_sealed(path)
     record["point"] |= {"status": "failed", "val_ppl": None, "train_tokens": None}
-    write_json(path, record)
+    write_sealed(path, record)
     assert sweep_status(tmp_path).counts()["failed"] == 1
     assert [point.status for point in load_sweep(tmp_path).points].count("failed") == 1
 
 
 def test_status_shows_a_done_point_of_which_little_was_measured(tmp_path):
     path = a_record(SweepFiles(write_sweep(tmp_path)))
-    record = read_json(path)
+    record = read_sealed(path)
     names = ("dev_ppl", "val_acc", "bits_per_byte", "val_er", "phase1_iter", "stop_reason", "wall_seconds")
     record["point"] |= dict.fromkeys(names)
-    write_json(path, record)
+    write_sealed(path, record)
     shown = f"test PPL {record['point']['val_ppl']:.1f}"
     assert shown in [point.detail for point in sweep_status(tmp_path).points]
 
@@ -151,6 +151,25 @@ def test_a_broken_run_record_is_named(tmp_path):
     path = a_record(SweepFiles(write_sweep(tmp_path)))
     path.write_text("{", encoding="utf-8")
     assert f"{path}: not JSON at line 1" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("field, value", [("val_ppl", 90.0), ("val_ppl", 90), ("seed", 42)])
+def test_a_record_that_somebody_has_edited_is_no_result(tmp_path, field, value):
+    path = a_record(SweepFiles(write_sweep(tmp_path)))
+    record = read_json(path)
+    same = record["point"][field] == value
+    record["point"][field] = value
+    write_json(path, record)
+    if same:
+        load_sweep(tmp_path)
+        return
+    assert refusal(tmp_path).startswith(f"{path}: was changed after it was written")
+    write_json(path, read_sealed_anyway(record))
+    assert refusal(tmp_path).startswith(f"{path}: has no digest")
+
+
+def read_sealed_anyway(record):
+    return {key: value for key, value in record.items() if key != "digest"}
 
 
 def test_where_there_is_no_sweep_every_command_says_so_alike(tmp_path, capsys):

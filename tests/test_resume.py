@@ -11,10 +11,12 @@ import pytest
 import torch
 from lab_helpers import tiny_spec, write_corpus
 from safetensors.torch import load_file
+from torture import timeless
 
 from cvfp.lab.monitor import Monitor
 from cvfp.lab.plan import make_plan
 from cvfp.lab.runner import run_sweep
+from cvfp.records.errors import WriteError
 from cvfp.training.context_store import ContextStore
 from cvfp.training.loop import Objective
 from cvfp.training.next_token import NextTokenObjective
@@ -89,12 +91,6 @@ def everything(path):
     return timeless(record), timeless(lines), held, weights
 
 
-def timeless(value):
-    if isinstance(value, dict):
-        return {key: timeless(each) for key, each in value.items() if "seconds" not in key}
-    return [timeless(each) for each in value] if isinstance(value, list) else value
-
-
 @pytest.mark.parametrize("source", ["fixed_point", "one_step"])
 @pytest.mark.parametrize("arm", ARMS)
 def test_a_run_that_is_stopped_anywhere_ends_with_the_same_bits(tmp_path, corpus, monkeypatch, arm, source):
@@ -161,10 +157,8 @@ def test_a_damaged_savepoint_is_said_and_left_aside(tmp_path, corpus, monkeypatc
 
 
 def test_a_savepoint_that_cannot_be_written_is_said_and_the_run_goes_on(tmp_path, corpus, monkeypatch):
-    from cvfp.records.errors import CvfpError
-
     def full(path, tensors, metadata=None):
-        raise CvfpError(f"cannot write {path}: No space left on device")
+        raise WriteError(f"cannot write {path}: No space left on device")
 
     plan = plan_of(corpus, "cvfp")
     with monkeypatch.context() as patch, pytest.warns(UserWarning, match="no savepoint: .*No space left"):

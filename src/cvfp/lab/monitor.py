@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from cvfp.records.files import append_text
 from cvfp.records.plan import PlannedPoint
 from cvfp.records.results import RunRecord, SummaryRecord
 from cvfp.training.events import Event
@@ -51,8 +52,7 @@ class LogFile(Monitor):
         self.run_hash = ""
 
     def _write(self, text: str) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}\n")
+        append_text(self.path, f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}\n")
 
     def sweep_started(self, total: int, pending: int) -> None:
         self._write(f"{total} points, {total - pending} done before, {pending} to run")

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from cvfp.records.files import atomic_path, remove_temporary, write_json
+from cvfp.records.files import append_text, atomic_path, remove_temporary, write_json, write_sealed
 from cvfp.records.results import RunRecord
 from cvfp.training.events import Event
 from cvfp.training.savepoint import Savepoints
@@ -71,8 +71,7 @@ class RunDirectory:
         self.kept = None
         seconds = round(self.seconds, 3)
         line = {"phase": event.phase, "step": event.step, "seconds": seconds, **event.values}
-        with (self.path / METRICS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        append_text(self.path / METRICS, json.dumps(line) + "\n")
 
     def write_losses(self, nll: np.ndarray, offsets: np.ndarray) -> None:
         """Per-token test losses (nats, float16) and where each test document starts in the stream.
@@ -84,7 +83,7 @@ class RunDirectory:
 
     def finish(self, record: RunRecord) -> None:
         """Write the record; what the run had saved for its resuming goes."""
-        write_json(self.path / RECORD, record.model_dump(mode="json"))
+        write_sealed(self.path / RECORD, record.model_dump(mode="json"))
         self.clean()
 
     def clean(self) -> None:

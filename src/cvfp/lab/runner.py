@@ -19,7 +19,7 @@ from cvfp.lab.monitor import LogFile, Monitor, Monitors
 from cvfp.lab.point import PointResult, failed, run_point
 from cvfp.lab.sweep_directory import SweepDirectory
 from cvfp.models.parts import ran_out_of_memory
-from cvfp.records.errors import CvfpError, InputError
+from cvfp.records.errors import CvfpError, InputError, WriteError
 from cvfp.records.plan import Plan, PlannedPoint
 from cvfp.records.results import RunRecord
 from cvfp.scaling.summary import summarise
@@ -54,7 +54,7 @@ def run_sweep(
 
     Raises:
         InputError: `out` holds something else, or the data cannot serve the plan.
-        CvfpError: `out` cannot be written.
+        WriteError: `out` cannot be written.
     """
     directory = SweepDirectory(out, plan)
     directory.check()
@@ -190,7 +190,7 @@ class _Worker:
         dataset = self.datasets.of(config)
         try:
             result = run_point(point, dataset, budget)
-        except InputError:
+        except (InputError, WriteError):
             raise
         except (CvfpError, MemoryError, RuntimeError) as error:
             if not _is_failure(error):

@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cvfp.records.errors import CvfpError, InputError
+from cvfp.records.errors import InputError, WriteError
 from cvfp.records.files import atomic_path
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write tensors from any device. Raises `CvfpError` when the file cannot be written."""
+    """Write tensors from any device. Raises `WriteError` when the file cannot be written."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
@@ -22,7 +22,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
         try:
             save_file(held, temporary, metadata={"format": "pt"} | (metadata or {}))
         except SafetensorError as error:
-            raise CvfpError(f"cannot write {path}: {error}") from error
+            raise WriteError(f"cannot write {path}: {error}") from error
 
 
 def read_tensors(path: Path, device: str | torch.device = "cpu") -> dict[str, Tensor]:

@@ -11,3 +11,7 @@ class InputError(CvfpError, ValueError):
     """Wrong usage or input (exit code 2): the message says what is wrong, where, and what is allowed."""
 
     exit_code = 2
+
+
+class WriteError(CvfpError):
+    """A file cannot be written: the disk is full, or the directory read-only. No point is to blame for it."""

@@ -10,7 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cvfp.records.errors import CvfpError, InputError
+from cvfp.records.errors import InputError, WriteError
+from cvfp.records.schema import digest
+
+SEAL = "digest"
 
 
 @contextmanager
@@ -20,7 +23,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Readers see the old file or the whole new one. The temporary file is removed when the block raises.
 
     Raises:
-        CvfpError: the directory cannot be written, or the disk is full.
+        WriteError: the directory cannot be written, or the disk is full.
     """
     path = Path(path)
     try:
@@ -28,7 +31,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
         os.close(handle)
     except OSError as error:
-        raise CvfpError(f"cannot write {path}: {error.strerror or error}") from error
+        raise WriteError(f"cannot write {path}: {error.strerror or error}") from error
     temporary = Path(name)
     try:
         yield temporary
@@ -36,7 +39,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         _flush(temporary)
         temporary.replace(path)
     except OSError as error:
-        raise CvfpError(f"cannot write {path}: {error.strerror or error}") from error
+        raise WriteError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -59,9 +62,38 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def append_text(path: Path, text: str) -> None:
+    """Add `text` to the end of a file, in one piece. Raises `WriteError` when it cannot be written."""
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise WriteError(f"cannot write {path}: {error.strerror or error}") from error
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, atomically. NaN and infinity are refused: they are not JSON."""
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_sealed(path: Path, value: dict[str, Any]) -> None:
+    """As `write_json`, with the hash of the value beside it."""
+    write_json(path, value | {SEAL: digest(value)})
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """The value that `write_sealed` wrote.
+
+    Raises:
+        InputError: as `read_json`; there is no hash, or the value does not fit it.
+    """
+    found = read_json(path)
+    seal = found.pop(SEAL, None) if isinstance(found, dict) else None
+    if seal is None:
+        raise InputError(f"{path}: has no {SEAL}: it is torn, or not a file of cvfp's")
+    if seal != digest(found):
+        raise InputError(f"{path}: was changed after it was written; take it away, and its run is done again")
+    return found
 
 
 def check_out(path: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cvfp.records.errors import InputError
-from cvfp.records.files import read_json
+from cvfp.records.files import read_json, read_sealed
 from cvfp.records.metadata import Metadata
 from cvfp.records.metrics import Measurement, read_metrics
 from cvfp.records.plan import Plan, PlannedPoint
@@ -173,12 +173,12 @@ def read_record(files: SweepFiles, point: PlannedPoint) -> RunRecord | None:
     """The record of a planned point that finished or failed; None when there is none yet.
 
     Raises:
-        InputError: the file is damaged, or is the record of another point.
+        InputError: the file is damaged, was changed, or is the record of another point.
     """
     path = files.run_record(point.config.run_hash)
     if not path.exists():
         return None
-    record = RunRecord.parse_json(read_json(path), str(path))
+    record = RunRecord.parse_json(read_sealed(path), str(path))
     row, config = record.point, point.config
     for name, found, planned in (
         ("run_hash", record.run_hash, config.run_hash),

@@ -21,7 +21,7 @@ from torch import Tensor
 
 import cvfp
 from cvfp.models.tensor_file import read_metadata, read_tensors, write_tensors
-from cvfp.records.errors import CvfpError, InputError
+from cvfp.records.errors import InputError, WriteError
 from cvfp.records.files import atomic_path
 from cvfp.training.context_store import ContextStore
 
@@ -102,7 +102,7 @@ class Savepoint:
             if rows is not None:
                 head["rows_checksum"] = _write_rows(self.path.with_name(rows), state.rows)
             write_tensors(self.path, state.tensors, {"cvfp": json.dumps(head, allow_nan=False)})
-        except CvfpError as error:
+        except WriteError as error:
             warnings.warn(f"no savepoint: {error}", stacklevel=2)
         for old in self.path.parent.glob(f"{self.path.stem}-at-*{ROWS}"):
             if old.name != rows:

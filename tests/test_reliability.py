@@ -1,0 +1,114 @@
+"""What happens when things break: the table of `docs/RELIABILITY.md`, fault by fault."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from lab_helpers import tiny_plan, tiny_spec, toml_of, write_corpus
+from torture import results, torture, torture_plan, undisturbed
+
+from cvfp.lab.monitor import Monitor
+from cvfp.lab.runner import run_sweep
+from cvfp.lab.status import sweep_status
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return write_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+def cvfp(*arguments, most_bytes=None):
+    """The command line in a process that may write files of at most so many bytes."""
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
+
+    command = [sys.executable, "-m", "cvfp.cli.main", *map(str, arguments)]
+    return subprocess.run(
+        command, capture_output=True, text=True, preexec_fn=limit if most_bytes else None, timeout=240
+    )
+
+
+def one_line(told):
+    """The error that a command ended with: one line, no traceback."""
+    lines = [line for line in told.stderr.splitlines() if line.startswith("cvfp: error: ")]
+    assert len(lines) == 1 and "Traceback" not in told.stderr, told.stderr
+    return lines[0]
+
+
+def leftovers(path):
+    return [each for each in path.rglob("*") if each.suffix == ".tmp" or each.name == "savepoints"]
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_sweep_killed_again_and_again_ends_as_if_nothing_had_happened(tmp_path, corpus, processes):
+    plan = torture_plan(corpus)
+    undisturbed(plan, tmp_path / "whole")
+    found = torture(plan, tmp_path / "killed", kills=10, processes=processes, seed=processes, most=2.0)
+    assert found.kills >= 8 and found.again == 0
+    assert found.begun <= len(plan.points) + found.kills
+    assert results(tmp_path / "killed") == results(tmp_path / "whole")
+    assert not leftovers(tmp_path / "killed")
+    names = {path.name for path in (tmp_path / "killed").iterdir()}
+    assert names == {path.name for path in (tmp_path / "whole").iterdir()}
+
+
+@pytest.mark.parametrize("most_bytes", [1_500, 5_000, 15_000])
+def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path, corpus, most_bytes):
+    file, out = tmp_path / "sweep.toml", tmp_path / "sweep"
+    spec = tiny_spec(corpus, arms=("cvfp",))
+    file.write_text(toml_of(spec))
+    assert cvfp("data", "stats", "--corpus", corpus, "--set", "data.tokenizer=bpe:300").returncode == 0
+    told = cvfp("run", file, "--out", out, "--device", "cpu", most_bytes=most_bytes)
+    assert told.returncode == 1 and "cannot write" in one_line(told) and "File too large" in one_line(told)
+    assert not list(out.rglob("*.tmp"))
+    if (out / "plan.json").exists():
+        assert sweep_status(out).counts()["failed"] == 0, "the point is not to blame"
+    assert cvfp("run", file, "--out", out, "--device", "cpu").returncode == 0
+    run_sweep(tiny_plan(corpus, arms=("cvfp",)), tmp_path / "whole", CPU, Monitor())
+    rows = [json.loads((path / "detailed_results.json").read_text()) for path in (out, tmp_path / "whole")]
+    assert [row["val_ppl"] for row in rows[0]] == [row["val_ppl"] for row in rows[1]]
+
+
+@pytest.mark.skipif(not Path("/sys").is_dir(), reason="needs a file system that nobody can write")
+def test_a_directory_that_cannot_be_written_is_one_line(tmp_path, corpus):
+    file = tmp_path / "sweep.toml"
+    file.write_text(toml_of(tiny_spec(corpus, arms=("unigram",))))
+    told = cvfp("run", file, "--out", "/sys/cvfp-sweep", "--device", "cpu")
+    assert told.returncode == 1 and "cannot write /sys/cvfp-sweep" in one_line(told)
+
+
+def test_data_that_has_vanished_is_one_line_and_a_finished_sweep_needs_none(tmp_path):
+    corpus = write_corpus(tmp_path)
+    plan = tiny_plan(corpus, arms=("unigram",), samples=(4, 8))
+    run_sweep(plan, tmp_path / "done", CPU, Monitor())
+    file = tmp_path / "sweep.toml"
+    file.write_text(toml_of(tiny_spec(corpus, arms=("unigram",), samples=(4, 8))))
+    corpus.unlink()
+    assert cvfp("run", file, "--out", tmp_path / "done", "--device", "cpu").returncode == 0
+    told = cvfp("run", file, "--out", tmp_path / "new", "--device", "cpu")
+    assert told.returncode == 2 and str(corpus) in one_line(told)
+    assert not (tmp_path / "new").exists()
+
+
+def test_what_a_killed_process_left_half_written_is_taken_away_on_the_next_start(tmp_path, corpus):
+    plan = tiny_plan(corpus, arms=("unigram",), samples=(4, 8))
+    run_sweep(plan, tmp_path, CPU, Monitor())
+    run = tmp_path / "runs" / plan.points[0].config.run_hash
+    old, young = tmp_path / ".summary.json.x.tmp", tmp_path / ".summary.json.y.tmp"
+    for path in (old, young, run / ".record.json.z.tmp"):
+        path.write_text("{")
+    os.utime(old, (time.time() - 3600,) * 2)
+    (run / "savepoints").mkdir()
+    run_sweep(plan, tmp_path, CPU, Monitor())
+    assert leftovers(tmp_path) == [young], "another process may be writing it"

@@ -1,0 +1,163 @@
+"""Killing a sweep at random moments until it is done: nothing is done twice, nothing is lost.
+
+`python tests/torture.py --kills 200 --processes 2` runs longer than the suite does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from lab_helpers import tiny_spec, write_corpus
+from safetensors.torch import load_file
+
+from cvfp.lab.monitor import Monitor
+from cvfp.lab.plan import make_plan
+from cvfp.lab.runner import run_sweep
+from cvfp.lab.status import sweep_status
+from cvfp.records.plan import Plan
+
+SETTINGS = {
+    "phase2.epochs": 20,
+    "phase2.patience": 20,
+    "phase2.dropout": 0.1,
+    "lstm.epochs": 4,
+    "lstm.window": 8,
+    "lstm.sequences": 4,
+    "lstm.eval_every": 5,
+}
+CALLS = "calls.txt"
+"""A line for every training that begins."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Kills that hit a process at work; trainings begun, and of these again after a result."""
+
+    kills: int
+    begun: int
+    again: int
+
+
+def torture_plan(corpus: Path) -> Plan:
+    spec = tiny_spec(corpus, arms=("unigram", "kneser-ney", "cvfp", "lstm"))
+    return make_plan(spec.with_settings(SETTINGS))
+
+
+def work(plan_file: Path, out: Path) -> None:
+    """One process at work on the sweep, saving at every chance; it notes what it trains."""
+    from cvfp.lab import runner
+    from cvfp.training import savepoint
+
+    savepoint.MOST_OVERHEAD = 1e9
+    torch.set_num_threads(1)
+    plan, real = Plan.model_validate_json(plan_file.read_text()), runner.run_point
+
+    def noted(point, dataset, budget):
+        has_result = (out / "runs" / point.config.run_hash / "record.json").exists()
+        note(out, "again" if has_result else "begun", point.config.run_hash)
+        return real(point, dataset, budget)
+
+    runner.run_point = noted
+    print("ready", flush=True)
+    run_sweep(plan, out, torch.device("cpu"), Monitor(), save_every=0.0)
+
+
+def note(out: Path, what: str, run_hash: str) -> None:
+    with out.with_suffix(f".{CALLS}").open("a") as file:
+        file.write(f"{what} {run_hash}\n")
+
+
+def worker_command(plan: Plan, out: Path) -> list[str]:
+    plan_file = out.with_suffix(".plan.json")
+    plan_file.write_text(plan.model_dump_json())
+    return [sys.executable, __file__, "--work", str(plan_file), str(out)]
+
+
+def undisturbed(plan: Plan, out: Path) -> None:
+    """Run what is missing to the end, in a process like those that are killed."""
+    subprocess.run(worker_command(plan, out), check=True, stdout=subprocess.DEVNULL)
+
+
+def torture(plan: Plan, out: Path, kills: int, processes: int, seed: int, most: float) -> Outcome:
+    """Run `plan` in `out` with processes that are killed within `most` seconds, until `kills` have hit."""
+    rng, hits, command = random.Random(seed), 0, worker_command(plan, out)
+    while hits < kills:
+        workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(processes)]
+        for worker in workers:
+            worker.stdout.readline()
+        for worker in workers:
+            time.sleep(rng.uniform(0, most / processes))
+            if worker.poll() is None:
+                hits += 1
+            os.kill(worker.pid, signal.SIGKILL)
+            worker.wait()
+        counts = sweep_status(out).counts() if (out / "plan.json").exists() else {"waiting": 1, "running": 0}
+        assert counts["running"] == 0
+        if not counts["waiting"]:
+            break
+    undisturbed(plan, out)
+    calls = Counter(line.split()[0] for line in out.with_suffix(f".{CALLS}").read_text().splitlines())
+    return Outcome(hits, calls["begun"], calls["again"])
+
+
+def results(path: Path) -> dict[str, tuple]:
+    """Of every run its record without the time it took, and its weights."""
+    found = {}
+    for run in sorted((path / "runs").iterdir()):
+        record = json.loads((run / "record.json").read_text())
+        weights = run / "checkpoint" / "model.safetensors"
+        tensors = load_file(weights) if weights.exists() else {}
+        found[run.name] = (timeless(record), {name: t.numpy().tobytes() for name, t in tensors.items()})
+    return found
+
+
+def timeless(value):
+    """A JSON value without seconds, and without the digest that covers them."""
+    if isinstance(value, dict):
+        return {k: timeless(v) for k, v in value.items() if "seconds" not in k and k != "digest"}
+    return [timeless(each) for each in value] if isinstance(value, list) else value
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", nargs=2, type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--most", type=float, default=2.0, help="seconds that a process lives at most")
+    options = parser.parse_args()
+    if options.work:
+        work(*options.work)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        corpus, done = write_corpus(Path(folder)), Counter()
+        plan = torture_plan(corpus)
+        undisturbed(plan, Path(folder) / "whole")
+        whole, rounds = results(Path(folder) / "whole"), 0
+        while done["kills"] < options.kills:
+            out = Path(folder) / f"sweep-{rounds}"
+            left = options.kills - done["kills"]
+            found = torture(plan, out, left, options.processes, options.seed + rounds, options.most)
+            assert results(out) == whole, f"round {rounds} differs from the undisturbed sweep"
+            done += Counter(kills=found.kills, begun=found.begun, again=found.again)
+            rounds += 1
+        print(
+            f"{done['kills']} kills in {rounds} sweeps of {len(plan.points)} points: all records identical; "
+            f"{done['begun']} trainings begun, {done['again']} of them of finished points"
+        )
+
+
+if __name__ == "__main__":
+    main()
