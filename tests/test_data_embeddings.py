@@ -67,7 +67,7 @@ def test_a_wrong_table_is_refused_in_one_line(tmp_path, value, said):
 
 def test_a_table_that_would_run_code_is_refused(tmp_path):
     np.save(tmp_path / "table.npy", np.array([None, {}], dtype=object), allow_pickle=True)
-    assert "Object arrays" in refusal(load, tmp_path / "table.npy")
+    assert "Python objects" in refusal(load, tmp_path / "table.npy")
 
 
 @pytest.mark.parametrize("name", ["table.npy", "table.safetensors"])

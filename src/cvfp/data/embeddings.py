@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from cvfp.data.hashing import file_sha256
 from cvfp.data.hub import reach_hub
 from cvfp.records.config import EmbeddingConfig
 from cvfp.records.errors import InputError
+from cvfp.records.files import is_dir, is_file
 from cvfp.records.seeds import derived_seed
 from cvfp.records.texts import N_
 
@@ -19,6 +21,9 @@ GPT2_COMMIT = "607a30d783dfa663caf39e06633721c8d4cfcd7e"
 """The revision of the hub's repository, so that the table cannot change under a finished sweep."""
 GPT2_NAMES = ("wte.weight", "transformer.wte.weight")
 LOCAL_GPT2 = "gpt2:"
+NPY_ERRORS = (ValueError, TypeError, KeyError, IndexError, OverflowError, RecursionError, MemoryError)
+NPY_ERRORS += (OSError, EOFError, SyntaxError, TokenError)
+"""What numpy lets through of a header, a Python literal, that is none."""
 OFFLINE = (
     "offline there are a random table (embedding.source random), a local copy (gpt2:PATH), or another "
     ".safetensors or .npy file"
@@ -77,8 +82,8 @@ def _download() -> Path:
 
 
 def _local(path: Path) -> Path:
-    file = path / "model.safetensors" if path.is_dir() else path
-    if not file.is_file():
+    file = path / "model.safetensors" if is_dir(path) else path
+    if not is_file(file):
         known = "there are random, gpt2, gpt2:PATH, or a path to a .safetensors or .npy table"
         raise InputError(f"embedding {str(path)!r}: no such file {file}; {known}")
     if file.suffix not in (".npy", ".safetensors"):
@@ -87,10 +92,10 @@ def _local(path: Path) -> Path:
 
 
 def _npy(path: Path) -> np.ndarray:
+    """The array, mapped into memory: a header that declares more than the file holds allocates nothing."""
     try:
-        with path.open("rb") as file:
-            return np.lib.format.read_array(file, allow_pickle=False)
-    except (ValueError, OSError) as error:
+        return np.lib.format.open_memmap(path, mode="r")
+    except NPY_ERRORS as error:
         raise InputError(f"{path}: not a readable .npy array: {error}") from error
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ConfigDict
 
 from cvfp.records.errors import InputError
-from cvfp.records.files import parse_json, read_text
+from cvfp.records.files import is_file, parse_json, read_text
 from cvfp.records.schema import Schema
 
 
@@ -38,7 +38,7 @@ def read_metrics(path: Path) -> tuple[Measurement, ...]:
     Raises:
         InputError: another line is not a measurement.
     """
-    if not path.exists():
+    if not is_file(path):
         return ()
     lines = read_text(path).split("\n")
     found = []
