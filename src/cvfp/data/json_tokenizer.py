@@ -114,7 +114,7 @@ def train_bpe(size: int, texts: Iterable[str]) -> JsonTokenizer:
 
 @contextmanager
 def _told(what: str) -> Iterator[None]:
-    """The library's errors as one line of ours: it raises bare `Exception`; anything more precise is a bug."""
+    """The library's errors in ours: it raises bare `Exception`; anything more precise is a bug."""
     try:
         yield
     except Exception as error:
@@ -131,9 +131,7 @@ def _parse(definition: str, name: str) -> tokenizers.Tokenizer:
         raise InputError(f"tokenizer {name!r} has no tokens")
     largest = max(vocabulary.values())
     if largest >= LARGEST_VOCABULARY:
-        raise InputError(
-            f"tokenizer {name!r} has the id {largest}; at most {LARGEST_VOCABULARY} ids are read"
-        )
+        raise InputError(f"tokenizer {name!r} has the id {largest}; at most {LARGEST_VOCABULARY} can be")
     tokenizer.no_truncation()
     tokenizer.no_padding()
     tokenizer.encode_special_tokens = True
