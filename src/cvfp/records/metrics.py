@@ -10,6 +10,7 @@ from pydantic import ConfigDict
 from cvfp.records.errors import InputError
 from cvfp.records.files import is_file, parse_json, read_text
 from cvfp.records.schema import Schema
+from cvfp.records.values import Count
 
 
 class Measurement(Schema):
@@ -21,7 +22,7 @@ class Measurement(Schema):
     model_config = ConfigDict(extra="allow")
 
     phase: str
-    step: int
+    step: Count
     seconds: float | None = None
     """Since the run began."""
 

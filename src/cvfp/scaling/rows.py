@@ -15,6 +15,7 @@ from typing import Any
 from cvfp.records.errors import InputError
 from cvfp.records.files import is_dir, parse_json, read_text
 from cvfp.records.sweep import SweepFiles
+from cvfp.records.values import LARGEST
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,12 @@ class Row:
         return 0.5 * 10.0 ** Decimal(str(self.values[column])).as_tuple().exponent
 
     def whole(self, column: str) -> int:
-        """As `number`, without a fraction."""
+        """As `number`, without a fraction, as numpy holds it."""
         number = self.number(column)
         if not number.is_integer():
             raise InputError(f"{self.where}: column {column!r}: must be a whole number, got {number:g}")
+        if abs(number) > LARGEST:
+            raise InputError(f"{self.where}: column {column!r}: must be at most {LARGEST}, got {number:g}")
         return int(number)
 
     def text(self, column: str) -> str:
