@@ -20,3 +20,5 @@ takes the next higher one (`cvfp.training.precision`), and the record says which
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0, le=LARGEST)]
 Perplexity = Annotated[float, Field(ge=1)]
+BitsPerByte = Annotated[float, Field(ge=0, le=1000)]
+"""Of more, the perplexity per byte is beyond a float."""
