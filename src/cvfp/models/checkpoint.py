@@ -9,9 +9,9 @@ import torch
 from pydantic import Field
 
 from cvfp.models.cvfp import CVFPModel
-from cvfp.records.config import ModelConfig
+from cvfp.records.config import LARGEST_VOCABULARY, ModelConfig
 from cvfp.records.errors import InputError
-from cvfp.records.files import atomic_path, read_json, write_json
+from cvfp.records.files import atomic_path, is_file, read_json, write_json
 from cvfp.records.schema import Schema
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -22,7 +22,7 @@ class CheckpointConfig(Schema):
 
     format: Literal[1]
     model: ModelConfig
-    vocab_size: int = Field(ge=1)
+    vocab_size: int = Field(ge=1, le=LARGEST_VOCABULARY)
     output_bias: bool
     use_context: bool
 
@@ -70,11 +70,17 @@ def _read_tensors(path: Path, device: str | torch.device) -> dict[str, torch.Ten
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(f"{path}: no such file")
     try:
         tensors = load_file(path, device=str(device))
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: damaged safetensors file: {error}") from error
+    dtype = torch.float64 if all(each.dtype == torch.float64 for each in tensors.values()) else torch.float32
+    for name, tensor in tensors.items():
+        if tensor.dtype != dtype:
+            raise InputError(f"{path}: {name} holds {str(tensor.dtype).removeprefix('torch.')}, not float32")
+        if not tensor.isfinite().all():
+            raise InputError(f"{path}: {name} holds values that are not finite")
     # Copies are aligned as the saved tensors were (the file's are not), so results agree bit for bit.
     return {name: tensor.clone() for name, tensor in tensors.items()}

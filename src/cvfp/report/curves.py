@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from cvfp.records.metrics import Measurement
-from cvfp.records.values import LARGEST
 from cvfp.records.results import PointRecord
 from cvfp.records.sweep import Sweep
+from cvfp.records.values import LARGEST
 from cvfp.report.lines import Line
 
 PHASE1, PHASE2 = ("phase 1",), ("phase 2", "training")
