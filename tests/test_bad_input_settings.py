@@ -61,8 +61,8 @@ ODD += [
     "0",
 ]
 ODD += ["a." * 500 + "b = 1", "[{a.b.c.d=1}]", '["../x.py"]', '["\\u0000.py"]', "10000000000", str(2**63)]
-KEYS = """name description arms samples seeds inits settings variants tuned analysis preset growth
-largest_only x "a.b" growth.start analysis.window_size""".split()
+KEYS = ["name", "description", "arms", "samples", "seeds", "inits", "settings", "variants", "tuned", "x"]
+KEYS += ["analysis", "preset", "growth", "largest_only", '"a.b"', "growth.start", "analysis.window_size"]
 FIELDS = [*dotted(RunConfig().model_dump()), "own", "own.settings.x", "model", "seed.x.y", "", ".", "a..b"]
 NAMES = ["../../x", "/x", "..", ".", "", "a/b", "a\\b", "CON", "a\n"]
 
