@@ -19,9 +19,10 @@ from cvfp.records.files import DEEPEST, check_out, read_json, read_text
 from cvfp.records.forecasts import read_forecasts
 from cvfp.records.metrics import read_metrics
 from cvfp.records.plan import Analysis
-from cvfp.records.results import DocumentScores, PointRecord
+from cvfp.records.results import DocumentScores, PointRecord, RunRecord
 from cvfp.records.sweep import Sweep, SweepFiles, load_sweep
 from cvfp.records.tuning import TUNING, read_tuning
+from cvfp.report.figures.analysis import analysis_figure
 from cvfp.report.lines import report_lines
 from cvfp.report.text import render_report
 
@@ -143,7 +144,6 @@ def test_a_message_is_one_line_and_steers_no_terminal():
     [
         ({"train_tokens": 10**30}, "train_tokens"),
         ({"bits_per_byte": 1e308}, "bits_per_byte"),
-        ({"context_block_params": 7}, "context_dim"),
     ],
 )
 def test_a_row_that_no_fit_or_figure_can_take_is_refused(changes, said):
@@ -151,6 +151,16 @@ def test_a_row_that_no_fit_or_figure_can_take_is_refused(changes, said):
     row |= {"seed": 1, "train_tokens": 100, "val_ppl": 20.0}
     assert PointRecord.parse_json(row, "row").val_ppl == 20.0
     assert said in refused(lambda: PointRecord.parse_json(row | changes, "row"), "row")
+
+
+def test_a_line_without_a_width_has_a_figure(tmp_path):
+    """Its parameters are told, its width is not."""
+
+    def change(run: RunRecord) -> RunRecord:
+        return run.model_copy(update={"point": run.point.model_copy(update={"context_dim": None})})
+
+    directory = write_sweep(tmp_path, DEFAULT_LINES, change=change)
+    assert analysis_figure(report_lines(load_sweep(directory))) is None
 
 
 def test_every_test_document_has_a_loss():

@@ -69,12 +69,6 @@ class PointRecord(Schema):
         return self.seed if self.draw_seed is None else self.draw_seed
 
     @model_validator(mode="after")
-    def _block_has_a_width(self) -> PointRecord:
-        if self.context_block_params and not self.context_dim:
-            raise ValueError(f"context_dim: a context block has a width, got {self.context_dim}")
-        return self
-
-    @model_validator(mode="after")
     def _done_has_a_result(self) -> PointRecord:
         for name in ("val_ppl", "train_tokens"):
             if self.status == "done" and getattr(self, name) is None:
