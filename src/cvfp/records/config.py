@@ -73,7 +73,7 @@ class DataConfig(Schema):
             re.fullmatch("[0-9]{3,8}", value[4:]) and 256 < int(value[4:]) <= LARGEST_VOCABULARY
         ):
             raise ValueError(
-                f"a BPE is written bpe:SIZE with SIZE of at least 257, at most {LARGEST_VOCABULARY}, got {value!r}"
+                f"a BPE is written bpe:SIZE, SIZE at least 257, at most {LARGEST_VOCABULARY}, got {value!r}"
             )
         return value
 
