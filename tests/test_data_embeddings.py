@@ -54,7 +54,7 @@ def test_a_npy_table_of_any_float_type_becomes_float32(tmp_path):
     [
         (np.zeros((5, 7), np.float32), "(5, 7)"),
         (np.zeros(35, np.float32), "(35,)"),
-        (np.zeros(SHAPE, np.int64), "int64"),
+        (np.zeros(SHAPE, np.int64), "<i8"),
         (np.full(SHAPE, np.nan, np.float32), "35 of its values are not finite"),
         (np.full(SHAPE, 1e300), "not finite in float32"),
     ],
@@ -67,7 +67,7 @@ def test_a_wrong_table_is_refused_in_one_line(tmp_path, value, said):
 
 def test_a_table_that_would_run_code_is_refused(tmp_path):
     np.save(tmp_path / "table.npy", np.array([None, {}], dtype=object), allow_pickle=True)
-    assert "Object arrays" in refusal(load, tmp_path / "table.npy")
+    assert "holds |O, floats are needed" in refusal(load, tmp_path / "table.npy")
 
 
 @pytest.mark.parametrize("name", ["table.npy", "table.safetensors"])

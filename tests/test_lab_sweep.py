@@ -278,7 +278,7 @@ def test_a_changed_table_is_not_mixed_with_old_points(tmp_path, corpus):
 
 
 def test_running_out_of_memory_is_a_failed_point(tmp_path, corpus):
-    huge = {"model.context_dim": 2_000_000}
+    huge = {"model.context_dim": 1_000_000}
     plan = make_plan(tiny_spec(corpus, arms=("cvfp", "unigram"), samples=(4, 8)).with_settings(huge))
     outcome = run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
     assert outcome.done == 2 and len(outcome.failed) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
@@ -10,6 +11,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from cvfp.records.errors import InputError
+from cvfp.records.files import parse_toml
 
 Device = Annotated[str, tyro.conf.arg(metavar="auto|cpu|cuda|cuda:N|mps", help="where to compute")]
 Devices = Annotated[
@@ -36,8 +38,8 @@ def whole_numbers(values: Sequence[str], option: str) -> tuple[int, ...]:
     """The listed whole numbers. Raises `InputError` that names the option."""
     parts = split_list(values)
     for part in parts:
-        if not part.isdecimal():
-            raise InputError(f"{option}: {part!r} is not a whole number")
+        if not re.fullmatch("[0-9]{1,18}", part):
+            raise InputError(f"{option}: {part!r} is not a whole number of at most 18 digits")
     return tuple(int(part) for part in parts)
 
 
@@ -59,17 +61,20 @@ def settings_of(assignments: Sequence[str], option: str = "--set") -> dict[str, 
             raise InputError(f"{option} {assignment!r}: write KEY=VALUE")
         if key.strip() in settings:
             raise InputError(f"{option}: {key.strip()} is given twice")
-        settings[key.strip()] = _value(value.strip())
+        settings[key.strip()] = _value(value.strip(), f"{option} {key.strip()}")
     return settings
 
 
-def _value(text: str) -> Any:
+def _value(text: str, where: str) -> Any:
     if text.lower() in ("none", "null"):
         return None
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
+        table = parse_toml(f"value = {text}", where)
+    except InputError as error:
+        if isinstance(error.__cause__, tomllib.TOMLDecodeError):
+            return text
+        raise
+    return table["value"] if len(table) == 1 else text
 
 
 def print_json(value: Any) -> None:

@@ -20,6 +20,7 @@ from cvfp.data.text_files import open_text_files
 from cvfp.data.text_store import TextStore, open_text_store
 from cvfp.records.config import DataConfig
 from cvfp.records.errors import InputError
+from cvfp.records.files import is_dir, is_file
 from cvfp.records.schema import digest
 
 FORMAT = 1
@@ -96,7 +97,7 @@ def _source(config: DataConfig) -> Source:
         _refuse(config, "document_separator")
         return open_hub(spec, config.text_field)
     path = Path(spec)
-    if not path.exists():
+    if not (is_file(path) or is_dir(path)):
         raise InputError(f"corpus {spec!r}: no such file, and no known name; there are {KNOWN}")
     files = _files(path)
     kind = _kind(path, files)

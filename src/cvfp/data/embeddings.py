@@ -9,8 +9,10 @@ import numpy as np
 from cvfp.data.extras import require
 from cvfp.data.hashing import file_sha256
 from cvfp.data.hub import reach_hub
+from cvfp.data.npy import read_npy
 from cvfp.records.config import EmbeddingConfig
 from cvfp.records.errors import InputError
+from cvfp.records.files import is_dir, is_file
 from cvfp.records.seeds import derived_seed
 from cvfp.records.texts import N_
 
@@ -18,6 +20,8 @@ GPT2 = "openai-community/gpt2"
 GPT2_COMMIT = "607a30d783dfa663caf39e06633721c8d4cfcd7e"
 """The revision of the hub's repository, so that the table cannot change under a finished sweep."""
 GPT2_NAMES = ("wte.weight", "transformer.wte.weight")
+FLOATS = ("F16", "F32", "F64")
+"""Of a .safetensors file."""
 LOCAL_GPT2 = "gpt2:"
 OFFLINE = (
     "offline there are a random table (embedding.source random), a local copy (gpt2:PATH), or another "
@@ -39,7 +43,7 @@ def load_table(config: EmbeddingConfig, vocab_size: int, embed_dim: int, seed: i
         generator = np.random.default_rng(derived_seed(seed, "table"))
         return generator.standard_normal((vocab_size, embed_dim), dtype=np.float32) * np.float32(config.std)
     path = _table_file(config.source)
-    table = _npy(path) if path.suffix == ".npy" else _safetensors(path)
+    table = read_npy(path) if path.suffix == ".npy" else _safetensors(path)
     return _checked(table, (vocab_size, embed_dim), f"embedding {config.source!r}")
 
 
@@ -77,8 +81,8 @@ def _download() -> Path:
 
 
 def _local(path: Path) -> Path:
-    file = path / "model.safetensors" if path.is_dir() else path
-    if not file.is_file():
+    file = path / "model.safetensors" if is_dir(path) else path
+    if not is_file(file):
         known = "there are random, gpt2, gpt2:PATH, or a path to a .safetensors or .npy table"
         raise InputError(f"embedding {str(path)!r}: no such file {file}; {known}")
     if file.suffix not in (".npy", ".safetensors"):
@@ -86,21 +90,16 @@ def _local(path: Path) -> Path:
     return file
 
 
-def _npy(path: Path) -> np.ndarray:
-    try:
-        with path.open("rb") as file:
-            return np.lib.format.read_array(file, allow_pickle=False)
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path}: not a readable .npy array: {error}") from error
-
-
 def _safetensors(path: Path) -> np.ndarray:
     safetensors = require("safetensors")
     try:
         with safetensors.safe_open(path, framework="np") as file:
-            return file.get_tensor(_tensor_name(path, list(file.keys())))
-    except (safetensors.SafetensorError, OSError, TypeError) as error:
-        # numpy has no bfloat16: that dtype arrives here as a TypeError.
+            name = _tensor_name(path, list(file.keys()))
+            dtype = file.get_slice(name).get_dtype()
+            if dtype not in FLOATS:  # numpy has no bfloat16
+                raise InputError(f"{path}: holds {dtype}, floats are needed: {', '.join(FLOATS)}")
+            return file.get_tensor(name)
+    except (safetensors.SafetensorError, OSError) as error:
         raise InputError(f"{path}: not a readable .safetensors table: {error}") from error
 
 

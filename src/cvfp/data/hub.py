@@ -16,6 +16,7 @@ from cvfp.data.extras import require
 from cvfp.data.hashing import file_sha256
 from cvfp.data.parquet import open_parquet
 from cvfp.records.errors import InputError
+from cvfp.records.files import is_dir
 from cvfp.records.schema import digest
 
 ULTRACHAT = "HuggingFaceH4/ultrachat_200k"
@@ -31,7 +32,7 @@ def open_hub(spec: str, field: str | None) -> Source:
         InputError: no such data set or split, or the hub cannot be reached; offline choices are named.
     """
     where, split = _parse(spec)
-    if Path(where).is_dir():
+    if is_dir(Path(where)):
         return _local(spec, Path(where), split, field)
     name = "ultrachat" if where == ULTRACHAT else where
     datasets = require("datasets")
@@ -47,13 +48,13 @@ def open_hub(spec: str, field: str | None) -> Source:
 def reach_hub(what: str, offline: str, *errors: type[Exception]) -> Iterator[None]:
     """Turn the hub's errors about `what` into an `InputError` that ends with the `offline` choices.
 
-    Being offline, by the network or by `HF_HUB_OFFLINE`, is a ConnectionError or a FileNotFoundError (not in
-    the local cache); `errors` are further types that mean the same. A ValueError is about the request itself.
+    Being offline, by the network or by `HF_HUB_OFFLINE`, is an OSError (refused, timed out, not in the local
+    cache); `errors` are further types that mean the same. A ValueError is about the request itself.
     """
     answered = require("huggingface_hub.errors").HfHubHTTPError
     try:
         yield
-    except (ConnectionError, TimeoutError, FileNotFoundError, answered, *errors) as error:
+    except (OSError, answered, *errors) as error:
         raise InputError(f"{what}: cannot be had from the hub ({_first_line(error)}); {offline}") from error
     except ValueError as error:
         raise InputError(f"{what}: {_first_line(error)}") from error
@@ -67,7 +68,7 @@ def _first_line(error: Exception) -> str:
 def _parse(spec: str) -> tuple[str, str]:
     kind, _, rest = spec.partition(":")
     if kind == "ultrachat":
-        if rest and not Path(rest).is_dir():
+        if rest and not is_dir(Path(rest)):
             raise InputError(f"corpus {spec!r}: {rest} is not a folder with train_sft-*.parquet files")
         return rest if rest else ULTRACHAT, "train_sft"
     where, _, split = rest.partition(":")
@@ -77,9 +78,10 @@ def _parse(spec: str) -> tuple[str, str]:
 
 
 def _local(spec: str, folder: Path, split: str, field: str | None) -> Source:
-    files = sorted({*folder.rglob(f"{split}-*.parquet"), *folder.rglob(f"{split}.parquet")})
+    every = sorted(folder.rglob("*.parquet"))
+    files = [path for path in every if path.name.startswith(f"{split}-") or path.stem == split]
     if not files:
-        there = sorted({path.stem.partition("-")[0] for path in folder.rglob("*.parquet")}) or ["none"]
+        there = sorted({path.stem.partition("-")[0] for path in every}) or ["none"]
         raise InputError(
             f"corpus {spec!r}: no {split}-*.parquet below {folder}; splits there: {', '.join(there)}"
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from cvfp.data.documents import Document, Source, text_of
 from cvfp.data.hashing import file_sha256
 from cvfp.records.errors import InputError
+from cvfp.records.files import parse_json
 from cvfp.records.schema import digest
 
 
@@ -29,15 +29,20 @@ def _read(files: list[Path], field: str | None) -> Iterator[Document]:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
                     where = f"{path}, line {number}"
-                    yield Document(text_of(_record(line, where), field, where))
+                    yield Document(_whole(text_of(_record(line, where), field, where), where))
+
+
+def _whole(text: str, where: str) -> str:
+    """`text`, which JSON escapes may have given half a character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{where}: character {error.start} is half of a surrogate pair") from error
+    return text
 
 
 def _record(line: bytes, where: str) -> Any:
     try:
-        return json.loads(line.decode("utf-8-sig"))
+        return parse_json(line.decode("utf-8-sig"), where)
     except UnicodeDecodeError as error:
         raise InputError(f"{where}: not UTF-8: byte {error.start} of the line") from error
-    except json.JSONDecodeError as error:
-        raise InputError(f"{where}: not JSON: {error.msg} at column {error.colno}") from error
-    except RecursionError as error:
-        raise InputError(f"{where}: JSON nested too deeply") from error

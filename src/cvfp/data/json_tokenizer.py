@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +14,9 @@ import numpy as np
 
 from cvfp.data.extras import require
 from cvfp.data.tokenizer_name import write_name
+from cvfp.records.config import LARGEST_VOCABULARY
 from cvfp.records.errors import InputError
-from cvfp.records.files import read_text, write_text
+from cvfp.records.files import parse_json, read_text, write_text
 
 if TYPE_CHECKING:
     import tokenizers
@@ -35,8 +36,12 @@ class JsonTokenizer:
         self.vocab_size = 1 + max(self._tokenizer.get_vocab().values())
 
     def encode_batch(self, texts: list[str]) -> list[np.ndarray]:
-        """The ids (int64) of every text; special tokens spelled in a text are ordinary text."""
-        encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        """The ids (int64) of every text; special tokens spelled in a text are ordinary text.
+
+        Raises `InputError` for text that the vocabulary has no ids for.
+        """
+        with _told(f"tokenizer {self.name!r} cannot encode this text"):
+            encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         return [np.array(encoding.ids, dtype=np.int64) for encoding in encodings]
 
     def decode(self, ids: np.ndarray) -> str:
@@ -46,7 +51,7 @@ class JsonTokenizer:
     @cached_property
     def token_bytes(self) -> np.ndarray:
         """(V,) UTF-8 bytes of every id; 0 for an id without a token."""
-        definition = json.loads(self._definition)
+        definition = parse_json(self._definition, f"tokenizer {self.name!r}")
         added = {token["id"]: token["content"] for token in definition.get("added_tokens") or ()}
         size = self._byte_level_size if _is_byte_level(definition.get("decoder")) else self._decoded_size
         sizes = [len(added[i].encode()) if i in added else size(i) for i in range(self.vocab_size)]
@@ -67,7 +72,8 @@ class JsonTokenizer:
 
     @cached_property
     def _anchor(self) -> int:
-        return int(self.encode_batch(["a"])[0][0])
+        ids = self.encode_batch(["a"])[0]
+        return int(ids[0]) if len(ids) else min(self._tokenizer.get_vocab().values())
 
     def save(self, directory: Path) -> None:
         """Write `tokenizer.json` and the tokenizer's name."""
@@ -106,17 +112,26 @@ def train_bpe(size: int, texts: Iterable[str]) -> JsonTokenizer:
     return JsonTokenizer(f"bpe:{size}", tokenizer.to_str(pretty=True))
 
 
-def _parse(definition: str, name: str) -> tokenizers.Tokenizer:
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """The library's errors in ours: it raises bare `Exception`; anything more precise is a bug."""
     try:
-        tokenizer = require("tokenizers").Tokenizer.from_str(definition)
+        yield
     except Exception as error:
-        # The library raises bare Exception for a broken definition; anything more precise is not that.
         if type(error) is not Exception:
             raise
-        reason = str(error).splitlines()[0]
-        raise InputError(f"tokenizer {name!r} is not a valid tokenizer.json: {reason}") from error
-    if not tokenizer.get_vocab():
+        raise InputError(f"{what}: {str(error).partition(chr(10))[0]}") from error
+
+
+def _parse(definition: str, name: str) -> tokenizers.Tokenizer:
+    with _told(f"tokenizer {name!r} is not a valid tokenizer.json"):
+        tokenizer = require("tokenizers").Tokenizer.from_str(definition)
+    vocabulary = tokenizer.get_vocab()
+    if not vocabulary:
         raise InputError(f"tokenizer {name!r} has no tokens")
+    largest = max(vocabulary.values())
+    if largest >= LARGEST_VOCABULARY:
+        raise InputError(f"tokenizer {name!r} has the id {largest}; at most {LARGEST_VOCABULARY} can be")
     tokenizer.no_truncation()
     tokenizer.no_padding()
     tokenizer.encode_special_tokens = True

@@ -29,13 +29,19 @@ def _read(files: list[Path], field: str | None) -> Iterator[Document]:
 
 
 def _rows(path: Path, field: str | None) -> Iterator[dict]:
-    parquet, invalid = require("pyarrow.parquet"), require("pyarrow").ArrowInvalid
+    parquet, pyarrow = require("pyarrow.parquet"), require("pyarrow")
     try:
         with parquet.ParquetFile(path) as file:
             wanted = {"text", "messages"} if field is None else {field}
-            # A file without the wanted columns is read whole, so that the error can name those it has.
-            columns = [name for name in file.schema_arrow.names if name in wanted] or None
+            names = file.schema_arrow.names
+            columns = [name for name in names if name in wanted]
+            if not columns:
+                text_of(dict.fromkeys(names), field, f"{path}, row 1")  # raises
             for batch in file.iter_batches(batch_size=1024, columns=columns):
                 yield from batch.to_pylist()
-    except (invalid, OSError) as error:
-        raise InputError(f"{path}: not a readable Parquet file: {str(error).splitlines()[0]}") from error
+    except InputError:
+        raise
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
+        # Errors of values: text that is not UTF-8, a date beyond Python's.
+        first = str(error).partition("\n")[0]
+        raise InputError(f"{path}: not a readable Parquet file: {first}") from error

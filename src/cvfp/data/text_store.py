@@ -76,12 +76,12 @@ def open_text_store(name: str, key: list, documents: Iterable[Document], note: N
 def _write(name: str, documents: Iterable[Document], folder: Path) -> None:
     offsets, sources, speakers, source, dropped = [0], [], [], -1, 0
     with (folder / "text.bin").open("wb") as file:
-        for number, document in enumerate(documents):
+        for document in documents:
             source += not document.continues
             if not document.text.strip():
                 dropped += 1
                 continue
-            offsets.append(offsets[-1] + file.write(_utf8(document.text, f"{name}: document {number}")))
+            offsets.append(offsets[-1] + file.write(document.text.encode()))
             sources.append(source)
             speakers.append(document.speakers)
     if not speakers:
@@ -91,10 +91,3 @@ def _write(name: str, documents: Iterable[Document], folder: Path) -> None:
     np.save(folder / "sources.npy", np.unique(sources, return_inverse=True)[1].astype(np.int64))
     known = None if None in speakers else [sorted(members) for members in speakers]
     write_json(folder / "documents.json", {"speakers": known, "dropped": dropped})
-
-
-def _utf8(text: str, where: str) -> bytes:
-    try:
-        return text.encode()
-    except UnicodeEncodeError as error:
-        raise InputError(f"{where}: character {error.start} is half of a surrogate pair") from error

@@ -12,6 +12,7 @@ from cvfp.data.gpt2_tokenizer import gpt2_tokenizer
 from cvfp.data.json_tokenizer import read_tokenizer, train_bpe
 from cvfp.data.tokenizer_name import read_name
 from cvfp.records.errors import InputError
+from cvfp.records.files import is_dir, is_file
 
 
 @runtime_checkable
@@ -57,8 +58,8 @@ def load_tokenizer(spec: str, pool: Callable[[], list[str]]) -> Tokenizer:
         return train_bpe(size, pool())
     if spec == "gpt2":
         return gpt2_tokenizer()
-    path = Path(spec, "tokenizer.json") if Path(spec).is_dir() else Path(spec)
-    if not path.exists():
+    path = Path(spec, "tokenizer.json") if is_dir(Path(spec)) else Path(spec)
+    if not is_file(path):
         raise InputError(
             f"tokenizer {spec!r}: no such file; there are gpt2, bpe:SIZE, or a path to a tokenizer.json"
         )

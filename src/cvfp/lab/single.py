@@ -22,7 +22,7 @@ from cvfp.models.checkpoint import CONFIG, load_checkpoint
 from cvfp.models.cvfp import CVFPModel
 from cvfp.records.config import DataConfig, RunConfig
 from cvfp.records.errors import InputError
-from cvfp.records.files import check_out, read_text, write_json
+from cvfp.records.files import check_out, is_file, read_text, write_json
 from cvfp.records.plan import PlannedPoint
 from cvfp.records.results import RunRecord
 from cvfp.training.devices import pick_device
@@ -87,7 +87,7 @@ def _one_config(preset: str, samples: int, settings: dict[str, Any]) -> RunConfi
 
 def open_model(checkpoint: Path, device: torch.device) -> tuple[CVFPModel, Tokenizer]:
     """Model and tokenizer of a checkpoint directory. Raises `InputError`."""
-    if not (checkpoint / CONFIG).is_file():
+    if not is_file(checkpoint / CONFIG):
         raise InputError(f"{checkpoint}: no checkpoint here (there is no {CONFIG})")
     model, tokenizer = load_checkpoint(checkpoint, device), saved_tokenizer(checkpoint)
     if tokenizer.vocab_size != model.vocab_size:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import itertools
 import re
-import tomllib
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from cvfp.lab.growth import Growth
 from cvfp.records.arms import ARMS, DEFAULT_ARMS
 from cvfp.records.config import dotted
 from cvfp.records.errors import InputError
-from cvfp.records.files import read_text
+from cvfp.records.files import parse_toml, read_text
 from cvfp.records.plan import Analysis
 from cvfp.records.published import PUBLISHED_PROTOCOL
 from cvfp.records.schema import Schema
@@ -23,6 +23,7 @@ from cvfp.records.tuning import TunedArm
 
 OWN_SUFFIX = ".py"
 """What the name of an arm ends in that is a file of the user's."""
+MOST_POINTS = 100_000
 Settings = dict[str, Any]
 """Config fields by dotted key, e.g. {"model.context_dim": 256}."""
 
@@ -59,8 +60,8 @@ class SweepSpec(Schema):
     @field_validator("arms", "samples")
     @classmethod
     def _each_once(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
-        for index, one in enumerate(value):
-            if one in value[:index]:
+        for one, count in Counter(value).items():
+            if count > 1:
                 raise ValueError(f"{one} is given twice")
         return value
 
@@ -76,6 +77,13 @@ class SweepSpec(Schema):
             if names.count(name) > 1:
                 raise ValueError(f"two files are named {name}{OWN_SUFFIX}: an arm goes by its file's name")
         return value
+
+    @model_validator(mode="after")
+    def _not_too_many(self) -> SweepSpec:
+        points = len(self.arms) * len(self.variants) * len(self.samples) * self.seeds * self.inits
+        if points > MOST_POINTS:
+            raise ValueError(f"arms x variants x samples x seeds x inits: {points} points pass {MOST_POINTS}")
+        return self
 
     def override(self, **changes: Any) -> SweepSpec:
         """A copy with the given fields replaced, validated. Raises `InputError`."""
@@ -127,10 +135,7 @@ def read_spec(path: Path, presets: Mapping[str, SweepSpec]) -> SweepSpec:
     Raises:
         InputError: not TOML (with the line), an unknown key or preset, or a value outside its range.
     """
-    try:
-        table = tomllib.loads(read_text(path))
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path}: not TOML: {error}") from error
+    table = parse_toml(read_text(path), str(path))
     base = _base(table.pop("preset", None), presets, path)
     settings = _table(table.get("settings", {}), "settings", path)
     table["settings"] = base.get("settings", {}) | settings

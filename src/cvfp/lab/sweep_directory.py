@@ -11,6 +11,7 @@ from typing import Any
 from cvfp.lab.run_directory import RunDirectory
 from cvfp.records.errors import InputError
 from cvfp.records.files import check_out, read_json, write_json
+from cvfp.records.metadata import Metadata
 from cvfp.records.plan import Plan, PlannedPoint
 from cvfp.records.results import RunRecord
 from cvfp.records.sweep import SweepFiles, read_plan, read_records
@@ -92,8 +93,11 @@ class SweepDirectory:
             write_json(self.files.progressions, [line.model_dump(mode="json") for line in windows])
 
     def metadata(self) -> dict[str, Any]:
-        """What `metadata.json` holds so far."""
-        return read_json(self.files.metadata) if self.files.metadata.exists() else {}
+        """What `metadata.json` holds so far. Raises `InputError` when it is damaged."""
+        path = self.files.metadata
+        if not path.exists():
+            return {}
+        return Metadata.parse_json(read_json(path), str(path)).model_dump(mode="json", exclude_unset=True)
 
     def update_metadata(self, changes: dict[str, Any]) -> None:
         """Merge into `metadata.json`."""

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from cvfp.models.cvfp import CVFPModel
 from cvfp.models.tensor_file import read_tensors, write_tensors
-from cvfp.records.config import ModelConfig
+from cvfp.records.config import LARGEST_VOCABULARY, ModelConfig
 from cvfp.records.errors import InputError
 from cvfp.records.files import read_json, write_json
 from cvfp.records.schema import Schema
@@ -23,7 +23,7 @@ class CheckpointConfig(Schema):
 
     format: Literal[1]
     model: ModelConfig
-    vocab_size: int = Field(ge=1)
+    vocab_size: int = Field(ge=1, le=LARGEST_VOCABULARY)
     output_bias: bool
     use_context: bool
 
@@ -51,6 +51,7 @@ def load_checkpoint(directory: Path, device: str | torch.device = "cpu") -> CVFP
     directory = Path(directory)
     config = CheckpointConfig.parse_json(read_json(directory / CONFIG), str(directory / CONFIG))
     tensors = read_tensors(directory / WEIGHTS, device)
+    _check_values(tensors, directory / WEIGHTS)
     with torch.device("meta"):
         table = torch.empty(config.vocab_size, config.model.embed_dim)
         bias = torch.empty(config.vocab_size) if config.output_bias else None
@@ -61,3 +62,13 @@ def load_checkpoint(directory: Path, device: str | torch.device = "cpu") -> CVFP
         first = str(error).splitlines()[-1].strip()
         raise InputError(f"{directory}: weights do not fit the config: {first}") from error
     return model.eval()
+
+
+def _check_values(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    """Raises `InputError` unless all are finite numbers of one type, float32 or float64."""
+    dtype = torch.float64 if all(each.dtype == torch.float64 for each in tensors.values()) else torch.float32
+    for name, tensor in tensors.items():
+        if tensor.dtype != dtype:
+            raise InputError(f"{path}: {name} holds {str(tensor.dtype).removeprefix('torch.')}, not float32")
+        if not tensor.isfinite().all():
+            raise InputError(f"{path}: {name} holds values that are not finite")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cvfp.records.errors import InputError, WriteError
-from cvfp.records.files import atomic_path
+from cvfp.records.files import atomic_path, is_file
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
@@ -34,11 +34,11 @@ def read_tensors(path: Path, device: str | torch.device = "cpu") -> dict[str, Te
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(f"{path}: no such file")
     try:
         tensors = load_file(path, device=str(device))
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: damaged safetensors file: {error}") from error
     # Copies are aligned as the saved tensors were (the file's are not), so results agree bit for bit.
     return {name: tensor.clone() for name, tensor in tensors.items()}
@@ -48,10 +48,10 @@ def read_metadata(path: Path) -> dict[str, str]:
     """What was written beside the tensors. Raises `InputError` as `read_tensors`."""
     from safetensors import SafetensorError, safe_open
 
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(f"{path}: no such file")
     try:
         with safe_open(path, framework="pt") as file:
             return file.metadata() or {}
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: damaged safetensors file: {error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -17,8 +18,10 @@ from cvfp.records.training_config import (
     TokenTraining,
     TransformerConfig,
 )
-from cvfp.records.values import Positive, Rate
+from cvfp.records.values import Count, Layers, Positive, Rate, Width
 
+LARGEST_VOCABULARY = 1_000_000
+"""Ids of a tokenizer; four times those of the largest in use."""
 EMBEDDING_SETTINGS = {
     "random": {"trained": True, "output_bias": True, "lr": 3e-4},
     "gpt2": {"trained": False, "output_bias": False, "lr": 1e-3},
@@ -35,7 +38,7 @@ def embedding_settings(source: Any) -> dict[str, Any]:
 class DataConfig(Schema):
     """The text, its tokens and its splits (see `cvfp.data`)."""
 
-    corpus: str = "chitchat"
+    corpus: Annotated[str, Field(min_length=1)] = "chitchat"
     """`chitchat`, `ultrachat`, `hub:OWNER/NAME[:SPLIT]`, a local copy of hub data (`ultrachat:FOLDER`,
     `hub:FOLDER:SPLIT`), or a path: text file, folder, .jsonl, .parquet."""
     text_field: str | None = None
@@ -44,12 +47,12 @@ class DataConfig(Schema):
     """Cuts every text file into documents at this string; None: a file is a document."""
     document_tokens: Positive | None = None
     """Cuts documents longer than this many GPT-2 tokens (whatever the tokenizer); None: they stay whole."""
-    tokenizer: str = "gpt2"
+    tokenizer: Annotated[str, Field(min_length=1)] = "gpt2"
     """`gpt2`, `bpe:SIZE` (byte-level BPE trained on the training pool), or a path to a `tokenizer.json`."""
     split: Literal["documents", "speakers", "tail", "published"] = "documents"
     """How dev and test documents are chosen: drawn at random, whole speakers held out, the last ones of the
     corpus, or conversations 1000..1019 for both (the published protocol)."""
-    split_seed: Annotated[int, Field(ge=0)] = 0
+    split_seed: Count = 0
     dev_documents: Positive | None = None
     """Whole documents, before any cutting; None: 4% of them, at most 100."""
     test_documents: Positive | None = None
@@ -60,27 +63,31 @@ class DataConfig(Schema):
     """The first `num_samples` of the pool train, in the order shuffled by the run's seed or in file order."""
     num_samples: Positive = 50
     """Number of training documents."""
-    draw_seed: Annotated[int, Field(ge=0)] | None = None
+    draw_seed: Count | None = None
     """Drives which documents are drawn; None: the run's seed, so that every seed is a draw of its own."""
 
     @field_validator("tokenizer")
     @classmethod
     def _bpe_size(cls, value: str) -> str:
-        if value.startswith("bpe:") and not (value[4:].isdigit() and int(value[4:]) > 256):
-            raise ValueError(f"a BPE is written bpe:SIZE with SIZE of at least 257, got {value!r}")
+        if value.startswith("bpe:") and not (
+            re.fullmatch("[0-9]{3,8}", value[4:]) and 256 < int(value[4:]) <= LARGEST_VOCABULARY
+        ):
+            raise ValueError(
+                f"a BPE is written bpe:SIZE, SIZE at least 257, at most {LARGEST_VOCABULARY}, got {value!r}"
+            )
         return value
 
 
 class ModelConfig(Schema):
     """Shape of the network (`cvfp.models`)."""
 
-    num_layers: Positive = 1
+    num_layers: Layers = 1
     """Context layers, and as many token layers."""
-    num_input_tokens: Positive = 1
+    num_input_tokens: Layers = 1
     """Latest tokens that every layer sees (n)."""
-    context_dim: Positive = 768
+    context_dim: Width = 768
     """Width d_c of the context vector."""
-    embed_dim: Positive = 768
+    embed_dim: Width = 768
     """Width d_e of the token embedding."""
 
     @property
@@ -142,7 +149,7 @@ class RunConfig(Schema):
     transformer: TransformerConfig = TransformerConfig()
     ngram: NgramConfig = NgramConfig()
     own: OwnArm | None = None
-    seed: Annotated[int, Field(ge=0)] = 42
+    seed: Count = 42
     """Drives the order of documents, the initialisation and the order of batches."""
 
     @model_validator(mode="before")
@@ -241,7 +248,7 @@ def nest(settings: dict[str, Any], where: str) -> dict[str, Any]:
         *path, last = key.split(".")
         section = nested
         for part in path:
-            section = section.setdefault(part, {})
+            section = section.setdefault(part, {}) if isinstance(section, dict) else None
         if not isinstance(section, dict) or isinstance(section.get(last), dict):
             raise InputError(f"{where}: {key!r} is both a section and a value")
         section[last] = value

@@ -1,10 +1,15 @@
 """The errors a user can cause or meet. Each carries the exit code of the command line contract."""
 
+import unicodedata
+
 
 class CvfpError(Exception):
     """The work failed or is partial (exit code 1). The message is one line that a user can act on."""
 
     exit_code = 1
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
 
 
 class InputError(CvfpError, ValueError):
@@ -15,3 +20,10 @@ class InputError(CvfpError, ValueError):
 
 class WriteError(CvfpError):
     """A file cannot be written: the disk is full, or the directory read-only. No point is to blame for it."""
+
+
+def one_line(text: str) -> str:
+    """`text` with the characters that break a line, or steer a terminal, as escapes."""
+    return "".join(
+        ascii(sign)[1:-1] if unicodedata.category(sign) in ("Cc", "Cs", "Zl", "Zp") else sign for sign in text
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,9 @@ from cvfp.records.errors import InputError, WriteError
 from cvfp.records.schema import digest
 
 SEAL = "digest"
+
+DEEPEST = 100
+"""Lists and tables inside one another; ours are below 10."""
 
 
 @contextmanager
@@ -97,10 +101,40 @@ def read_sealed(path: Path) -> dict[str, Any]:
 
 
 def check_out(path: Path) -> None:
-    """Raises `InputError` when no directory can be at `path`, since it, or one above it, is a file."""
+    """Raises `InputError` when no directory can be at `path`: it, or one above it, is a file; or no name."""
     for each in (path, *path.parents):
-        if each.exists() and not each.is_dir():
+        if is_file(each):
             raise InputError(f"--out {path}: {each} is a file; give a directory")
+    try:
+        path.stat()
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:
+        raise InputError(f"--out {path}: {reason(error)}; give another directory") from error
+
+
+def is_file(path: Path) -> bool:
+    """Whether anything but a directory is there; False too where `path` can be no path (it is too long, or
+    holds a NUL byte)."""
+    return _exists(path) and not path.is_dir()
+
+
+def is_dir(path: Path) -> bool:
+    """Whether a directory is there; False too where `path` can be no path."""
+    return _exists(path) and path.is_dir()
+
+
+def _exists(path: Path) -> bool:
+    try:
+        path.stat()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def reason(error: Exception) -> str:
+    """Why a path could not be used, in the words of the operating system where it said so."""
+    return getattr(error, "strerror", None) or str(error)
 
 
 def read_text(path: Path) -> str:
@@ -134,16 +168,48 @@ def parse_json(text: str, where: str) -> Any:
     """The JSON value of a text that stands in `where`.
 
     Raises:
-        InputError: the text is not JSON (the message gives line and column), or is nested too deeply.
+        InputError: the text is not JSON (the message gives line and column), is nested too deeply, or holds
+            a number of thousands of digits.
     """
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except json.JSONDecodeError as error:
         raise InputError(
             f"{where}: not JSON at line {error.lineno}, column {error.colno}: {error.msg}"
         ) from error
-    except RecursionError as error:
-        raise InputError(f"{where}: JSON nested too deeply to be one of our files") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: {_excess(error)}") from error
+    return _check_depth(value, where)
+
+
+def parse_toml(text: str, where: str) -> dict[str, Any]:
+    """The TOML table of a text that stands in `where`. Raises `InputError` as `parse_json`."""
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{where}: not TOML: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: {_excess(error)}") from error
+    return _check_depth(table, where)
+
+
+def _excess(error: ValueError | RecursionError) -> str:
+    """Python reads whole numbers of at most `sys.get_int_max_str_digits()` digits."""
+    return "nested too deeply" if isinstance(error, RecursionError) else "a number in it has too many digits"
+
+
+def _check_depth(value: Any, where: str) -> Any:
+    level = [value]
+    for _ in range(DEEPEST):
+        lists = [each.values() if isinstance(each, dict) else each for each in level if _holds(each)]
+        level = [each for inner in lists for each in inner if _holds(each)]
+        if not level:
+            return value
+    raise InputError(f"{where}: nested too deeply: at most {DEEPEST} lists or tables inside one another")
+
+
+def _holds(value: Any) -> bool:
+    return isinstance(value, dict | list)
 
 
 def _bytes(path: Path) -> bytes:
@@ -153,5 +219,5 @@ def _bytes(path: Path) -> bytes:
         raise InputError(f"{path}: no such file") from error
     except IsADirectoryError as error:
         raise InputError(f"{path}: is a directory, a file is needed") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:  # a ValueError: no path can be like this
+        raise InputError(f"{path}: cannot be read: {reason(error)}") from error

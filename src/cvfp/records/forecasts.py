@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from cvfp.records.errors import InputError
-from cvfp.records.files import read_json, write_json
+from cvfp.records.files import is_file, read_json, write_json
 from cvfp.records.schema import Schema, digest
 from cvfp.records.values import Count, Positive, Rate
 
@@ -53,7 +53,7 @@ def read_forecasts(path: Path) -> list[RegisteredForecast]:
     Raises:
         InputError: the file is damaged, or a forecast does not fit its hash.
     """
-    if not path.exists():
+    if not is_file(path):
         return []
     found = read_json(path)
     if not isinstance(found, list):

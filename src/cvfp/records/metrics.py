@@ -8,8 +8,9 @@ from typing import Any
 from pydantic import ConfigDict
 
 from cvfp.records.errors import InputError
-from cvfp.records.files import parse_json, read_text
+from cvfp.records.files import is_file, parse_json, read_text
 from cvfp.records.schema import Schema
+from cvfp.records.values import Count
 
 
 class Measurement(Schema):
@@ -21,7 +22,7 @@ class Measurement(Schema):
     model_config = ConfigDict(extra="allow")
 
     phase: str
-    step: int
+    step: Count
     seconds: float | None = None
     """Since the run began."""
 
@@ -38,7 +39,7 @@ def read_metrics(path: Path) -> tuple[Measurement, ...]:
     Raises:
         InputError: another line is not a measurement.
     """
-    if not path.exists():
+    if not is_file(path):
         return ()
     lines = read_text(path).split("\n")
     found = []

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import ConfigDict, model_validator
 
 from cvfp.records.schema import Schema
-from cvfp.records.values import Count, NonNegative, Perplexity, Positive, Precision, Share
+from cvfp.records.values import BitsPerByte, Count, NonNegative, Perplexity, Positive, Precision, Share
 
 StopReason = Literal["dev_minimum", "cap", "fixed_steps", "closed_form"]
 """The dev loss had its minimum; training ended at its cap, or after the steps it was given; the arm counts
@@ -56,7 +56,7 @@ class PointRecord(Schema):
     dev_ppl: Perplexity | None = None
     val_ppl: Perplexity | None = None
     val_acc: Share | None = None
-    bits_per_byte: NonNegative | None = None
+    bits_per_byte: BitsPerByte | None = None
     total_params: Count | None = None
     trained_params: Count | None = None
     context_block_params: Count | None = None
@@ -118,6 +118,12 @@ class DocumentScores(Schema):
 
     tokens: tuple[Count, ...]
     nats: tuple[NonNegative, ...]
+
+    @model_validator(mode="after")
+    def _one_each(self) -> DocumentScores:
+        if len(self.tokens) != len(self.nats):
+            raise ValueError(f"nats: {len(self.nats)} values for {len(self.tokens)} test documents")
+        return self
 
 
 class RunFacts(Schema):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cvfp.records.errors import InputError
-from cvfp.records.files import read_json, read_sealed
+from cvfp.records.files import is_dir, is_file, read_json, read_sealed
 from cvfp.records.metadata import Metadata
 from cvfp.records.metrics import Measurement, read_metrics
 from cvfp.records.plan import Plan, PlannedPoint
@@ -149,8 +149,8 @@ def read_plan(directory: Path) -> Plan:
         InputError: there is no such directory, no plan in it, or a damaged one.
     """
     directory = Path(directory)
-    if not directory.is_dir():
-        found = "is a file" if directory.exists() else "no such directory"
+    if not is_dir(directory):
+        found = "is a file" if is_file(directory) else "no such directory"
         raise InputError(f"{directory}: {found}; a sweep directory is needed")
     path = SweepFiles(directory).plan
     if not path.exists():

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from cvfp.records.schema import Schema
-from cvfp.records.values import NonNegative, Positive, Precision, Rate, Share
+from cvfp.records.values import Layers, NonNegative, Positive, Precision, Rate, Share
 
 
 class Phase1Config(Schema):
@@ -92,7 +92,7 @@ class SequenceTraining(TokenTraining):
     """Training through time (`cvfp.training.through_time`): `sequences` windows per step."""
 
     epochs: Positive = 200
-    num_layers: Positive = 2
+    num_layers: Layers = 2
     window: Annotated[int, Field(ge=2)] = 64
     """Consecutive tokens that a gradient flows through."""
     sequences: Positive = 32

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 
 from cvfp.records.arms import ARM_KINDS, arm_kind
 from cvfp.records.errors import InputError
-from cvfp.records.files import read_json
+from cvfp.records.files import is_file, read_json
 from cvfp.records.schema import Schema
 from cvfp.records.values import Perplexity, Positive
 
@@ -68,10 +68,10 @@ class Tuning(Schema):
 
 def read_tuning(directory: Path) -> Tuning:
     """The tuning in a directory that `cvfp tune` wrote. Raises `InputError`."""
-    if Path(directory).is_file():
+    if is_file(Path(directory)):
         raise InputError(f"{directory}: is a file; give the directory that cvfp tune wrote")
     path = Path(directory) / TUNING
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(
             f"{directory}: no finished tuning here (there is no {TUNING}); make one with cvfp tune"
         )

@@ -11,6 +11,7 @@ import numpy as np
 from cvfp.records.metrics import Measurement
 from cvfp.records.results import PointRecord
 from cvfp.records.sweep import Sweep
+from cvfp.records.values import LARGEST
 from cvfp.report.lines import Line
 
 PHASE1, PHASE2 = ("phase 1",), ("phase 2", "training")
@@ -142,4 +143,9 @@ def _values(told: Sequence[Measurement], name: str) -> np.ndarray:
 
 
 def _number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) else float("nan")
+    """NaN for what is no number, or a whole one beyond a float."""
+    return float(value) if isinstance(value, float) or _is_whole(value) else float("nan")
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and abs(value) <= LARGEST

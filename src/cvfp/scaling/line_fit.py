@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cvfp.records.errors import InputError
 from cvfp.records.plan import Analysis
 from cvfp.records.results import CAP, Exclusion, ExclusionReason, PointRecord
 from cvfp.scaling.cells import cells
@@ -81,7 +82,14 @@ def _fit(line: list[PointRecord], analysis: Analysis) -> LineFit:
             reasons[index] = reason
     fitted = tuple(point for point, reason in zip(line, reasons, strict=True) if reason is None)
     excluded = tuple(reason for reason in reasons if reason is not None)
-    return LineFit(tuple(line), fitted, excluded, law_of(fitted) if fitted else None)
+    return LineFit(tuple(line), fitted, excluded, _named_law(fitted) if fitted else None)
+
+
+def _named_law(points: Sequence[PointRecord]) -> Law:
+    try:
+        return law_of(points)
+    except InputError as error:
+        raise InputError(f"{points[0].arm} {points[0].config_name}: {error}") from error
 
 
 def _excluded(point: PointRecord, reason: ExclusionReason, repeated_seed: int | None = None) -> Exclusion:

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from cvfp.records.errors import InputError
-from cvfp.records.files import parse_json, read_text
+from cvfp.records.files import is_dir, parse_json, read_text
 from cvfp.records.sweep import SweepFiles
+from cvfp.records.values import LARGEST
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,12 @@ class Row:
         return 0.5 * 10.0 ** Decimal(str(self.values[column])).as_tuple().exponent
 
     def whole(self, column: str) -> int:
-        """As `number`, without a fraction."""
+        """As `number`, without a fraction, as numpy holds it."""
         number = self.number(column)
         if not number.is_integer():
             raise InputError(f"{self.where}: column {column!r}: must be a whole number, got {number:g}")
+        if abs(number) > LARGEST:
+            raise InputError(f"{self.where}: column {column!r}: must be at most {LARGEST}, got {number:g}")
         return int(number)
 
     def text(self, column: str) -> str:
@@ -104,7 +107,7 @@ def read_table(path: Path) -> Table:
             or is not what its suffix says. Messages name the line.
     """
     path = Path(path)
-    if path.is_dir():
+    if is_dir(path):
         raise InputError(
             f"{path}: is a directory, a file is needed (of a sweep: its {SweepFiles(path).points.name})"
         )
@@ -172,17 +175,10 @@ def _the_list(path: Path, value: Any) -> list[Any]:
 
 def _read_jsonl(path: Path, text: str) -> list[Row]:
     return [
-        _json_row(f"{path}, line {number}", _json_line(f"{path}, line {number}", line))
+        _json_row(f"{path}, line {number}", parse_json(line, f"{path}, line {number}"))
         for number, line in enumerate(text.split("\n"), 1)
         if line.strip()
     ]
-
-
-def _json_line(where: str, line: str) -> Any:
-    try:
-        return json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise InputError(f"{where}: not JSON: {error}") from error
 
 
 def _json_row(where: str, item: Any) -> Row:

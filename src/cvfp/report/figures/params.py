@@ -111,8 +111,9 @@ def dodged(values: Sequence[Number], limits: Limits) -> list[float]:
 
 
 def _sized(top: Headline) -> list[Standing]:
-    """The standings of lines with a context block."""
-    return [one for one in top.standings if one.line.summary.context_block_params]
+    """The standings of lines with a context block, of known width and parameters."""
+    summaries = [(one, one.line.summary) for one in top.standings]
+    return [one for one, summary in summaries if summary.context_dim and summary.context_block_params]
 
 
 def _references(top: Headline) -> list[Standing]:
