@@ -1,0 +1,195 @@
+"""A sweep on a Ray cluster, `cvfp run --executor ray`: as many workers as points fit on it at once.
+
+A worker is a Ray task that runs `run_sweep`. Like all processes at work on a sweep, workers share nothing but
+the sweep directory (`cvfp.lab.ledger`), so it has to be on a file system that all nodes mount. What a worker
+tells comes back as the stream of its task; the driver starts a worker that died again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from uuid import uuid4
+
+from cvfp.data.extras import require
+from cvfp.lab.ledger import Ledger
+from cvfp.lab.monitor import Monitor, point_label
+from cvfp.lab.ray_task import work_on_sweep
+from cvfp.lab.remote import ERROR, Hearing, News, run_shared
+from cvfp.lab.runner import SweepOutcome
+from cvfp.lab.sweep_directory import SweepDirectory
+from cvfp.records.errors import CvfpError, InputError
+from cvfp.records.plan import Plan, PlannedPoint
+
+DEVICES = ("auto", "cpu", "cuda")
+MAX_DEATHS = 3
+"""How many workers may die at one point: one can lose its machine, three speak against the point."""
+WAIT_SECONDS = 0.5
+"""Longest silence before a look at what is left to do (and at Ctrl-C)."""
+
+
+def run_on_ray(
+    plan: Plan,
+    out: Path,
+    monitor: Monitor,
+    checkpoints: bool = True,
+    retry: bool = False,
+    device: str = "auto",
+    gpus_per_point: float = 1.0,
+) -> SweepOutcome:
+    """As `run_sweep`, on the Ray cluster that `RAY_ADDRESS` names or this machine is in, else on a local one.
+
+    Args:
+        device: `auto` takes the GPUs of the cluster where it has any, else its cores, one for each point.
+        gpus_per_point: 0.5 lets two points share a GPU.
+
+    Raises:
+        InputError: as `run_sweep`; Ray is not installed; the cluster has no such device; an impossible share.
+        CvfpError: as `run_sweep`; no connection; nodes that do not see `out`; a point at which worker after
+            worker died.
+    """
+    if device not in DEVICES:
+        raise InputError(f"--device {device}: on Ray it is {', '.join(DEVICES)}")
+    if not 0 < gpus_per_point <= 1:
+        raise InputError(f"--gpus-per-point {gpus_per_point:g}: it must be above 0 and at most 1")
+    ray = require("ray", "ray")
+    out = Path(out).absolute()
+
+    def work(directory: SweepDirectory) -> str:
+        token = f"ray-{uuid4().hex}"
+        with _connected(ray), _held(out, token):
+            gpus = 0 if device == "cpu" else int(ray.cluster_resources().get("GPU", 0))
+            if device == "cuda" and not gpus:
+                raise InputError("--device cuda: the Ray cluster has no GPU")
+            cores = int(ray.cluster_resources().get("CPU", 0))
+            room = max(1, gpus * int(1 / gpus_per_point) if gpus else cores)
+            share = gpus_per_point if gpus else 0
+            task = ray.remote(num_cpus=1, num_gpus=share, num_returns="streaming", max_retries=0)(
+                work_on_sweep
+            )
+            arguments = (plan, out, Path.cwd(), "cuda" if gpus else "cpu", checkpoints, token)
+            crew = _Crew(ray, lambda: task.remote(*arguments), monitor, min(room, len(directory.pending())))
+            return crew.work(directory)
+
+    return run_shared(plan, out, monitor, retry, work)
+
+
+@contextmanager
+def _connected(ray: ModuleType) -> Iterator[None]:
+    """Be connected to a cluster inside the block; one that was started for it ends with it."""
+    if ray.is_initialized():
+        yield
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    with _own_sigterm():
+        try:
+            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise CvfpError(f"Ray: {error}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """After the block SIGTERM is answered as before: Ray makes it `sys.exit`, also in the block."""
+    before, main = signal.getsignal(signal.SIGTERM), threading.current_thread() is threading.main_thread()
+    try:
+        yield
+    except SystemExit:
+        signal.signal(signal.SIGTERM, before)
+        signal.raise_signal(signal.SIGTERM)
+        raise
+    finally:
+        if main:
+            signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _held(out: Path, token: str) -> Iterator[None]:
+    """Hold a lock of that name, by which workers know that they see this directory and its locks."""
+    ledger = Ledger(out)
+    try:
+        with ledger.claim(token):
+            yield
+    finally:
+        (ledger.locks / token).unlink(missing_ok=True)
+
+
+class _Crew:
+    """The workers, and the stream of each; one that dies is replaced."""
+
+    def __init__(self, ray: ModuleType, start: Callable[[], Any], monitor: Monitor, number: int) -> None:
+        self.ray, self.start, self.monitor = ray, start, monitor
+        names = [f"worker {index}" for index in range(1, number + 1)]
+        self.hearing = Hearing(monitor, names)
+        self.streams = {start(): name for name in names}
+        self.arrived: set[str] = set()
+        self.points: dict[str, PlannedPoint] = {}
+        self.deaths: Counter[str] = Counter()
+
+    def work(self, directory: SweepDirectory) -> str:
+        """Pass on what workers tell until all points have a result, or all workers have ended.
+
+        A worker for which the cluster has no room (any more) is waited for only while there is work.
+        """
+        try:
+            while self.streams and (self.arrived or directory.pending()):
+                ready, _ = self.ray.wait(list(self.streams), timeout=WAIT_SECONDS, fetch_local=False)
+                for stream in ready:
+                    self._listen(stream)
+        finally:
+            for stream in self.streams:
+                self.ray.cancel(stream, force=True)
+        return "; ".join(dict.fromkeys(self.hearing.errors))
+
+    def _listen(self, stream: Any) -> None:
+        """Hear what a worker has told since it was last listened to; a bug in it is raised here."""
+        name = self.streams[stream]
+        try:
+            batch = self.ray.get(next(stream))
+        except StopIteration:
+            self._left(stream)
+        except self.ray.exceptions.RayTaskError:
+            raise
+        except self.ray.exceptions.RayError as error:
+            self._left(stream)
+            self._replace(name, error)
+        else:
+            self.arrived.add(name)
+            for news in batch:
+                self._hear(name, news)
+
+    def _left(self, stream: Any) -> None:
+        self.arrived.discard(self.streams.pop(stream))
+
+    def _hear(self, name: str, news: News) -> None:
+        method, arguments = news
+        if method == "point_started":
+            self.points[name] = arguments[0]
+        elif method == "point_finished":
+            self.points.pop(name, None)
+        elif method == ERROR:
+            self.hearing.hear(name, ("note", arguments))
+        self.hearing.hear(name, news)
+
+    def _replace(self, name: str, error: Exception) -> None:
+        """Start a worker again that died. Raises `CvfpError` when too many have, at the same point."""
+        point = self.points.pop(name, None)
+        where = "between points" if point is None else f"at {point_label(point)}"
+        self.deaths[where] += 1
+        reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+        if self.deaths[where] == MAX_DEATHS:
+            raise CvfpError(f"{MAX_DEATHS} workers died {where}; the last: {reason}. What is done is saved")
+        self.monitor.note(f"{name} died {where} and is started again ({reason})")
+        self.streams[self.start()] = name
