@@ -66,20 +66,29 @@ def run_on_ray(
     def work(directory: SweepDirectory) -> str:
         token = f"ray-{uuid4().hex}"
         with _connected(ray), _held(out, token):
-            gpus = 0 if device == "cpu" else int(ray.cluster_resources().get("GPU", 0))
-            if device == "cuda" and not gpus:
-                raise InputError("--device cuda: the Ray cluster has no GPU")
-            cores = int(ray.cluster_resources().get("CPU", 0))
-            room = max(1, gpus * int(1 / gpus_per_point) if gpus else cores)
-            share = gpus_per_point if gpus else 0
-            task = ray.remote(num_cpus=1, num_gpus=share, num_returns="streaming", max_retries=0)(
-                work_on_sweep
-            )
-            arguments = (plan, out, Path.cwd(), "cuda" if gpus else "cpu", checkpoints, token)
-            crew = _Crew(ray, lambda: task.remote(*arguments), monitor, min(room, len(directory.pending())))
+            share = _share(ray.cluster_resources(), device, gpus_per_point)
+            as_stream = ray.remote(num_cpus=1, num_gpus=share, num_returns="streaming", max_retries=0)
+            task = as_stream(work_on_sweep)
+            arguments = (plan, out, Path.cwd(), "cuda" if share else "cpu", checkpoints, token)
+            number = min(_room(ray.cluster_resources(), share), len(directory.pending()))
+            crew = _Crew(ray, lambda: task.remote(*arguments), monitor, number)
             return crew.work(directory)
 
     return run_shared(plan, out, monitor, retry, work)
+
+
+def _share(resources: dict[str, float], device: str, gpus_per_point: float) -> float:
+    """The GPUs a worker is given; 0 where points run on cores. Raises `InputError` where none can be."""
+    gpus = resources.get("GPU", 0)
+    if device == "cuda" and not gpus:
+        raise InputError("--device cuda: the Ray cluster has no GPU")
+    return gpus_per_point if gpus and device != "cpu" else 0.0
+
+
+def _room(resources: dict[str, float], share: float) -> int:
+    """How many workers fit on the cluster, none on parts of two GPUs; at least one, to wait for room."""
+    room = resources.get("GPU", 0) * int(1 / share) if share else resources.get("CPU", 0)
+    return max(1, int(room))
 
 
 @contextmanager
