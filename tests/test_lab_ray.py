@@ -6,6 +6,7 @@ import inspect
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ import pytest
 import torch
 from lab_helpers import tiny_plan, tiny_spec, toml_of, write_corpus
 
+from cvfp.cli.main import main
 from cvfp.lab.executors import make_executor
 from cvfp.lab.ledger import Ledger
 from cvfp.lab.monitor import Monitor
@@ -185,16 +187,27 @@ def test_wrong_use_is_named(tmp_path, corpus, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_cluster_that_cannot_be_reached_is_an_error(tmp_path, corpus, monkeypatch):
+def test_a_cluster_that_does_not_answer_is_an_error(tmp_path, corpus, monkeypatch):
     ray = pytest.importorskip("ray")
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
-
-    def unreachable(**options):
-        raise ConnectionError("no cluster at 192.0.2.1:6379")
-
-    monkeypatch.setattr(ray, "init", unreachable)
-    with pytest.raises(CvfpError, match="Ray: no cluster at"):
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(CvfpError, match=f"RAY_ADDRESS {address}: no Ray cluster answers"):
         run_on_ray(tiny_plan(corpus, arms=("unigram",)), tmp_path / "sweep", Monitor())
+
+
+def test_the_commands_run_on_ray(tmp_path, cluster, corpus):
+    plan_file = tmp_path / "sweep.toml"
+    plan_file.write_text(toml_of(tiny_spec(corpus)))
+    run, tune = tmp_path / "run", tmp_path / "tune"
+    on_ray = ["--executor", "ray", "--device", "cpu", "--arms", "unigram"]
+    assert main(["run", str(plan_file), "--out", str(run), *on_ray]) == 0
+    assert sweep_status(run).counts()["done"] == 3 and (run / "report.html").exists()
+    sizes = ["--samples", "4", "8", "--trials", "1"]
+    assert main(["tune", str(plan_file), "--out", str(tune), *sizes, *on_ray]) == 0
+    assert sweep_status(tune).counts()["done"] == 2 and not list(tune.glob("runs/*/checkpoint"))
 
 
 def test_the_command_runs_on_a_cluster_of_its_own_and_ends_when_asked_to(tmp_path, corpus, whole):

@@ -24,7 +24,7 @@ from cvfp.cli.options import (
 from cvfp.cli.tables import print_table
 from cvfp.records.errors import InputError
 from cvfp.records.plan import Plan
-from cvfp.records.tuning import TunedArm, read_tuning
+from cvfp.records.tuning import read_tuning
 
 Out = Annotated[Path | None, tyro.conf.arg(metavar="DIR", help="sweep directory; running again resumes")]
 
@@ -111,8 +111,7 @@ def run(
         inits=inits,
     )
     settings = given(**{"data.corpus": corpus, "embedding.source": embedding}) | settings_of(set_)
-    spec = spec.override(**fields)
-    spec = spec if tuned is None else spec.override(tuned=_tuned_arms(tuned, spec.arms))
+    spec = _with_tuned(spec.override(**fields), tuned)
     plan = make_plan(spec.with_settings(settings))
     out = out or Path("cvfp-runs") / plan.name
     if dry_run:
@@ -133,12 +132,14 @@ def _in_shape(
     return spec.including_capped() if include_capped else spec
 
 
-def _tuned_arms(directory: Path, arms: tuple[str, ...]) -> dict[str, TunedArm]:
-    """What was tuned there; an arm that was not is named."""
+def _with_tuned(spec: SweepSpec, directory: Path | None) -> SweepSpec:
+    """The spec with what was tuned in the directory; an arm that was not is named."""
+    if directory is None:
+        return spec
     found = read_tuning(directory).arms
-    for arm in sorted(set(arms) - set(found)):
+    for arm in sorted(set(spec.arms) - set(found)):
         print(f"cvfp: note: {arm} was not tuned in {directory}: it keeps its settings", file=sys.stderr)
-    return found
+    return spec.override(tuned=found)
 
 
 def _run_plan(plan: Plan, out: Path, execute: Execute, checkpoints: bool, retry: bool, json: bool) -> int:

@@ -10,9 +10,11 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -32,6 +34,7 @@ from cvfp.records.plan import Plan, PlannedPoint
 DEVICES = ("auto", "cpu", "cuda")
 MAX_DEATHS = 3
 """How many workers may die at one point: one can lose its machine, three speak against the point."""
+CONNECT_SECONDS = 10.0
 WAIT_SECONDS = 0.5
 """Longest silence before a look at what is left to do (and at Ctrl-C)."""
 
@@ -97,31 +100,40 @@ def _connected(ray: ModuleType) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    with _own_sigterm():
+    # A thread of its own: an interrupted start would abort the process. It lives as long as the block, for
+    # what Ray starts dies with the thread that started it.
+    before = signal.getsignal(signal.SIGTERM)  # Ray's own answer to it is a dump of its stack
+    with ThreadPoolExecutor(1) as thread:
+        start = thread.submit(_connect, ray)
         try:
-            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise CvfpError(f"Ray: {error}") from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
+            start.result()
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, before)
+            yield
+        finally:
+            wait([start])
+            ray.shutdown()
 
 
-@contextmanager
-def _own_sigterm() -> Iterator[None]:
-    """After the block SIGTERM is answered as before: Ray makes it `sys.exit`, also in the block."""
-    before, main = signal.getsignal(signal.SIGTERM), threading.current_thread() is threading.main_thread()
+def _connect(ray: ModuleType) -> None:
+    """Connect, or start a local cluster; without telling of it. Raises `CvfpError`."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    _check_address(os.environ.get("RAY_ADDRESS", ""))
     try:
-        yield
-    except SystemExit:
-        signal.signal(signal.SIGTERM, before)
-        signal.raise_signal(signal.SIGTERM)
-        raise
-    finally:
-        if main:
-            signal.signal(signal.SIGTERM, before)
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise CvfpError(f"Ray: {error}") from error
+
+
+def _check_address(address: str) -> None:
+    """Raises `CvfpError` when nothing listens at HOST:PORT, which Ray would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if "/" not in host and port.isdecimal():
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+        except OSError as error:
+            raise CvfpError(f"RAY_ADDRESS {address}: no Ray cluster answers ({error})") from error
 
 
 @contextmanager
