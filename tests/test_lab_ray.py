@@ -107,11 +107,13 @@ def test_two_workers_find_what_one_process_finds(tmp_path, cluster, corpus, whol
     assert cluster.is_initialized(), "a connection that was there stays"
 
 
-def test_a_worker_that_is_killed_in_a_point_is_replaced_and_changes_nothing(tmp_path, cluster, corpus):
+def test_a_worker_that_is_killed_in_a_point_is_replaced_and_changes_nothing(
+    tmp_path, cluster, corpus, capsys
+):
     mark = tmp_path / "mark"
     wait = f"mark = Path({str(mark)!r})\n        "
     wait += "mark.exists() or (mark.write_text(f'{os.getpid()};'), time.sleep(600))"
-    plan = tiny_plan(corpus, arms=("unigram", own_arm(tmp_path, "patient", wait)))
+    plan = tiny_plan(corpus, arms=("unigram", own_arm(tmp_path, "patient", wait)), samples=(4,))
 
     class Kills(Heard):
         def point_started(self, point):
@@ -123,6 +125,7 @@ def test_a_worker_that_is_killed_in_a_point_is_replaced_and_changes_nothing(tmp_
 
     heard = Kills()
     assert run_on_ray(plan, tmp_path / "sweep", heard).done == len(plan.points)
+    assert capsys.readouterr().out == "", "what Ray says of it is no part of an answer"
     assert [note for note in heard.notes if "died at" in note and "patient" in note]
     run_sweep(plan, tmp_path / "alone", CPU, Monitor())
     assert results(tmp_path / "sweep") == results(tmp_path / "alone")

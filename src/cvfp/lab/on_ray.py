@@ -11,11 +11,12 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -68,7 +69,8 @@ def run_on_ray(
 
     def work(directory: SweepDirectory) -> str:
         token = f"ray-{uuid4().hex}"
-        with _connected(ray), _held(out, token):
+        # Ray prints what happens to its nodes; the standard output is for the answer.
+        with redirect_stdout(sys.stderr), _connected(ray), _held(out, token):
             share = _share(ray.cluster_resources(), device, gpus_per_point)
             as_stream = ray.remote(num_cpus=1, num_gpus=share, num_returns="streaming", max_retries=0)
             task = as_stream(work_on_sweep)
@@ -207,10 +209,11 @@ class _Crew:
     def _replace(self, name: str, error: Exception) -> None:
         """Start a worker again that died. Raises `CvfpError` when too many have, at the same point."""
         point = self.points.pop(name, None)
-        where = "between points" if point is None else f"at {point_label(point)}"
-        self.deaths[where] += 1
+        where = "between points or as one began" if point is None else f"at {point_label(point)}"
+        key = "" if point is None else point.config.run_hash
+        self.deaths[key] += 1
         reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
-        if self.deaths[where] == MAX_DEATHS:
+        if self.deaths[key] == MAX_DEATHS:
             raise CvfpError(f"{MAX_DEATHS} workers died {where}; the last: {reason}. What is done is saved")
         self.monitor.note(f"{name} died {where} and is started again ({reason})")
         self.streams[self.start()] = name
