@@ -107,7 +107,7 @@ def test_two_workers_find_what_one_process_finds(tmp_path, cluster, corpus, whol
     assert cluster.is_initialized(), "a connection that was there stays"
 
 
-def test_a_worker_that_is_killed_in_a_point_is_replaced_and_changes_nothing(
+def test_a_worker_killed_in_a_point_is_replaced_and_changes_nothing(
     tmp_path, cluster, corpus, capsys
 ):
     mark = tmp_path / "mark"
