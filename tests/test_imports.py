@@ -15,7 +15,7 @@ MODULES = sorted((ROOT / "cvfp").rglob("*.py"))
 ORDER = ["records", "scaling", "metrics", "data", "models", "training", "arms", "report lab", "cli"]
 """From the bottom to the top; `report` and `lab` are neighbours that do not know each other."""
 LEVELS = {layer: level for level, names in enumerate(ORDER) for layer in names.split()}
-HEAVY = {"torch", "datasets", "transformers"}
+HEAVY = {"torch", "datasets", "transformers", "ray"}
 LIGHT = ("records", "scaling", "report", "cli")
 LIGHT_MODULES = {f"cvfp.{name}" for name in ("lab.presets", "lab.plan", "lab.spec")}
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from lab_helpers import TINY, tiny_spec, write_corpus
 
+from cvfp.lab.executors import make_executor
 from cvfp.lab.monitor import Monitor
 from cvfp.lab.plan import make_plan
 from cvfp.lab.presets import PRESETS, find_spec
@@ -112,8 +113,9 @@ def test_a_tuning_resumes_and_its_choice_is_what_runs(tmp_path, corpus):
         settings=TINY | small | {"data.corpus": str(corpus)},
     )
     plan = tuning_plan(spec, 3, (4, 8))
-    found = tune_sweep(plan, tmp_path / "tuning", (CPU,), Monitor(), spec)
-    assert found == tune_sweep(plan, tmp_path / "tuning", (CPU,), Monitor(), spec)
+    run = make_executor("local", "cpu", None)
+    found = tune_sweep(plan, tmp_path / "tuning", run, Monitor(), spec)
+    assert found == tune_sweep(plan, tmp_path / "tuning", run, Monitor(), spec)
     assert found == read_tuning(tmp_path / "tuning")
     with pytest.raises(InputError, match="holds a tuning, whose trials have no test scores"):
         load_sweep(tmp_path / "tuning")

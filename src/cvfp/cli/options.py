@@ -21,6 +21,13 @@ Devices = Annotated[
         help="where to compute: a process for each; auto and cuda take every GPU",
     ),
 ]
+Executor = Annotated[
+    Literal["local", "ray"],
+    tyro.conf.arg(help="this machine, or the Ray cluster it is in (or RAY_ADDRESS names)"),
+]
+GpusPerPoint = Annotated[
+    float | None, tyro.conf.arg(help="on Ray: 0.5 lets two points share a GPU (default: 1)")
+]
 Json = Annotated[bool, tyro.conf.arg(name="json", help="print the answer as JSON")]
 Lang = Annotated[Literal["en", "ja"], tyro.conf.arg(help="language of the report")]
 Set = Annotated[

@@ -10,6 +10,8 @@ import tyro
 
 from cvfp.cli.options import (
     Devices,
+    Executor,
+    GpusPerPoint,
     Json,
     Lang,
     Set,
@@ -22,7 +24,7 @@ from cvfp.cli.options import (
 from cvfp.cli.tables import print_table
 from cvfp.records.errors import InputError
 from cvfp.records.plan import Plan
-from cvfp.records.tuning import TunedArm, read_tuning
+from cvfp.records.tuning import read_tuning
 
 Out = Annotated[Path | None, tyro.conf.arg(metavar="DIR", help="sweep directory; running again resumes")]
 
@@ -79,6 +81,8 @@ def run(
     ] = None,
     published: Annotated[bool, tyro.conf.arg(help="the published protocol (UltraChat, GPT-2 table)")] = False,
     device: Devices = "auto",
+    executor: Executor = "local",
+    gpus_per_point: GpusPerPoint = None,
     set_: Set = (),
     include_capped: Annotated[
         bool, tyro.conf.arg(help="let points that ended at their cap into fits")
@@ -92,15 +96,13 @@ def run(
 
     Example: cvfp run v3 --samples 50 100 200 --arms cvfp kneser-ney --set model.context_dim=256
     """
+    from cvfp.lab.executors import make_executor
     from cvfp.lab.plan import make_plan
     from cvfp.lab.presets import find_spec
 
     if growth is not None and samples is not None:
         raise InputError("--samples and --growth both give the sizes; keep one of them")
-    spec = find_spec(sweep)
-    spec = spec if growth is None else _growing(spec, growth)
-    spec = spec.as_published() if published else spec
-    spec = spec.including_capped() if include_capped else spec
+    spec = _in_shape(find_spec(sweep), growth, published, include_capped)
     fields = given(
         arms=None if arms is None else split_list(arms),
         largest_only=None if arms is None else (),
@@ -109,37 +111,43 @@ def run(
         inits=inits,
     )
     settings = given(**{"data.corpus": corpus, "embedding.source": embedding}) | settings_of(set_)
-    spec = spec.override(**fields)
-    spec = spec if tuned is None else spec.override(tuned=_tuned_arms(tuned, spec.arms))
+    spec = _with_tuned(spec.override(**fields), tuned)
     plan = make_plan(spec.with_settings(settings))
     out = out or Path("cvfp-runs") / plan.name
     if dry_run:
         return _show_plan(plan, out, device, json)
-    return _run_plan(plan, out, device, checkpoints, retry, json)
+    execute = make_executor(executor, device, gpus_per_point)
+    return _run_plan(plan, out, execute, checkpoints, retry, json)
 
 
-def _growing(spec: SweepSpec, growth: tuple[str, ...]) -> SweepSpec:
+def _in_shape(
+    spec: SweepSpec, growth: tuple[str, ...] | None, published: bool, include_capped: bool
+) -> SweepSpec:
+    """The spec with the sizes, the protocol and the fits that were asked for."""
     from cvfp.lab.growth import Growth
 
-    return spec.growing(Growth.parse(settings_of(growth, "--growth"), "--growth"))
+    if growth is not None:
+        spec = spec.growing(Growth.parse(settings_of(growth, "--growth"), "--growth"))
+    spec = spec.as_published() if published else spec
+    return spec.including_capped() if include_capped else spec
 
 
-def _tuned_arms(directory: Path, arms: tuple[str, ...]) -> dict[str, TunedArm]:
-    """What was tuned there; an arm that was not is named."""
+def _with_tuned(spec: SweepSpec, directory: Path | None) -> SweepSpec:
+    """The spec with what was tuned in the directory; an arm that was not is named."""
+    if directory is None:
+        return spec
     found = read_tuning(directory).arms
-    for arm in sorted(set(arms) - set(found)):
+    for arm in sorted(set(spec.arms) - set(found)):
         print(f"cvfp: note: {arm} was not tuned in {directory}: it keeps its settings", file=sys.stderr)
-    return found
+    return spec.override(tuned=found)
 
 
-def _run_plan(plan: Plan, out: Path, device: str, checkpoints: bool, retry: bool, json: bool) -> int:
+def _run_plan(plan: Plan, out: Path, execute: Execute, checkpoints: bool, retry: bool, json: bool) -> int:
     from cvfp.cli.progress import Bars
-    from cvfp.lab.workers import run_on_devices
     from cvfp.report.write import write_report
-    from cvfp.training.devices import pick_devices
 
     with Bars() as bars:
-        outcome = run_on_devices(plan, out, pick_devices(device), bars, checkpoints, retry)
+        outcome = execute(plan, out, monitor=bars, checkpoints=checkpoints, retry=retry)
     write_report(out)
     if json:
         print_json({"out": str(out), "done": outcome.done, "failed": len(outcome.failed)})

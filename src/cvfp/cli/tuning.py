@@ -8,7 +8,18 @@ from typing import Annotated
 
 import tyro
 
-from cvfp.cli.options import Devices, Json, Set, given, print_json, settings_of, split_list, whole_numbers
+from cvfp.cli.options import (
+    Devices,
+    Executor,
+    GpusPerPoint,
+    Json,
+    Set,
+    given,
+    print_json,
+    settings_of,
+    split_list,
+    whole_numbers,
+)
 from cvfp.cli.sweep import Out
 from cvfp.cli.tables import print_table
 from cvfp.records.errors import InputError
@@ -25,6 +36,8 @@ def tune(
     trials: Annotated[int, tyro.conf.arg(help="settings that every arm may try")] = 12,
     seeds: Annotated[int | None, tyro.conf.arg(help="how many seeds each trial is run with")] = None,
     device: Devices = "auto",
+    executor: Executor = "local",
+    gpus_per_point: GpusPerPoint = None,
     set_: Set = (),
     json: Json = False,
 ) -> int:
@@ -35,9 +48,9 @@ def tune(
     Example: cvfp tune v3 --arms cvfp lstm --trials 12 --out tuning
     """
     from cvfp.cli.progress import Bars
+    from cvfp.lab.executors import make_executor
     from cvfp.lab.presets import find_spec
     from cvfp.lab.tuning import tune_sweep, tuning_plan
-    from cvfp.training.devices import pick_devices
 
     if trials < 1:
         raise InputError(f"--trials {trials}: it must be at least 1")
@@ -45,8 +58,9 @@ def tune(
     spec = find_spec(sweep).override(**fields).with_settings(settings_of(set_))
     plan = tuning_plan(spec, trials, whole_numbers(samples, "--samples"))
     out = out or Path("cvfp-runs") / plan.name
+    execute = make_executor(executor, device, gpus_per_point)
     with Bars() as bars:
-        found = tune_sweep(plan, out, pick_devices(device), bars, spec)
+        found = tune_sweep(plan, out, execute, bars, spec)
     if json:
         print_json(found.model_dump(mode="json"))
     else:

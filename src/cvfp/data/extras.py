@@ -1,4 +1,4 @@
-"""Libraries that only some corpora and tables need, imported when they are."""
+"""Libraries that only some corpora, tables and executors need, imported when they are."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from types import ModuleType
 
 from cvfp.records.errors import InputError
 
-HOW = "pip install 'cvfp[train]'"
+TRAIN = "train"
 
 
-def require(module: str) -> ModuleType:
+def require(module: str, extra: str = TRAIN) -> ModuleType:
     """Import `module`. Raises `InputError` that names the extra when it is not installed."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        raise InputError(f"{module} is needed here and not installed: {HOW}") from error
+        raise InputError(f"{module} is needed here and not installed: {_how(extra)}") from error
 
 
 def package_file(package: str, relative: str) -> Path:
@@ -29,8 +29,14 @@ def package_file(package: str, relative: str) -> Path:
     """
     spec: ModuleSpec | None = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise InputError(f"the package {package.replace('_', '-')} is not installed: {HOW}")
+        raise InputError(
+            f"the package {package.replace('_', '-')} is not installed: {HOW.format(extra='train')}"
+        )
     path = Path(spec.submodule_search_locations[0], relative)
     if not path.is_file():
         raise InputError(f"{path}: missing from the installed {package.replace('_', '-')}; install it again")
     return path
+
+
+def _how(extra: str) -> str:
+    return f"pip install 'cvfp[{extra}]'"

@@ -12,14 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 
-import torch
 from scipy.stats import qmc
 
+from cvfp.lab.executors import Execute
 from cvfp.lab.monitor import Monitor
 from cvfp.lab.plan import make_plan
 from cvfp.lab.spec import OWN_SUFFIX, Settings, SweepSpec
 from cvfp.lab.sweep_directory import SweepDirectory
-from cvfp.lab.workers import run_on_devices
 from cvfp.records.arms import arm_kind
 from cvfp.records.config import RunConfig
 from cvfp.records.errors import InputError
@@ -88,12 +87,10 @@ def tuning_plan(spec: SweepSpec, number: int, samples: tuple[int, ...]) -> Plan:
     return make_plan(tuning_spec(spec, number, samples)).model_copy(update={"protocol": "tuning"})
 
 
-def tune_sweep(
-    plan: Plan, out: Path, devices: Sequence[torch.device], monitor: Monitor, spec: SweepSpec
-) -> Tuning:
-    """Run the trials that are missing, write what they choose (`tuning.json`). Raises as `run_on_devices`."""
+def tune_sweep(plan: Plan, out: Path, execute: Execute, monitor: Monitor, spec: SweepSpec) -> Tuning:
+    """Run the trials that are missing, write what they choose (`tuning.json`). Raises as `execute`."""
     monitor.note("trials are judged by their dev PPL; of the test text they see a single token")
-    run_on_devices(plan, out, devices, monitor, checkpoints=False)
+    execute(plan, out, monitor=monitor, checkpoints=False)
     records = SweepDirectory(out, plan).records()
     found = choose(plan, records, spec.name, spec.seeds)
     write_json(Path(out) / TUNING, found.model_dump(mode="json"))

@@ -15,18 +15,15 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import torch
 
 from cvfp.lab.monitor import Monitor
+from cvfp.lab.remote import ERROR, Hearing, Telling, run_shared
 from cvfp.lab.runner import SweepOutcome, run_sweep
 from cvfp.lab.sweep_directory import SweepDirectory
 from cvfp.records.errors import CvfpError
-from cvfp.records.plan import Plan, PlannedPoint
-from cvfp.records.results import RunRecord
-from cvfp.training.events import Event
-from cvfp.training.savepoint import EVERY_SECONDS
+from cvfp.records.plan import Plan
 
 GRACE_SECONDS = 30.0
 """What a process is given to end by itself."""
@@ -39,7 +36,6 @@ def run_on_devices(
     monitor: Monitor,
     checkpoints: bool = True,
     retry: bool = False,
-    save_every: float = EVERY_SECONDS,
 ) -> SweepOutcome:
     """As `run_sweep`, with a process for each of `devices` (one that is listed twice is shared by two).
 
@@ -50,36 +46,31 @@ def run_on_devices(
         CvfpError: as `run_sweep`; all processes died before the work was done.
     """
     if len(devices) == 1:
-        return run_sweep(plan, out, devices[0], monitor, checkpoints, retry, save_every)
-    directory = SweepDirectory(out, plan)
-    directory.check()
-    directory.create()
-    if retry:
-        directory.forget_failures()
-    monitor.sweep_started(len(plan.points), len(directory.pending()))
-    if directory.pending():
-        with _Pool(plan, out, devices, checkpoints, save_every) as pool:
-            pool.listen(monitor)
-        if directory.pending():
-            raise CvfpError(f"--out {out}: {pool.verdict()}; what is done is saved")
-    return run_sweep(plan, out, devices[0], Monitor(), checkpoints)
+        return run_sweep(plan, out, devices[0], monitor, checkpoints, retry)
+
+    def work(directory: SweepDirectory) -> str:
+        with _Pool(plan, directory.path, devices, monitor, checkpoints) as pool:
+            pool.listen()
+        return pool.verdict()
+
+    return run_shared(plan, out, monitor, retry, work)
 
 
 class _Pool:
     """The processes, and a pipe from each."""
 
     def __init__(
-        self, plan: Plan, out: Path, devices: Sequence[torch.device], checkpoints: bool, save_every: float
+        self, plan: Plan, out: Path, devices: Sequence[torch.device], monitor: Monitor, checkpoints: bool
     ) -> None:
         context = get_context("spawn")
         threads = max(1, torch.get_num_threads() // len(devices))
         self.names = [f"{device} ({number})" for number, device in enumerate(devices, 1)]
         self.processes: list[BaseProcess] = []
         self.pipes: dict[Connection, str] = {}
-        self.errors: list[str] = []
+        self.hearing = Hearing(monitor, self.names)
         for name, device in zip(self.names, devices, strict=True):
             reader, writer = context.Pipe(duplex=False)
-            arguments = (plan, Path(out), device, threads, writer, checkpoints, save_every)
+            arguments = (plan, out, device, threads, writer, checkpoints)
             process = context.Process(target=_work, args=arguments, name=name)
             process.start()
             writer.close()
@@ -99,49 +90,19 @@ class _Pool:
                 process.kill()
                 process.join()
 
-    def listen(self, monitor: Monitor) -> None:
+    def listen(self) -> None:
         """Pass on what the processes tell, until all have ended."""
-        views = {pipe: monitor.of_worker(name) for pipe, name in self.pipes.items()}
-        told: set[str] = set()
-        while views:
-            for pipe in wait(list(views)):
+        while self.pipes:
+            for pipe in wait(list(self.pipes)):
                 try:
-                    method, arguments = pipe.recv()
+                    self.hearing.hear(self.pipes[pipe], pipe.recv())
                 except EOFError:
-                    del views[pipe]
-                    continue
-                if method == "error":
-                    self.errors.append(f"{self.pipes[pipe]}: {arguments[0]}")
-                elif method != "note" or arguments[0] not in told:
-                    told.update(arguments if method == "note" else ())
-                    getattr(views[pipe], method)(*arguments)
+                    del self.pipes[pipe]
 
     def verdict(self) -> str:
         """Why there is work left: what the processes said, or how they ended."""
         ends = [f"{process.name} ended with {process.exitcode}" for process in self.processes]
-        return "; ".join(dict.fromkeys(self.errors or ends))
-
-
-class _Remote(Monitor):
-    """Tells the parent what happens; the sweep as a whole is the parent's to tell of."""
-
-    def __init__(self, pipe: Connection) -> None:
-        self.pipe = pipe
-
-    def _send(self, method: str, *arguments: Any) -> None:
-        self.pipe.send((method, arguments))
-
-    def note(self, text: str) -> None:
-        self._send("note", text)
-
-    def point_started(self, point: PlannedPoint) -> None:
-        self._send("point_started", point)
-
-    def event(self, event: Event) -> None:
-        self._send("event", event)
-
-    def point_finished(self, point: PlannedPoint, record: RunRecord) -> None:
-        self._send("point_finished", point, record)
+        return "; ".join(dict.fromkeys(self.hearing.errors or ends))
 
 
 def _work(
@@ -151,7 +112,6 @@ def _work(
     threads: int,
     pipe: Connection,
     checkpoints: bool,
-    save_every: float,
 ) -> None:
     """The life of one process."""
     signal.signal(signal.SIGTERM, _end)
@@ -160,11 +120,11 @@ def _work(
     if device.type == "cuda":
         torch.cuda.set_device(device)
     try:
-        run_sweep(plan, out, device, _Remote(pipe), checkpoints, save_every=save_every)
+        run_sweep(plan, out, device, Telling(pipe.send), checkpoints)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     except CvfpError as error:
-        pipe.send(("error", (str(error),)))
+        pipe.send((ERROR, (str(error),)))
         sys.exit(error.exit_code)
 
 
