@@ -168,7 +168,7 @@ def objective_of(model: SequenceModel, tokens: torch.Tensor, settings) -> Window
 @pytest.mark.parametrize("length", [2, 7, 50, 331])
 def test_an_epoch_of_an_lstm_reads_all_but_a_token_per_stream_window_after_window(length: int):
     objective = objective_of(make("lstm"), draw(length), LstmConfig(window=6, sequences=4))
-    steps = list(objective._epoch_batches())
+    steps = list(objective.epoch_batches())
     assert len(steps) == objective.epoch_steps >= 1
     assert [len(step[0]) for step in steps[:-1]] == [objective.window] * (len(steps) - 1)
     streams = torch.cat(steps, dim=1)
@@ -182,7 +182,7 @@ def test_an_epoch_of_an_lstm_reads_all_but_a_token_per_stream_window_after_windo
 @pytest.mark.parametrize("length", [2, 7, 50, 331])
 def test_an_epoch_of_a_transformer_reads_every_window_once_in_random_order(length: int):
     objective = objective_of(make("transformer"), draw(length), TransformerConfig(window=6, sequences=4))
-    epochs = [[row.tolist() for step in objective._epoch_batches() for row in step] for _ in range(2)]
+    epochs = [[row.tolist() for step in objective.epoch_batches() for row in step] for _ in range(2)]
     for windows in epochs:
         covered = [place for window in sorted(windows) for place in window]
         assert covered == list(range(covered[0], covered[0] + len(covered)))
