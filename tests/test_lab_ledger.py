@@ -161,6 +161,11 @@ def slow(tmp_path_factory, corpus):
     return spec, path
 
 
+def listen_to_sigint():
+    """What a shell starts in the background is deaf to SIGINT, and so is what that starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("devices", ["cpu", "cpu,cpu"])
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_sweep_ends_when_asked_to_and_goes_on_from_there(tmp_path, slow, number, code, devices):
@@ -168,7 +173,9 @@ def test_a_sweep_ends_when_asked_to_and_goes_on_from_there(tmp_path, slow, numbe
     plan_file, out = tmp_path / "sweep.toml", tmp_path / "sweep"
     plan_file.write_text(toml_of(spec))
     command = [sys.executable, "-m", "cvfp.cli.main", "run", str(plan_file), "--out", str(out)]
-    process = subprocess.Popen([*command, "--device", devices], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*command, "--device", devices], stderr=subprocess.PIPE, text=True, preexec_fn=listen_to_sigint
+    )
     deadline = time.monotonic() + 120
     while not list(out.glob("runs/*/record.json")) and time.monotonic() < deadline:
         time.sleep(0.02)
