@@ -11,6 +11,7 @@ jaxtyping.install_import_hook("cvfp", "beartype.beartype")
 os.environ["OMP_NUM_THREADS"] = "1"
 
 from collections.abc import Iterator  # noqa: E402
+from pathlib import Path  # noqa: E402
 
 import pytest  # noqa: E402
 
@@ -21,6 +22,28 @@ def cache_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CVFP_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty short documents."""
+    from lab_helpers import write_corpus
+
+    return write_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> Path:
+    """The tiny sweep on it, run undisturbed by one process."""
+    import torch
+    from lab_helpers import tiny_plan
+
+    from cvfp.lab.monitor import Monitor
+    from cvfp.lab.runner import run_sweep
+
+    path = tmp_path_factory.mktemp("whole")
+    run_sweep(tiny_plan(corpus), path, torch.device("cpu"), Monitor())
+    return path
 
 
 def pytest_configure(config: pytest.Config) -> None:

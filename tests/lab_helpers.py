@@ -58,3 +58,9 @@ def toml_of(spec: SweepSpec) -> str:
     head = {"name": spec.name, "samples": list(spec.samples), "arms": list(spec.arms)}
     top = "".join(f"{key} = {json.dumps(value)}\n" for key, value in head.items())
     return f"{top}\n[settings]\n{settings}"
+
+
+def rows_of(path: Path) -> list[dict]:
+    """The rows of a sweep without the time they took."""
+    rows = json.loads((path / "detailed_results.json").read_text())
+    return [{key: value for key, value in row.items() if key != "wall_seconds"} for row in rows]

@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from lab_helpers import tiny_plan, write_corpus
+from lab_helpers import tiny_plan
 
 from cvfp.lab import runner
 from cvfp.lab.monitor import Monitor
@@ -17,11 +17,6 @@ from cvfp.scaling.power_law import fit_power_law
 
 CPU = torch.device("cpu")
 ARMS = ("unigram", "kneser-ney")
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    return write_corpus(tmp_path_factory.mktemp("corpus"))
 
 
 def test_a_forecast_is_the_law_of_the_smaller_sizes(tmp_path, corpus):

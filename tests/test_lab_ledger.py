@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import signal
 import subprocess
@@ -12,7 +11,7 @@ from collections import Counter
 
 import pytest
 import torch
-from lab_helpers import tiny_plan, tiny_spec, toml_of, write_corpus
+from lab_helpers import rows_of, tiny_plan, tiny_spec, toml_of
 
 from cvfp.lab.ledger import Ledger
 from cvfp.lab.monitor import Monitor
@@ -25,25 +24,6 @@ from cvfp.records.errors import CvfpError
 from cvfp.records.sweep import load_sweep
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    return write_corpus(tmp_path_factory.mktemp("corpus"))
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory, corpus):
-    """The sweep that one process ran undisturbed."""
-    path = tmp_path_factory.mktemp("whole")
-    run_sweep(tiny_plan(corpus), path, CPU, Monitor())
-    return path
-
-
-def results(path):
-    """The rows of a sweep without the time they took."""
-    rows = json.loads((path / "detailed_results.json").read_text())
-    return [{key: value for key, value in row.items() if key != "wall_seconds"} for row in rows]
 
 
 def starts(path):
@@ -74,7 +54,7 @@ def test_two_processes_share_the_points_and_find_what_one_finds(tmp_path, corpus
     plan, heard = tiny_plan(corpus), Heard()
     outcome = run_on_devices(plan, tmp_path / "sweep", (CPU, CPU), heard)
     assert outcome.done == len(plan.points) and outcome.failed == ()
-    assert results(tmp_path / "sweep") == results(whole)
+    assert rows_of(tmp_path / "sweep") == rows_of(whole)
     assert heard.total == (len(plan.points), len(plan.points)) and len(heard.workers) == 2
     assert sorted(heard.finished) == sorted(point.config.run_hash for point in plan.points)
     assert set(starts(tmp_path / "sweep").values()) == {1}
@@ -131,7 +111,7 @@ def test_the_point_of_a_killed_process_is_taken_up_by_one_that_waits(tmp_path, c
 
     run_sweep(plan, out, CPU, Kills())
     holder.wait()
-    assert results(out) == results(whole)
+    assert rows_of(out) == rows_of(whole)
     assert starts(out)[held] == 1
 
 
@@ -146,7 +126,7 @@ def test_a_worker_that_is_killed_leaves_its_points_to_the_other(tmp_path, corpus
 
     outcome = run_on_devices(plan, out, (CPU, CPU), Kills())
     assert outcome.done == len(plan.points)
-    assert results(out) == results(whole)
+    assert rows_of(out) == rows_of(whole)
     assert max(starts(out).values()) <= 2
 
 
@@ -186,7 +166,26 @@ def test_a_sweep_ends_when_asked_to_and_goes_on_from_there(tmp_path, slow, numbe
     state = sweep_status(out)
     assert state.counts()["running"] == 0 and state.counts()["done"] < len(state.points)
     run_sweep(make_plan(spec), out, CPU, Monitor())
-    assert results(out) == results(whole)
+    assert rows_of(out) == rows_of(whole)
+
+
+def test_processes_whose_parent_is_killed_end_and_leave_their_points(tmp_path, slow):
+    spec, whole = slow
+    plan_file, out = tmp_path / "sweep.toml", tmp_path / "sweep"
+    plan_file.write_text(toml_of(spec))
+    command = [sys.executable, "-m", "cvfp.cli.main", "run", str(plan_file), "--out", str(out)]
+    process = subprocess.Popen([*command, "--device", "cpu,cpu"], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list(out.glob("runs/*/record.json")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    while sweep_status(out).counts()["running"] and time.monotonic() < deadline:
+        time.sleep(0.1)
+    counts = sweep_status(out).counts()
+    assert counts["running"] == 0 and counts["waiting"] > 0
+    run_sweep(make_plan(spec), out, CPU, Monitor())
+    assert rows_of(out) == rows_of(whole)
 
 
 def test_time_is_counted_once_however_many_processes_work():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import os
 import signal
 import socket
@@ -13,7 +12,7 @@ import time
 
 import pytest
 import torch
-from lab_helpers import tiny_plan, tiny_spec, toml_of, write_corpus
+from lab_helpers import rows_of, tiny_plan, tiny_spec, toml_of, write_corpus
 
 from cvfp.cli.main import main
 from cvfp.lab.executors import make_executor
@@ -29,19 +28,6 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    return write_corpus(tmp_path_factory.mktemp("corpus"))
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory, corpus):
-    """The sweep that one process ran undisturbed."""
-    path = tmp_path_factory.mktemp("whole")
-    run_sweep(tiny_plan(corpus), path, CPU, Monitor())
-    return path
-
-
-@pytest.fixture(scope="module")
 def cluster():
     """A local cluster with room for two workers."""
     ray = pytest.importorskip("ray")
@@ -54,12 +40,6 @@ def cluster():
         patch.setattr("cvfp.lab.on_ray.work_on_sweep", inspect.unwrap(work_on_sweep))
         yield ray
     ray.shutdown()
-
-
-def results(path):
-    """The rows of a sweep without the time they took."""
-    rows = json.loads((path / "detailed_results.json").read_text())
-    return [{key: value for key, value in row.items() if key != "wall_seconds"} for row in rows]
 
 
 def own_arm(folder, name, before):
@@ -100,7 +80,7 @@ def test_two_workers_find_what_one_process_finds(tmp_path, cluster, corpus, whol
     plan, heard = tiny_plan(corpus), Heard()
     outcome = run_on_ray(plan, tmp_path / "sweep", heard)
     assert outcome.done == len(plan.points) and outcome.failed == ()
-    assert results(tmp_path / "sweep") == results(whole)
+    assert rows_of(tmp_path / "sweep") == rows_of(whole)
     assert heard.workers == ["worker 1", "worker 2"]
     assert sorted(heard.finished) == sorted(point.config.run_hash for point in plan.points)
     assert [path.name for path in (tmp_path / "sweep" / ".locks").glob("ray-*")] == []
@@ -128,7 +108,7 @@ def test_a_worker_killed_in_a_point_is_replaced_and_changes_nothing(tmp_path, cl
     assert capsys.readouterr().out == "", "what Ray says of it is no part of an answer"
     assert [note for note in heard.notes if "died at" in note and "patient" in note]
     run_sweep(plan, tmp_path / "alone", CPU, Monitor())
-    assert results(tmp_path / "sweep") == results(tmp_path / "alone")
+    assert rows_of(tmp_path / "sweep") == rows_of(tmp_path / "alone")
 
 
 def test_a_point_that_kills_every_worker_ends_the_sweep_with_its_name(tmp_path, cluster, corpus):
@@ -233,4 +213,4 @@ def test_the_command_runs_on_a_cluster_of_its_own_and_ends_when_asked_to(tmp_pat
     assert "What is done is saved" in told and "Traceback" not in told
     assert sweep_status(out).counts()["running"] == 0
     run_sweep(tiny_plan(corpus), out, CPU, Monitor())
-    assert results(out) == results(whole)
+    assert rows_of(out) == rows_of(whole)

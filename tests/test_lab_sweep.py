@@ -23,11 +23,6 @@ from cvfp.records.results import RunRecord
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    return write_corpus(tmp_path_factory.mktemp("corpus"))
-
-
 def rows_without_time(directory):
     rows = json.loads((directory / "detailed_results.json").read_text())
     return [{key: value for key, value in row.items() if key != "wall_seconds"} for row in rows]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from lab_helpers import TINY, tiny_spec, write_corpus
+from lab_helpers import TINY, tiny_spec
 
 from cvfp.lab.executors import make_executor
 from cvfp.lab.monitor import Monitor
@@ -25,11 +25,6 @@ from cvfp.records.tuning import read_tuning
 
 CPU = torch.device("cpu")
 KEPT = Path(__file__).parents[1] / "docs" / "results" / "tuning" / "recommended"
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    return write_corpus(tmp_path_factory.mktemp("corpus"))
 
 
 def test_the_first_trial_is_what_was_there_and_the_others_fill_the_ranges():

@@ -153,23 +153,15 @@ def test_a_broken_run_record_is_named(tmp_path):
     assert f"{path}: not JSON at line 1" in refusal(tmp_path)
 
 
-@pytest.mark.parametrize("field, value", [("val_ppl", 90.0), ("val_ppl", 90), ("seed", 42)])
-def test_a_record_that_somebody_has_edited_is_no_result(tmp_path, field, value):
+def test_a_record_that_somebody_has_edited_is_no_result(tmp_path):
     path = a_record(SweepFiles(write_sweep(tmp_path)))
     record = read_json(path)
-    same = record["point"][field] == value
-    record["point"][field] = value
+    record["point"]["val_ppl"] += 0.01
     write_json(path, record)
-    if same:
-        load_sweep(tmp_path)
-        return
     assert refusal(tmp_path).startswith(f"{path}: was changed after it was written")
-    write_json(path, read_sealed_anyway(record))
+    del record["digest"]
+    write_json(path, record)
     assert refusal(tmp_path).startswith(f"{path}: has no digest")
-
-
-def read_sealed_anyway(record):
-    return {key: value for key, value in record.items() if key != "digest"}
 
 
 def test_where_there_is_no_sweep_every_command_says_so_alike(tmp_path, capsys):

@@ -22,11 +22,6 @@ from cvfp.lab.status import sweep_status
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    return write_corpus(tmp_path_factory.mktemp("corpus"))
-
-
 def cvfp(*arguments, most_bytes=None):
     """The command line in a process that may write files of at most so many bytes."""
 

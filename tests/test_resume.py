@@ -9,7 +9,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from lab_helpers import tiny_spec, write_corpus
+from lab_helpers import tiny_spec
 from safetensors.torch import load_file
 from torture import timeless
 
@@ -45,11 +45,6 @@ SETTINGS = {
 @pytest.fixture(autouse=True)
 def saves_at_every_chance(monkeypatch):
     monkeypatch.setattr("cvfp.training.savepoint.MOST_OVERHEAD", 1e9)
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    return write_corpus(tmp_path_factory.mktemp("corpus"))
 
 
 def plan_of(corpus, arm, **settings):

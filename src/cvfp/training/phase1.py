@@ -102,12 +102,14 @@ def learn_contexts(
     """
     assert model.context_block is not None
     end, started = saves.of("phase1-end"), time.perf_counter()
-    precision = usable(config.precision, tokens.device)
-    objective = _FixedPointObjective(model, model.context_block, tokens, config, seed, listen)
-    ended = end.load(tokens.device, objective.contexts if keep_contexts else None)
+    precision, dtype = usable(config.precision, tokens.device), model.context_table.dtype
+    contexts = ContextStore((len(tokens), model.context_dim), dtype, tokens.device)
+    kept = contexts if keep_contexts else None
+    ended = end.load(tokens.device, kept)
     if ended is not None:
         model.context_block.load_state_dict(ended.tensors)
-        return Phase1Result(**ended.numbers, contexts=objective.contexts if keep_contexts else None)
+        return Phase1Result(**ended.numbers, contexts=kept)
+    objective = _FixedPointObjective(model, model.context_block, tokens, contexts, config, seed, listen)
     saves.keep_only("phase1")
     savepoint = saves.of("phase1")
     steps, reason = optimise(
@@ -126,10 +128,9 @@ def learn_contexts(
         "precision": precision,
         "seconds": time.perf_counter() - started + savepoint.seconds_before,
     }
-    contexts = objective.contexts if keep_contexts else None
-    end.save(State(model.context_block.state_dict(), found, contexts))
+    end.save(State(model.context_block.state_dict(), found, kept))
     saves.keep_only("phase1-end")
-    return Phase1Result(**found, contexts=contexts)
+    return Phase1Result(**found, contexts=kept)
 
 
 def one_step_segments(
@@ -155,6 +156,7 @@ class _FixedPointObjective(Objective):
         model: CVFPModel,
         block: ContextBlock,
         tokens: Tensor,
+        contexts: ContextStore,
         config: Phase1Config,
         seed: int,
         listen: Listener,
@@ -169,11 +171,10 @@ class _FixedPointObjective(Objective):
             for first in range(0, len(self.bounds), size)
         ]
         self.device, self.dtype = tokens.device, model.context_table.dtype
-        self.contexts = ContextStore((len(tokens), block.context_dim), self.dtype, self.device)
+        self.contexts = self.saved_rows = contexts
         for index, (first, last) in enumerate(self.bounds):
             self.contexts.write(first, START_STD * self._normal(last - first, "contexts", index))
         self.rate = 0.0
-        self.saved_rows = self.contexts
 
     def can_resume_after(self, step: int) -> bool:
         return step % len(self.batches) == 0
