@@ -276,6 +276,25 @@ def test_an_interrupt_is_exit_code_130(capsys, monkeypatch):
     assert code == 130 and "goes on from there" in err
 
 
+EXEC = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from cvfp.cli import main
+
+def interrupted(arguments):
+    exec("import signal; signal.raise_signal(signal.SIGINT)")  # as a dataclass being imported does
+
+main._dispatch = interrupted
+sys.exit(main.main([]))
+"""
+
+
+def test_an_interrupt_within_an_exec_is_exit_code_130_too(tmp_path):
+    (tmp_path / "exec.py").write_text(EXEC)
+    done = subprocess.run([sys.executable, "-m", "exec"], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 130 and "goes on from there" in done.stderr
+
+
 def test_a_failed_point_makes_the_run_exit_with_1(capsys, tmp_path, corpus):
     run = ["run", "v3", "--corpus", corpus, "--samples", 4, 8, "--out", tmp_path / "sweep", "--device", "cpu"]
     code, _, err = call(capsys, *run, "--arms", "cvfp", "unigram", *tiny_settings(phase2__lr=1e30))

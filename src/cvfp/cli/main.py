@@ -42,8 +42,17 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM: what a batch system sends before it takes the machine away."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """SIGINT, Ctrl-C. A bare `KeyboardInterrupt` that passes through an `exec` of text, which importing does,
+    makes Python end by the signal instead of with our exit code, though we caught it."""
+
+
 def _terminate(number: int, frame: FrameType | None) -> None:
     raise Terminated
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise Interrupted
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,6 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")
     if threading.current_thread() is threading.main_thread():  # no other may
         signal.signal(signal.SIGTERM, _terminate)
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else ignored, as by nohup
+            signal.signal(signal.SIGINT, _interrupt)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
