@@ -22,8 +22,9 @@ from cvfp.records.training_config import Phase1Config
 from cvfp.records.values import Precision
 from cvfp.training.events import silent
 from cvfp.training.loop import ADAM_BETAS, ADAM_EPS
-from cvfp.training.phase1 import START_STD, _FixedPointObjective, learn_contexts, slice_bounds
+from cvfp.training.phase1 import START_STD, _FixedPointObjective, contexts_of, learn_contexts
 from cvfp.training.precision import computing_in
+from cvfp.training.slices import slice_bounds
 
 TOKENS = {"cpu": 16_000, "cuda": 948_000}
 SWEEPS = 4
@@ -95,7 +96,8 @@ def _gradient_error(model: CVFPModel, tokens: Tensor, precision: Precision) -> f
     model, tokens = copy.deepcopy(model), tokens[:CHECKED_TOKENS]
     block, config = model.context_block, Phase1Config(slice_length=CHECKED_SLICE)
     exact = copy.deepcopy(block).double()
-    objective = _FixedPointObjective(model, block, tokens, config, SEED, silent)
+    contexts = contexts_of(model, tokens, config)
+    objective = _FixedPointObjective(model, block, tokens, contexts, config, SEED, silent)
     _sweep_by_definition(model, exact, tokens, objective.contexts.read().double(), config)
     objective.prepare(1)
     with computing_in(precision, tokens.device):

@@ -11,9 +11,9 @@ from torch.testing import assert_close
 from cvfp.models.cvfp import CVFPModel
 from cvfp.models.layers import ContextBlock
 from cvfp.records.training_config import Phase1Config
-from cvfp.training.context_store import ContextStore
 from cvfp.training.evaluation import score
 from cvfp.training.phase1 import learn_contexts, one_step_segments
+from cvfp.training.slices import SlicedContexts
 
 LENGTH = 300
 CHANGED = [0, 1, 2, 127, 128, 129, 255, LENGTH - 1]
@@ -126,8 +126,8 @@ def test_phase1_inputs_before_a_changed_token_stay(sweeps: list, position: int):
 def test_one_step_contexts_give_position_0_the_zero_vector(sweeps: list):
     model, tokens = make_model(1, 2), draw_tokens(LENGTH)
     last = torch.randn(LENGTH, 24, generator=torch.Generator().manual_seed(0))
-    store = ContextStore((LENGTH, 24), torch.float32, torch.device("cpu"))
+    store = SlicedContexts(LENGTH, 100, None, 24, torch.float32, torch.device("cpu"))
     store.write(0, last)
-    list(one_step_segments(model, tokens, store, slice_length=100))
+    list(one_step_segments(model, tokens, store))
     inputs = torch.cat([call[0] for call in sweeps])
     assert torch.equal(inputs, torch.cat([torch.zeros(1, 24), last[:-1]]))

@@ -20,7 +20,8 @@ from cvfp.records.seeds import derived_seed
 from cvfp.records.training_config import Phase1Config
 from cvfp.training import context_store, phase1
 from cvfp.training.events import Event
-from cvfp.training.phase1 import Phase1Result, learn_contexts, one_step_segments, slice_bounds, slice_groups
+from cvfp.training.phase1 import Phase1Result, learn_contexts, one_step_segments
+from cvfp.training.slices import slice_bounds, slice_groups
 
 SEED = 7
 SLICES = [
@@ -167,7 +168,7 @@ def test_contexts_in_a_file_give_the_same_bits(monkeypatch):
         model, events = make_model(2, 2), []
         config = settings_of(6, 20, context_noise=0.1)
         result = learn_contexts(model, draw_tokens(130), config, SEED, events.append)
-        assert (result.contexts.rows is None) == (held == 0)
+        assert (result.contexts.store.rows is None) == (held == 0)
         weights = [parameter.detach() for parameter in model.context_block.parameters()]
         found.append((result.contexts.read(), *weights, torch.tensor(events[-1].values["dispersion_loss"])))
     for one, other in zip(*found, strict=True):
@@ -315,7 +316,7 @@ def test_one_step_contexts_are_one_more_forward_of_the_last_sweep():
     model = make_model(2, 2, dtype=torch.float64)
     tokens = draw_tokens(50)
     result = learn_contexts(model, tokens, settings_of(4), SEED)
-    found = torch.cat([part for _, part in one_step_segments(model, tokens, result.contexts, 20)])
+    found = torch.cat([part for _, part in one_step_segments(model, tokens, result.contexts)])
     inputs = inputs_by_hand(result.contexts.read(), [50], noise=0.0, step=0)
     with torch.no_grad():
         expected = block_by_hand(model.context_block, inputs, features_of(model, tokens))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +12,10 @@ from cvfp.metrics.perplexity import MAX_NATS
 from cvfp.records.errors import CvfpError
 from cvfp.records.results import CAP
 from cvfp.records.values import Precision
-from cvfp.training.context_store import ContextStore
+from cvfp.training import group
 from cvfp.training.precision import computing_in
 from cvfp.training.replay import Replayed
-from cvfp.training.savepoint import NOT_SAVED, Savepoint, State
+from cvfp.training.savepoint import NOT_SAVED, Rows, Savepoint, State
 
 ADAM_BETAS = (0.9, 0.999)
 ADAM_EPS = 1e-8
@@ -24,7 +24,7 @@ ADAM_EPS = 1e-8
 class Objective(ABC):
     """What a phase minimises and when it has had enough."""
 
-    saved_rows: ContextStore | None = None
+    saved_rows: Rows | None = None
     """Rows that a savepoint keeps, and that one is read into."""
     replayable = False
     """Whether `backward` runs the same operations on the same tensors in every step, whatever is in them."""
@@ -35,7 +35,7 @@ class Objective(ABC):
 
     @abstractmethod
     def backward(self) -> None:
-        """Set the gradients of this step's loss; they are None before."""
+        """Set the gradients of this step's loss; they are None before. In a group: those of a share of it."""
 
     @abstractmethod
     def after_step(self, step: int, optimizer: torch.optim.Optimizer) -> str | None:
@@ -69,6 +69,7 @@ def optimise(
 
     Adam (Kingma & Ba 2015) with decoupled weight decay (Loshchilov & Hutter 2019); with decay 0 it is Adam.
     The gradient's norm over all parameters is clipped to `grad_clip`. What `savepoint` holds is gone on with.
+    The processes of a group add up their gradients and take the same steps.
     """
     parameters = list(parameters)
     device = parameters[0].device
@@ -83,24 +84,49 @@ def optimise(
         capturable=replayed,
     )
 
-    def update() -> None:
+    def gradients() -> None:
         optimizer.zero_grad(set_to_none=True)
         with computing_in(precision, device):
             objective.backward()
+
+    def update() -> None:
         nn.utils.clip_grad_norm_(parameters, grad_clip)
         optimizer.step()
 
-    run = Replayed(update) if replayed else update
+    take_step = _stepper(gradients, update, parameters, replayed)
     done = _resume(savepoint, objective, parameters, optimizer)
     for step in range(done + 1, max_steps + 1):
         objective.prepare(step)
-        run()
+        take_step()
         reason = objective.after_step(step, optimizer)
         if reason is not None:
             return step, reason
         if savepoint.due() and objective.can_resume_after(step):
             savepoint.save(_state(objective, parameters, optimizer, step))
     return max_steps, CAP
+
+
+def _stepper(
+    gradients: Callable[[], None], update: Callable[[], None], parameters: list[nn.Parameter], replayed: bool
+) -> Callable[[], None]:
+    """Both, one after the other; in a group the gradients are added up in between."""
+
+    def alone() -> None:
+        gradients()
+        update()
+
+    if group.size() == 1:
+        return Replayed(alone) if replayed else alone
+    parts = [Replayed(part) if replayed else part for part in (gradients, update)]
+
+    def together() -> None:
+        parts[0]()
+        for parameter in parameters:  # a process that has no share of the step has no gradient
+            parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        group.add_up(*(parameter.grad for parameter in parameters))
+        parts[1]()
+
+    return together
 
 
 def _state(
@@ -138,9 +164,9 @@ def _resume(
         for index, parameter in enumerate(parameters):
             parameter.copy_(parts["parameter"][str(index)])
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
-    for group in optimizer.param_groups:
-        lr = group["lr"]
-        group["lr"] = lr.fill_(saved.numbers["lr"]) if isinstance(lr, Tensor) else saved.numbers["lr"]
+    for options in optimizer.param_groups:
+        lr = options["lr"]
+        options["lr"] = lr.fill_(saved.numbers["lr"]) if isinstance(lr, Tensor) else saved.numbers["lr"]
     step = saved.numbers["step"]
     objective.restore(State(parts.get("objective", {}), saved.numbers["objective"]), step)
     return step
@@ -148,8 +174,8 @@ def _resume(
 
 def scale_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:
     """Multiply the learning rate in place, where a recorded step reads it."""
-    for group in optimizer.param_groups:
-        group["lr"] *= factor
+    for options in optimizer.param_groups:
+        options["lr"] *= factor
 
 
 def require_finite(value: float, what: str, step: int) -> float:

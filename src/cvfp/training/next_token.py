@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from cvfp.records.seeds import derived_seed
 from cvfp.records.training_config import TokenTraining
 from cvfp.records.values import Precision
+from cvfp.training import group
 from cvfp.training.devices import seeded
 from cvfp.training.events import Event, Listener
 from cvfp.training.head import Head
@@ -56,8 +57,8 @@ class NextTokenObjective(Objective):
         parameters: those that are trained, the table among them if it is.
         settings: how long, how fast, when to stop.
         epoch_steps: steps of a pass over the training tokens.
-        rows: next tokens of a full batch.
-        seed: of the order of batches.
+        rows: next tokens of a full batch that this process has.
+        seed: of the order of batches, and of dropout.
     """
 
     def __init__(
@@ -78,6 +79,8 @@ class NextTokenObjective(Objective):
         self.eval_every = settings.steps_between_evaluations(epoch_steps)
         wide = torch.promote_types(model.embedding.dtype, torch.float32)
         self.weights = torch.zeros(rows, dtype=wide, device=model.device)
+        self.weighed: tuple[int, int] | None = None
+        self.seed = seed
         self.sizes: list[int] = []
         self.loss = torch.zeros((), dtype=wide, device=model.device)
         self.losses = torch.zeros(epoch_steps, dtype=wide, device=model.device)
@@ -115,14 +118,12 @@ class NextTokenObjective(Objective):
     def dev_nats(self, precision: Precision, exact: bool) -> float:
         """Mean nats per token of the dev text; training asks for one that need not be exact."""
 
-    def weigh(self, count: int) -> None:
-        """The coming batch has so many next tokens, in its first rows."""
-        if not self.sizes or self.sizes[-1] != count:
-            self._fill_weights(count)
+    def weigh(self, own: int, count: int) -> None:
+        """The coming batch has `count` next tokens; this process has `own` of them, in its first rows."""
+        if self.weighed != (own, count):
+            self.weights.fill_(0.0)[:own] = 1 / count
+            self.weighed = own, count
         self.sizes.append(count)
-
-    def _fill_weights(self, count: int) -> None:
-        self.weights.fill_(0.0)[:count] = 1 / count
 
     def backward(self) -> None:
         """The gradients by hand where that saves passes over the table: at the head, and at the lookup."""
@@ -145,14 +146,19 @@ class NextTokenObjective(Objective):
             model.embedding.grad = _add_rows(found.table, ids.flatten(), vectors.grad.flatten(0, -2))
         self.loss.copy_(found.loss)
 
+    def agreed_dev_nats(self, precision: Precision, exact: bool) -> float:
+        """`dev_nats` of the first process: what is decided by it all decide."""
+        return group.told(self.dev_nats(precision, exact))
+
     def after_step(self, step: int, optimizer: torch.optim.Optimizer) -> str | None:
+        group.add_up(self.loss)
         self.losses[(step - 1) % self.epoch_steps].copy_(self.loss)
         last = step == self.max_steps
         if step % self.eval_every and not last:
             if step % REPORT_EVERY == 0:
                 self.listen(Event(self.phase, step, self.max_steps, {}))
             return None
-        dev_loss = self.dev_nats(self.precision, exact=False)
+        dev_loss = self.agreed_dev_nats(self.precision, exact=False)
         train_loss = require_finite(self._train_loss(step), "the training loss", step)
         require_finite(dev_loss, "the dev loss", step)
         fixed = self.settings.steps is not None
@@ -202,7 +208,6 @@ class NextTokenObjective(Objective):
             weights.copy_(tensors[f"best.{index}"])
         self.losses.copy_(tensors["losses"])
         self.sizes = tensors["sizes"].tolist()
-        self._fill_weights(self.sizes[-1])
         self.best_step, self.patience.misses = numbers["best_step"], numbers["misses"]
         if self.best_step:
             self.best_train_loss = numbers["best_train_loss"]
@@ -214,6 +219,9 @@ class NextTokenObjective(Objective):
             self.batches = self.epoch_batches()
             for _ in range(step % self.epoch_steps):
                 next(self.batches)
+        if not group.leads():
+            torch.manual_seed(dropout_seed(self.seed, step))
+            return
         torch.set_rng_state(tensors["dropout"].cpu())
         if self.losses.is_cuda and "dropout_cuda" in tensors:
             torch.cuda.set_rng_state(tensors["dropout_cuda"].cpu(), self.losses.device)
@@ -222,6 +230,11 @@ class NextTokenObjective(Objective):
         with torch.no_grad():
             for kept, parameter in zip(self.best_weights, self.parameters, strict=True):
                 parameter.copy_(kept)
+
+
+def dropout_seed(seed: int, step: int = 0) -> int:
+    """Each process of a group drops other elements; the first one those that it drops alone."""
+    return derived_seed(seed, "dropout", *(() if group.leads() else (group.rank(), step)))
 
 
 def learn(objective: NextTokenObjective, seed: int, started: float, savepoint: Savepoint) -> Learned:
@@ -235,7 +248,7 @@ def learn(objective: NextTokenObjective, seed: int, started: float, savepoint: S
     model.requires_grad_(False)
     for parameter in objective.parameters:
         parameter.requires_grad_(True)
-    with seeded(derived_seed(seed, "dropout"), model.device):
+    with seeded(dropout_seed(seed), model.device):
         steps, reason = optimise(
             objective,
             objective.parameters,
@@ -256,7 +269,7 @@ def learn(objective: NextTokenObjective, seed: int, started: float, savepoint: S
         tokens_seen=sum(objective.sizes[:steps]),
         stop_reason=reason,
         best_epoch=objective.best_step / objective.epoch_steps,
-        dev_loss=objective.dev_nats("float32", exact=True),
+        dev_loss=objective.agreed_dev_nats("float32", exact=True),
         train_loss=objective.best_train_loss,
         precision=objective.precision,
         seconds=seconds,

@@ -21,11 +21,12 @@ from cvfp.models.layers import ContextBlock
 from cvfp.records.seeds import derived_seed
 from cvfp.records.training_config import Phase1Config
 from cvfp.records.values import Precision
-from cvfp.training.context_store import ContextStore
+from cvfp.training import group
 from cvfp.training.events import Event, Listener, silent
 from cvfp.training.loop import Objective, optimise, require_finite
 from cvfp.training.precision import usable
 from cvfp.training.savepoint import NOWHERE, Savepoints, State
+from cvfp.training.slices import Bounds, SlicedContexts, slice_groups
 
 START_STD = 0.01
 CONVERGED = "converged"
@@ -43,27 +44,7 @@ class Phase1Result:
     convergence_rate: float
     precision: Precision
     seconds: float = field(compare=False)
-    contexts: ContextStore | None
-
-
-def slice_bounds(num_tokens: int, slice_length: int) -> list[tuple[int, int]]:
-    """[first, last) of consecutive slices; a last slice shorter than 2 rows joins the one before."""
-    starts = list(range(0, num_tokens, slice_length))
-    if len(starts) > 1 and num_tokens - starts[-1] < 2:
-        starts.pop()
-    return list(zip(starts, [*starts[1:], num_tokens], strict=True))
-
-
-def slice_groups(bounds: list[tuple[int, int]], rows: int) -> list[list[tuple[int, int]]]:
-    """Consecutive slices of one length, as many to a group as have at most `rows` rows, at least one."""
-    groups: list[list[tuple[int, int]]] = []
-    for first, last in bounds:
-        length, group = last - first, groups[-1] if groups else []
-        if group and group[0][1] - group[0][0] == length and (len(group) + 1) * length <= rows:
-            group.append((first, last))
-        else:
-            groups.append([(first, last)])
-    return groups
+    contexts: SlicedContexts | None
 
 
 def slice_losses(
@@ -102,8 +83,8 @@ def learn_contexts(
     """
     assert model.context_block is not None
     end, started = saves.of("phase1-end"), time.perf_counter()
-    precision, dtype = usable(config.precision, tokens.device), model.context_table.dtype
-    contexts = ContextStore((len(tokens), model.context_dim), dtype, tokens.device)
+    precision = usable(config.precision, tokens.device)
+    contexts = contexts_of(model, tokens, config)
     kept = contexts if keep_contexts else None
     ended = end.load(tokens.device, kept)
     if ended is not None:
@@ -117,12 +98,12 @@ def learn_contexts(
         model.context_block.parameters(),
         lr=config.lr,
         grad_clip=config.grad_clip,
-        max_steps=(config.max_iterations - 1) * len(objective.batches),
+        max_steps=(config.max_iterations - 1) * len(contexts.pieces),
         precision=precision,
         savepoint=savepoint,
     )
     found = {
-        "iterations": steps // len(objective.batches) + 1,
+        "iterations": steps // len(contexts.pieces) + 1,
         "converged": reason == CONVERGED,
         "convergence_rate": objective.rate,
         "precision": precision,
@@ -133,13 +114,25 @@ def learn_contexts(
     return Phase1Result(**found, contexts=kept)
 
 
+def contexts_of(model: CVFPModel, tokens: Tensor, config: Phase1Config) -> SlicedContexts:
+    """Room for the contexts of a stream, sliced as the config says."""
+    return SlicedContexts(
+        len(tokens),
+        config.slice_length,
+        config.slices_per_step,
+        model.context_dim,
+        model.context_table.dtype,
+        tokens.device,
+    )
+
+
 def one_step_segments(
-    model: CVFPModel, tokens: Int[Tensor, " N"], contexts: ContextStore, slice_length: int
+    model: CVFPModel, tokens: Int[Tensor, " N"], contexts: SlicedContexts
 ) -> Iterator[tuple[Int[Tensor, " S"], Float[Tensor, "S L d_c"]]]:
     """(positions, contexts) of one more sweep from phase 1's last (the published training contexts)."""
     assert model.context_block is not None
     before = model.context_table.new_zeros(model.context_dim)
-    for first, last in slice_bounds(len(tokens), slice_length):
+    for first, last in contexts.bounds:
         positions, old = torch.arange(first, last, device=tokens.device), contexts.read(first, last)
         with torch.no_grad():
             features = model.context_features(tokens, positions)
@@ -156,28 +149,26 @@ class _FixedPointObjective(Objective):
         model: CVFPModel,
         block: ContextBlock,
         tokens: Tensor,
-        contexts: ContextStore,
+        contexts: SlicedContexts,
         config: Phase1Config,
         seed: int,
         listen: Listener,
     ) -> None:
         self.model, self.block, self.tokens = model, block, tokens
         self.config, self.seed, self.listen = config, seed, listen
-        self.bounds = slice_bounds(len(tokens), config.slice_length)
-        rows, size = ROWS_AT_ONCE.get(tokens.device.type, 0), len(self.bounds)
-        size = size if config.slices_per_step is None else config.slices_per_step
-        self.batches = [
-            slice_groups(self.bounds[first : first + size], rows)
-            for first in range(0, len(self.bounds), size)
-        ]
         self.device, self.dtype = tokens.device, model.context_table.dtype
         self.contexts = self.saved_rows = contexts
-        for index, (first, last) in enumerate(self.bounds):
-            self.contexts.write(first, START_STD * self._normal(last - first, "contexts", index))
+        self.groups = [
+            slice_groups(piece.bounds, ROWS_AT_ONCE.get(self.device.type, 0)) for piece in contexts.pieces
+        ]
+        for piece in contexts.pieces:
+            for index, (first, last) in enumerate(piece.bounds, piece.index):
+                start = START_STD * self._normal(last - first, "contexts", index)
+                contexts.write_own(piece, first, start)
         self.rate = 0.0
 
     def can_resume_after(self, step: int) -> bool:
-        return step % len(self.batches) == 0
+        return step % len(self.groups) == 0
 
     def state(self, step: int) -> State:
         return State({}, {"rate": self.rate}, self.contexts)
@@ -193,15 +184,14 @@ class _FixedPointObjective(Objective):
         return torch.randn(shape, generator=generator, device=self.device, dtype=self.dtype)
 
     def prepare(self, step: int) -> None:
-        sweep, place = divmod(step - 1, len(self.batches))
-        if place == 0:
+        sweep, self.place = divmod(step - 1, len(self.groups))
+        if self.place == 0:
             self.totals = torch.zeros(3, dtype=self.dtype, device=self.device)
-            self.coming = self._sweep(sweep + 1)
-        self.batch = self.batches[place]
+            self.coming = self._sweep(sweep + 1, self.contexts.rows_before())
 
     def backward(self) -> None:
-        weight, all_slices = self.config.dist_reg_weight, sum(len(group) for group in self.batch)
-        for slices, old, new in itertools.islice(self.coming, len(self.batch)):
+        weight, all_slices = self.config.dist_reg_weight, self.contexts.pieces[self.place].batch_slices
+        for slices, old, new in itertools.islice(self.coming, len(self.groups[self.place])):
             shape = (slices, len(new) // slices)
             convergence, dispersion = slice_losses(new.unflatten(0, shape), old.unflatten(0, shape))
             loss = ((1 - weight) * convergence + weight * dispersion).sum()
@@ -211,39 +201,39 @@ class _FixedPointObjective(Objective):
                 settled = (change < self.config.convergence_threshold).sum()
                 self.totals += torch.stack([convergence.sum(), dispersion.sum(), settled])
 
-    def _sweep(self, sweep: int) -> Iterator[tuple[int, Tensor, Tensor]]:
+    def _sweep(self, sweep: int, rows_before: list[Tensor]) -> Iterator[tuple[int, Tensor, Tensor]]:
         """(slices, their C^{k-1}, their C^k) group by group. Each is overwritten once its loss was taken."""
-        before, index = torch.zeros(self.block.context_dim, dtype=self.dtype, device=self.device), 0
-        for group in itertools.chain.from_iterable(self.batches):
-            first, last = group[0][0], group[-1][1]
-            old = self.contexts.read(first, last)
-            inputs = shifted(old, before) + self._noise(sweep, index, group)
-            before = old[-1].clone()
-            features = self.model.context_features(
-                self.tokens, torch.arange(first, last, device=self.tokens.device)
-            )
-            new = self.block(inputs, features)[:, -1]
-            yield len(group), old, new
-            self.contexts.write(first, new.detach())
-            index += len(group)
+        for piece, groups, before in zip(self.contexts.pieces, self.groups, rows_before, strict=True):
+            index = piece.index
+            for slices in groups:
+                first, last = slices[0][0], slices[-1][1]
+                old = self.contexts.own(piece, first, last)
+                inputs = shifted(old, before) + self._noise(sweep, index, slices)
+                before = old[-1].clone()
+                positions = torch.arange(first, last, device=self.device)
+                new = self.block(inputs, self.model.context_features(self.tokens, positions))[:, -1]
+                yield len(slices), old, new
+                self.contexts.write_own(piece, first, new.detach())
+                index += len(slices)
 
-    def _noise(self, sweep: int, index: int, group: list[tuple[int, int]]) -> Tensor | float:
-        """Noise of a group that begins with the index-th slice, drawn slice by slice."""
+    def _noise(self, sweep: int, index: int, slices: Bounds) -> Tensor | float:
+        """Noise of slices of which the first is the index-th, drawn slice by slice."""
         if self.config.context_noise == 0:
             return 0.0
         parts = [
             self._normal(last - first, "noise", sweep, place)
-            for place, (first, last) in enumerate(group, index)
+            for place, (first, last) in enumerate(slices, index)
         ]
         return self.config.context_noise * torch.cat(parts)
 
     def after_step(self, step: int, optimizer: torch.optim.Optimizer) -> str | None:
-        if step % len(self.batches):
+        if not self.can_resume_after(step):
             return None
         next(self.coming, None)  # the last slices are overwritten
-        iteration = step // len(self.batches) + 1
+        group.add_up(self.totals)
+        iteration = step // len(self.groups) + 1
         convergence, dispersion, settled = self.totals.tolist()
-        slices = len(self.bounds)
+        slices = len(self.contexts.bounds)
         values = {
             "convergence_loss": require_finite(convergence / slices, "the phase 1 loss", step),
             "dispersion_loss": dispersion / slices,

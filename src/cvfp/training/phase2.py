@@ -17,7 +17,8 @@ from cvfp.models.cvfp import CVFPModel
 from cvfp.models.layers import features_of, token_window
 from cvfp.records.training_config import Phase2Config
 from cvfp.records.values import Precision
-from cvfp.training.evaluation import mean_nats
+from cvfp.training import group
+from cvfp.training.evaluation import Segments, mean_nats
 from cvfp.training.events import Listener, silent
 from cvfp.training.next_token import Learned, NextTokenObjective, learn
 from cvfp.training.savepoint import NOT_SAVED, Savepoint
@@ -74,19 +75,22 @@ class PositionsObjective(NextTokenObjective):
         spans = [(first, min(last, examples)) for first, last in contexts.bounds]
         self.spans = [(first, last) for first, last in spans if last > first]
         epoch_steps = sum(math.ceil((last - first) / config.batch_size) for first, last in self.spans)
-        super().__init__(model, parameters, config, epoch_steps, config.batch_size, seed, listen)
+        rows = group.most(config.batch_size)
+        super().__init__(model, parameters, config, epoch_steps, rows, seed, listen)
         self.tokens, self.contexts, self.dev, self.config = tokens, contexts, dev, config
-        self.positions = torch.zeros(config.batch_size, dtype=torch.long, device=tokens.device)
-        shape = (config.batch_size, model.config.num_layers, model.context_dim)
+        self.positions = torch.zeros(rows, dtype=torch.long, device=tokens.device)
+        shape = (rows, model.config.num_layers, model.context_dim)
         self.rows = model.context_table.new_zeros(shape)
-        self.dev_segments = list(model.context_segments(dev))
+        self.dev_part = group.share(len(dev) - 1)
+        self.dev_segments = list(_within(model.context_segments(dev), self.dev_part))
 
     def prepare(self, step: int) -> None:
         """Put the step's positions into `positions`; in a batch that is not full the last ones weigh 0."""
-        chosen = self.next_places(step)
+        batch = self.next_places(step)
+        chosen = batch[group.share(len(batch))]
         self.positions[: len(chosen)] = chosen
         self.contexts.take(chosen, self.rows[: len(chosen)])
-        self.weigh(len(chosen))
+        self.weigh(len(chosen), len(batch))
 
     def batch(self) -> tuple[Tensor, Tensor]:
         ids, self.before = token_window(self.tokens, self.positions, self.model.config.num_input_tokens)
@@ -96,7 +100,13 @@ class PositionsObjective(NextTokenObjective):
         return self.model.hidden_from(self.rows, features_of(vectors, self.before), self.config.dropout)
 
     def dev_nats(self, precision: Precision, exact: bool) -> float:
-        return mean_nats(self.model, self.dev, self.dev_segments, precision)
+        if group.size() == 1:
+            return mean_nats(self.model, self.dev, self.dev_segments, precision)
+        count = self.dev_part.stop - self.dev_part.start
+        mean = mean_nats(self.model, self.dev, self.dev_segments, precision) if count else 0.0
+        total = torch.tensor(mean * count, dtype=torch.float64, device=self.dev.device)
+        group.add_up(total)
+        return float(total) / (len(self.dev) - 1)
 
     def epoch_batches(self) -> Iterator[Tensor]:
         """Positions of one epoch in batches: span after span, shuffled within each.
@@ -113,3 +123,13 @@ class PositionsObjective(NextTokenObjective):
                 positions = torch.randperm(last - first, generator=self.generator)
             self.contexts.open(index)
             yield from (positions + first).to(self.tokens.device).split(self.config.batch_size)
+
+
+def _within(segments: Segments, part: slice) -> Iterator[tuple[Tensor, Tensor]]:
+    """What segments hold of the positions in `part`."""
+    first = 0
+    for positions, contexts in segments:
+        inside = slice(max(part.start - first, 0), max(part.stop - first, 0))
+        first += len(positions)
+        if len(positions[inside]):
+            yield positions[inside], contexts[inside]

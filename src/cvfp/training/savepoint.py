@@ -10,7 +10,7 @@ import json
 import time
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,15 @@ import cvfp
 from cvfp.models.tensor_file import read_metadata, read_tensors, write_tensors
 from cvfp.records.errors import InputError, WriteError
 from cvfp.records.files import atomic_path
+from cvfp.training import group
 from cvfp.training.context_store import ContextStore
+from cvfp.training.slices import SlicedContexts
 
 EVERY_SECONDS = 60.0
 MOST_OVERHEAD = 0.05
 """Share of the time that saving may take."""
 ROWS, ROWS_AT_ONCE = ".rows", 1 << 16
+Rows = ContextStore | SlicedContexts
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class State:
 
     tensors: dict[str, Tensor]
     numbers: dict[str, Any]
-    rows: ContextStore | None = field(default=None, compare=False)
+    rows: Rows | None = field(default=None, compare=False)
 
 
 class Savepoints:
@@ -82,14 +85,22 @@ class Savepoint:
 
     def due(self) -> bool:
         """Whether it is time to save."""
-        return self.path is not None and time.monotonic() >= self.next
+        return group.told(self.path is not None and time.monotonic() >= self.next)
 
     def save(self, state: State) -> None:
         """Replace what was saved. Where that cannot be written it is said, and the run goes on without."""
-        if self.path is None:
-            return
+        parts = _parts(state.rows) if group.told(self.path is not None) else iter(())
+        try:
+            if self.path is not None:
+                self._write(self.path, state, parts)
+        except WriteError as error:
+            warnings.warn(f"no savepoint: {error}", stacklevel=2)
+        for _part in parts:  # all processes of a group read them together, whoever writes
+            pass
+
+    def _write(self, path: Path, state: State, parts: Iterator[np.ndarray]) -> None:
         began = time.monotonic()
-        rows = None if state.rows is None else f"{self.path.stem}-at-{time.time_ns()}{ROWS}"
+        rows = None if state.rows is None else f"{path.stem}-at-{time.time_ns()}{ROWS}"
         head = {
             "cvfp": cvfp.__version__,
             "numbers": state.numbers,
@@ -100,21 +111,45 @@ class Savepoint:
         }
         try:
             if rows is not None:
-                head["rows_checksum"] = _write_rows(self.path.with_name(rows), state.rows)
-            write_tensors(self.path, state.tensors, {"cvfp": json.dumps(head, allow_nan=False)})
-        except WriteError as error:
-            warnings.warn(f"no savepoint: {error}", stacklevel=2)
-        for old in self.path.parent.glob(f"{self.path.stem}-at-*{ROWS}"):
-            if old.name != rows:
-                old.unlink(missing_ok=True)
-        took = time.monotonic() - began
-        self.next = time.monotonic() + max(self.run.every, took / MOST_OVERHEAD)
+                head["rows_checksum"] = _write_rows(path.with_name(rows), parts)
+            write_tensors(path, state.tensors, {"cvfp": json.dumps(head, allow_nan=False)})
+        except WriteError:
+            self._keep_rows(path, lambda name: name != rows)
+            raise
+        else:
+            self._keep_rows(path, lambda name: name == rows)
+        finally:
+            took = time.monotonic() - began
+            self.next = time.monotonic() + max(self.run.every, took / MOST_OVERHEAD)
 
-    def load(self, device: torch.device, rows: ContextStore | None = None) -> State | None:
+    def _keep_rows(self, path: Path, wanted: Callable[[str], bool]) -> None:
+        """Take away this part's files of rows that are not wanted."""
+        for old in path.parent.glob(f"{path.stem}-at-*{ROWS}"):
+            if not wanted(old.name):
+                old.unlink(missing_ok=True)
+
+    def load(self, device: torch.device, rows: Rows | None = None) -> State | None:
         """What was saved last, its rows read into `rows`; None where there is nothing that can be used.
 
         A file that is damaged, or of another version of cvfp, is said and left aside.
         """
+        head, tensors = self._read(device, rows) or (None, None)
+        head = group.told(head)
+        if head is None:
+            return None
+        tensors = group.handed_out(tensors, device)
+        if head["rows"] is not None and rows is not None:
+            path = None if self.path is None else self.path.with_name(head["rows"])
+            for first, part in _read_rows(path, rows):
+                rows.write(first, group.handed_out(part, rows.device)["rows"])
+        self.seconds_before = head["seconds"]
+        self.run.rewind(head["mark"])
+        return State(tensors, head["numbers"], rows)
+
+    def _read(
+        self, device: torch.device, rows: Rows | None
+    ) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+        """Head and tensors of what was saved, all of which, rows too, has the checksum that it should."""
         if self.path is None or not self.path.exists():
             return None
         try:
@@ -123,13 +158,11 @@ class Savepoint:
             if _checksum(tensors) != head["checksum"]:
                 raise InputError(f"{self.path}: damaged: its checksum is another")
             if head["rows"] is not None and rows is not None:
-                _read_rows(self.path.with_name(head["rows"]), rows, head["rows_checksum"])
+                _check_rows(self.path.with_name(head["rows"]), rows, head["rows_checksum"])
         except InputError as error:
-            warnings.warn(f"a savepoint is not used, its part starts again: {error}", stacklevel=2)
+            warnings.warn(f"a savepoint is not used, its part starts again: {error}", stacklevel=3)
             return None
-        self.seconds_before = head["seconds"]
-        self.run.rewind(head["mark"])
-        return State(tensors, head["numbers"], rows)
+        return head, tensors
 
 
 NOWHERE = Savepoints()
@@ -156,29 +189,52 @@ def _checksum(tensors: dict[str, Tensor]) -> int:
     return total
 
 
-def _write_rows(path: Path, store: ContextStore) -> int:
-    """Copy a store to a file part by part; the checksum of what was written."""
+def _spans(rows: Rows) -> Iterator[tuple[int, int]]:
+    """[first, last) of the parts in which rows are written and read."""
+    for first in range(0, rows.shape[0], ROWS_AT_ONCE):
+        yield first, min(first + ROWS_AT_ONCE, rows.shape[0])
+
+
+def _parts(rows: Rows | None) -> Iterator[np.ndarray]:
+    for first, last in () if rows is None else _spans(rows):
+        yield rows.read(first, last).cpu().contiguous().numpy()
+
+
+def _write_rows(path: Path, parts: Iterator[np.ndarray]) -> int:
+    """Write rows part by part; the checksum of what was written."""
     total = 0
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        for first in range(0, store.shape[0], ROWS_AT_ONCE):
-            part = store.read(first, min(first + ROWS_AT_ONCE, store.shape[0])).cpu().contiguous().numpy()
+        for part in parts:
             total = zlib.crc32(part, total)
             file.write(part)
     return total
 
 
-def _read_rows(path: Path, store: ContextStore, checksum: int) -> None:
-    total, row = 0, int(np.prod(store.shape[1:]))
-    kind = torch.empty(0, dtype=store.dtype).numpy().dtype
+def _check_rows(path: Path, rows: Rows, checksum: int) -> None:
+    """Raises `InputError`: not all of the rows are there, or they are not what was written."""
+    total = 0
     try:
         with path.open("rb") as file:
-            for first in range(0, store.shape[0], ROWS_AT_ONCE):
-                count = min(ROWS_AT_ONCE, store.shape[0] - first)
-                data = bytearray(file.read(count * row * kind.itemsize))
-                part = torch.frombuffer(data, dtype=store.dtype).view(count, *store.shape[1:])
-                total = zlib.crc32(data, total)
-                store.write(first, part.to(store.device))
-    except (OSError, ValueError, RuntimeError) as error:
+            for first, last in _spans(rows):
+                total = zlib.crc32(file.read((last - first) * _row_bytes(rows)), total)
+            ended = not file.read(1)
+    except OSError as error:
         raise InputError(f"{path}: damaged: {error}") from error
-    if total != checksum:
+    if total != checksum or not ended:
         raise InputError(f"{path}: damaged: its checksum is another")
+
+
+def _read_rows(path: Path | None, rows: Rows) -> Iterator[tuple[int, dict[str, Tensor] | None]]:
+    """(first row, the rows) part by part; None for them where there is no path."""
+    if path is None:
+        yield from ((first, None) for first, _ in _spans(rows))
+        return
+    with path.open("rb") as file:
+        for first, last in _spans(rows):
+            data = bytearray(file.read((last - first) * _row_bytes(rows)))
+            part = torch.frombuffer(data, dtype=rows.dtype).view(last - first, *rows.shape[1:])
+            yield first, {"rows": part.to(rows.device)}
+
+
+def _row_bytes(rows: Rows) -> int:
+    return int(np.prod(rows.shape[1:])) * rows.dtype.itemsize

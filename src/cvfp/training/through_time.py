@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from cvfp.models.sequence import SequenceModel
 from cvfp.records.training_config import SequenceTraining
 from cvfp.records.values import Precision
+from cvfp.training import group
 from cvfp.training.evaluation import mean_nats_of_sequence
 from cvfp.training.events import Listener, silent
 from cvfp.training.next_token import Learned, NextTokenObjective, learn
@@ -75,14 +76,19 @@ class WindowsObjective(NextTokenObjective):
         if model.has_state:
             self.rows, self.row_length = self.sequences, examples // self.sequences
         steps = math.ceil(self.rows * math.ceil(self.row_length / self.window) / self.sequences)
-        super().__init__(model, parameters, settings, steps, self.sequences * self.window, seed, listen)
+        own = group.most(self.sequences) * self.window
+        super().__init__(model, parameters, settings, steps, own, seed, listen)
         self.carried: Any = None
 
     def prepare(self, step: int) -> None:
         if (step - 1) % self.epoch_steps == 0:
             self.carried = None
-        self.places = self.next_places(step)
-        self.weigh(self.places.numel())
+        batch = self.next_places(step)
+        mine = group.share(len(batch))
+        self.places = batch[mine]
+        self.weigh(self.places.numel(), batch.numel())
+        if not len(self.places):  # more processes than rows: this one learns from none, but takes the step
+            self.places = batch[:1]
 
     def batch(self) -> tuple[Tensor, Tensor]:
         places = self.places
@@ -98,17 +104,23 @@ class WindowsObjective(NextTokenObjective):
     def state(self, step: int) -> State:
         """With what is carried from window to window: pairs of tensors, layer by layer."""
         state = super().state(step)
+        mine = group.share(self.sequences)
         for layer, pair in enumerate(self.carried or ()):
-            for part, tensor in enumerate(pair):
-                state.tensors[f"carried.{layer}.{part}"] = tensor
+            for part, own in enumerate(pair):
+                whole = own.new_zeros((own.shape[0], self.sequences, own.shape[2]))
+                whole[:, mine] = own[:, : mine.stop - mine.start]
+                group.add_up(whole)
+                state.tensors[f"carried.{layer}.{part}"] = whole
         return state
 
     def restore(self, state: State, step: int) -> None:
         super().restore(state, step)
         found = {name: tensor for name, tensor in state.tensors.items() if name.startswith("carried.")}
         layers = range(len(found) // 2)
-        pairs = [(found[f"carried.{n}.0"], found[f"carried.{n}.1"]) for n in layers]
-        self.carried = pairs or None
+        mine = group.share(self.sequences)
+        mine = mine if mine.stop > mine.start else slice(0, 1)
+        pairs = [[found[f"carried.{n}.{part}"][:, mine].contiguous() for part in (0, 1)] for n in layers]
+        self.carried = [tuple(pair) for pair in pairs] or None
 
     def epoch_batches(self) -> Iterator[Tensor]:
         """Positions (S, T) of each step of an epoch; the last window of streams may be shorter.

@@ -1,0 +1,128 @@
+"""The processes that train one model together: those torch's launcher (`torchrun`) started, or this alone.
+
+All hold the same weights and take the same steps; each computes a share of every gradient, and the shares are
+added up (synchronous data parallelism). What is decided while training is decided from numbers that all have.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from cvfp.records.errors import InputError
+
+BACKENDS = {"cuda": "cpu:gloo,cuda:nccl"}
+"""By the type of device; elsewhere gloo. Words between processes go through memory in any case."""
+PATIENCE = timedelta(hours=12)
+"""How long a process waits for the others: the first one may read a corpus meanwhile."""
+
+
+def launched() -> bool:
+    """Whether a launcher has started this process as one of several (it says so in the environment)."""
+    return int(os.environ.get("WORLD_SIZE", 1)) > 1 and "RANK" in os.environ
+
+
+def launched_device(name: str = "auto") -> torch.device:
+    """The device of this process: the GPU with its local number where there are GPUs, else the CPU.
+
+    Raises:
+        InputError: another name than auto, cuda or cpu; fewer GPUs than processes.
+    """
+    if name not in ("auto", "cuda", "cpu"):
+        raise InputError(f"--device {name}: a launcher gives each process its device; use auto, cuda or cpu")
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    number, cards = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+    if number >= cards:
+        raise InputError(
+            f"--device {name}: process {number + 1} of this machine has no GPU; there are {cards}"
+        )
+    return torch.device("cuda", number)
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[None]:
+    """Be one of the launched processes inside the block."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group(BACKENDS.get(device.type, "gloo"), timeout=PATIENCE)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def size() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Which of them this is, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def leads() -> bool:
+    """Whether this is the one that writes."""
+    return rank() == 0
+
+
+def share(count: int, process: int | None = None) -> slice:
+    """Which of `count` things a process has (by default this one): a run of them."""
+    number, processes = rank() if process is None else process, size()
+    return slice(count * number // processes, count * (number + 1) // processes)
+
+
+def most(count: int) -> int:
+    """Of `count` things, how many a process may have to take."""
+    return -(-count // size())
+
+
+def add_up(*tensors: Tensor) -> None:
+    """Replace each tensor by its sum over all processes: the same bits in each of them."""
+    if size() > 1:
+        for work in [dist.all_reduce(tensor, async_op=True) for tensor in tensors]:
+            work.wait()
+
+
+def told(value: Any) -> Any:
+    """The first process's value (a JSON value), in all of them."""
+    if size() == 1:
+        return value
+    text = torch.tensor(list(json.dumps(value).encode() if leads() else b""), dtype=torch.uint8)
+    length = torch.tensor(len(text))
+    dist.broadcast(length, 0)
+    text = text if leads() else torch.empty(int(length), dtype=torch.uint8)
+    dist.broadcast(text, 0)
+    return json.loads(bytes(text.tolist()))
+
+
+def handed_out(tensors: dict[str, Tensor] | None, device: torch.device) -> dict[str, Tensor]:
+    """The first process's named tensors, on the device of each (the others give None)."""
+    if size() == 1:
+        return tensors or {}
+    kinds = told({name: [str(t.dtype)[6:], *t.shape] for name, t in (tensors or {}).items()})
+    found = {}
+    for name, (dtype, *shape) in kinds.items():
+        found[name] = torch.empty(shape, dtype=getattr(torch, dtype), device=device)
+        if tensors is not None:
+            found[name].copy_(tensors[name])
+        dist.broadcast(found[name], 0)
+    return found
+
+
+def parts_of_all(own: Tensor) -> Tensor:
+    """(R, ...): the tensor of every process, which all have one shape."""
+    if size() == 1:
+        return own[None]
+    found = own.new_empty((size(), *own.shape))
+    dist.all_gather(list(found.unbind()), own.contiguous())
+    return found
