@@ -148,6 +148,8 @@ def _run_plan(plan: Plan, out: Path, execute: Execute, checkpoints: bool, retry:
 
     with Bars() as bars:
         outcome = execute(plan, out, monitor=bars, checkpoints=checkpoints, retry=retry)
+    if outcome is None:
+        return 0
     write_report(out)
     if json:
         print_json({"out": str(out), "done": outcome.done, "failed": len(outcome.failed)})

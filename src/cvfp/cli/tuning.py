@@ -51,7 +51,9 @@ def tune(
     from cvfp.lab.executors import make_executor
     from cvfp.lab.presets import find_spec
     from cvfp.lab.tuning import tune_sweep, tuning_plan
+    from cvfp.training.group import not_launched
 
+    not_launched("cvfp tune")
     if trials < 1:
         raise InputError(f"--trials {trials}: it must be at least 1")
     fields = given(arms=None if arms is None else split_list(arms), seeds=seeds)

@@ -1,4 +1,4 @@
-"""Who runs the points of a sweep: processes of this machine, or a Ray cluster."""
+"""Who runs the points of a sweep: processes of this machine, a Ray cluster, or a launcher's processes."""
 
 from __future__ import annotations
 
@@ -8,16 +8,21 @@ from typing import Literal
 
 from cvfp.lab.on_ray import run_on_ray
 from cvfp.lab.runner import SweepOutcome
+from cvfp.lab.together import run_together
 from cvfp.lab.workers import run_on_devices
 from cvfp.records.errors import InputError
+from cvfp.training import group
 from cvfp.training.devices import pick_devices
 
-Execute = Callable[..., SweepOutcome]
-"""Of `plan, out, monitor` and, by name, `checkpoints` and `retry`; as `run_sweep`."""
+Execute = Callable[..., SweepOutcome | None]
+"""Of `plan, out, monitor` and, by name, `checkpoints` and `retry`; as `run_sweep`. None: this is one of a
+group's processes, and another one speaks for it."""
 
 
 def make_executor(name: Literal["local", "ray"], device: str, gpus_per_point: float | None) -> Execute:
     """The executor of that name, on the devices of that name (those of this machine, or of the cluster).
+
+    Where a launcher has started several processes they train each point together.
 
     Args:
         gpus_per_point: of Ray alone; None is a whole one.
@@ -26,8 +31,11 @@ def make_executor(name: Literal["local", "ray"], device: str, gpus_per_point: fl
         InputError: as `pick_devices`; a share of GPUs that is not Ray's to give.
     """
     if name == "ray":
+        group.not_launched("--executor ray")
         share = 1.0 if gpus_per_point is None else gpus_per_point
         return partial(run_on_ray, device=device, gpus_per_point=share)
     if gpus_per_point is not None:
         raise InputError("--gpus-per-point: it goes with --executor ray")
+    if group.launched():
+        return partial(run_together, device=group.launched_device(device))
     return partial(run_on_devices, devices=pick_devices(device))

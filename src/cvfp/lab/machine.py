@@ -12,19 +12,24 @@ from typing import Any
 import torch
 
 import cvfp
+from cvfp.training import group
 from cvfp.training.devices import describe_device
 
 PACKAGES = ("torch", "numpy", "scipy", "tokenizers", "tiktoken", "chitchat-dataset")
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """Versions, commit of the source tree (None when installed from a package), device and processor."""
+    """Versions, commit of the source tree (None when installed from a package), device and processor.
+
+    The device of processes that train together has their number before it.
+    """
+    together = f"{group.size()} x " if group.size() > 1 else ""
     return {
         "cvfp": cvfp.__version__,
         "commit": _commit(),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
-        "device": describe_device(device),
+        "device": together + describe_device(device),
         "cores": os.cpu_count(),
         "platform": f"{platform.system()} {platform.machine()}",
     }

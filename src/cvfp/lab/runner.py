@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,12 +20,13 @@ from cvfp.lab.monitor import LogFile, Monitor, Monitors
 from cvfp.lab.point import PointResult, failed, run_point
 from cvfp.lab.sweep_directory import SweepDirectory
 from cvfp.models.parts import ran_out_of_memory
-from cvfp.records.errors import CvfpError, InputError, WriteError
+from cvfp.records.errors import CvfpError, InputError, LostError, WriteError
 from cvfp.records.plan import Plan, PlannedPoint
 from cvfp.records.results import RunRecord
 from cvfp.scaling.summary import summarise
 from cvfp.training.savepoint import EVERY_SECONDS
 
+Compute = Callable[[PlannedPoint, Dataset, Budget], PointResult]
 POLL_SECONDS = 0.5
 """Between two looks for a point to take, when other processes have all that are left."""
 
@@ -45,12 +47,14 @@ def run_sweep(
     checkpoints: bool = True,
     retry: bool = False,
     save_every: float = EVERY_SECONDS,
+    compute: Compute = run_point,
 ) -> SweepOutcome:
     """Run what is missing of `plan` in the directory `out`; what has a result is kept.
 
     Any number of processes may do so at once: each takes points that no other has, and stays until all have a
     result. A point that failed keeps its error, unless `retry` asks for another try. A point that was
-    interrupted goes on from where it was saved, which is every `save_every` seconds.
+    interrupted goes on from where it was saved, which is every `save_every` seconds. `compute` is `run_point`,
+    or does as much.
 
     Raises:
         InputError: `out` holds something else, or the data cannot serve the plan.
@@ -63,7 +67,7 @@ def run_sweep(
     directory.create()
     if retry:
         directory.forget_failures()
-    return _Worker(directory, datasets, device, monitor, checkpoints, save_every).run()
+    return _Worker(directory, datasets, device, monitor, checkpoints, save_every, compute).run()
 
 
 def _is_failure(error: Exception) -> bool:
@@ -92,9 +96,10 @@ class _Worker:
         monitor: Monitor,
         checkpoints: bool,
         save_every: float,
+        compute: Compute,
     ) -> None:
         self.directory, self.datasets, self.device = directory, datasets, device
-        self.checkpoints, self.save_every = checkpoints, save_every
+        self.checkpoints, self.save_every, self.compute = checkpoints, save_every, compute
         self.ledger = Ledger(directory.path)
         self.log = LogFile(directory.files.output)
         self.monitor = Monitors([self.log, monitor])
@@ -189,8 +194,8 @@ class _Worker:
         budget = Budget(self.device, listen, saves)
         dataset = self.datasets.of(config)
         try:
-            result = run_point(point, dataset, budget)
-        except (InputError, WriteError):
+            result = self.compute(point, dataset, budget)
+        except (InputError, LostError, WriteError):
             raise
         except (CvfpError, MemoryError, RuntimeError) as error:
             if not _is_failure(error):

@@ -28,6 +28,7 @@ from cvfp.records.results import RunRecord
 from cvfp.training.devices import pick_device
 from cvfp.training.diagnosis import diagnose
 from cvfp.training.evaluation import score
+from cvfp.training.group import not_launched
 
 RECORD = "training_record.json"
 SAMPLE_DOCUMENTS = 20
@@ -53,9 +54,10 @@ def train(
         monitor: told what happens; None: nobody.
 
     Raises:
-        InputError: `out` is not empty, a bad setting, or data that cannot serve it.
+        InputError: `out` is not empty, a bad setting, data that cannot serve it, or a launcher started this.
         CvfpError: training diverged.
     """
+    not_launched("cvfp train")
     out, monitor = Path(out), monitor or Monitor()
     check_out(out)
     if out.exists() and any(out.iterdir()):

@@ -22,6 +22,10 @@ class WriteError(CvfpError):
     """A file cannot be written: the disk is full, or the directory read-only. No point is to blame for it."""
 
 
+class LostError(CvfpError):
+    """One of the processes that train together cannot go on, so that none can. No point is to blame for it."""
+
+
 def one_line(text: str) -> str:
     """`text` with the characters that break a line, or steer a terminal, as escapes."""
     return "".join(

@@ -17,7 +17,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from cvfp.records.errors import InputError
+from cvfp.models.parts import ran_out_of_memory
+from cvfp.records.errors import InputError, LostError
 
 BACKENDS = {"cuda": "cpu:gloo,cuda:nccl"}
 """By the type of device; elsewhere gloo. Words between processes go through memory in any case."""
@@ -28,6 +29,14 @@ PATIENCE = timedelta(hours=12)
 def launched() -> bool:
     """Whether a launcher has started this process as one of several (it says so in the environment)."""
     return int(os.environ.get("WORLD_SIZE", 1)) > 1 and "RANK" in os.environ
+
+
+def not_launched(command: str) -> None:
+    """Raises `InputError`: the command is one process's work, and there are several."""
+    if launched():
+        raise InputError(
+            f"{command}: a launcher started several processes; only `cvfp run` trains in a group"
+        )
 
 
 def launched_device(name: str = "auto") -> torch.device:
@@ -50,14 +59,27 @@ def launched_device(name: str = "auto") -> torch.device:
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[None]:
-    """Be one of the launched processes inside the block."""
+    """Be one of the launched processes inside the block. Raises as `held_together`."""
     if device.type == "cuda":
         torch.cuda.set_device(device)
     dist.init_process_group(BACKENDS.get(device.type, "gloo"), timeout=PATIENCE)
+    with held_together():
+        yield
+    dist.destroy_process_group()
+
+
+@contextmanager
+def held_together() -> Iterator[None]:
+    """Raises `LostError` where this process runs out of memory inside the block, or another one ends."""
     try:
         yield
-    finally:
-        dist.destroy_process_group()
+    except (MemoryError, RuntimeError) as error:
+        who = f"process {rank() + 1} of {size()}"
+        if ran_out_of_memory(error):
+            raise LostError(f"{who} ran out of memory") from error
+        if isinstance(error, dist.DistError) or "gloo" in str(error):
+            raise LostError(f"{who} has lost the others: {error}") from error
+        raise
 
 
 def size() -> int:
