@@ -53,8 +53,8 @@ def run_sweep(
 
     Any number of processes may do so at once: each takes points that no other has, and stays until all have a
     result. A point that failed keeps its error, unless `retry` asks for another try. A point that was
-    interrupted goes on from where it was saved, which is every `save_every` seconds. `compute` is `run_point`,
-    or does as much.
+    interrupted goes on from where it was saved, which is every `save_every` seconds. `compute` stands for
+    `run_point`.
 
     Raises:
         InputError: `out` holds something else, or the data cannot serve the plan.

@@ -23,7 +23,7 @@ class WriteError(CvfpError):
 
 
 class LostError(CvfpError):
-    """One of the processes that train together cannot go on, so that none can. No point is to blame for it."""
+    """One of the processes that train together cannot go on, so none can. No point is to blame for it."""
 
 
 def one_line(text: str) -> str:

@@ -65,6 +65,7 @@ def joined(device: torch.device) -> Iterator[None]:
     dist.init_process_group(BACKENDS.get(device.type, "gloo"), timeout=PATIENCE)
     with held_together():
         yield
+        dist.barrier()
     dist.destroy_process_group()
 
 
