@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -88,6 +89,9 @@ def run(
         bool, tyro.conf.arg(help="let points that ended at their cap into fits")
     ] = False,
     checkpoints: Annotated[bool, tyro.conf.arg(help="keep the trained weights of every point")] = True,
+    save_every: Annotated[
+        float, tyro.conf.arg(metavar="SECONDS", help="between two savepoints inside a point, at least")
+    ] = 60.0,
     dry_run: Annotated[bool, tyro.conf.arg(help="print the plan with its cost; run nothing")] = False,
     retry: Annotated[bool, tyro.conf.arg(help="run the points again that failed")] = False,
     json: Json = False,
@@ -100,6 +104,8 @@ def run(
     from cvfp.lab.plan import make_plan
     from cvfp.lab.presets import find_spec
 
+    if not save_every >= 0:
+        raise InputError(f"--save-every {save_every:g}: it must be at least 0")
     if growth is not None and samples is not None:
         raise InputError("--samples and --growth both give the sizes; keep one of them")
     spec = _in_shape(find_spec(sweep), growth, published, include_capped)
@@ -117,7 +123,8 @@ def run(
     if dry_run:
         return _show_plan(plan, out, device, json)
     execute = make_executor(executor, device, gpus_per_point)
-    return _run_plan(plan, out, execute, checkpoints, retry, json)
+    execute = partial(execute, checkpoints=checkpoints, retry=retry, save_every=save_every)
+    return _run_plan(plan, out, execute, json)
 
 
 def _in_shape(
@@ -142,12 +149,12 @@ def _with_tuned(spec: SweepSpec, directory: Path | None) -> SweepSpec:
     return spec.override(tuned=found)
 
 
-def _run_plan(plan: Plan, out: Path, execute: Execute, checkpoints: bool, retry: bool, json: bool) -> int:
+def _run_plan(plan: Plan, out: Path, execute: Execute, json: bool) -> int:
     from cvfp.cli.progress import Bars
     from cvfp.report.write import write_report
 
     with Bars() as bars:
-        outcome = execute(plan, out, monitor=bars, checkpoints=checkpoints, retry=retry)
+        outcome = execute(plan, out, monitor=bars)
     if outcome is None:
         return 0
     write_report(out)

@@ -15,8 +15,8 @@ from cvfp.training import group
 from cvfp.training.devices import pick_devices
 
 Execute = Callable[..., SweepOutcome | None]
-"""Of `plan, out, monitor` and, by name, `checkpoints` and `retry`; as `run_sweep`. None: this is one of a
-group's processes, and another one speaks for it."""
+"""Of `plan, out, monitor` and, by name, `checkpoints`, `retry`, `save_every`; as `run_sweep`. None: another
+process of a group speaks for this one."""
 
 
 def make_executor(name: Literal["local", "ray"], device: str, gpus_per_point: float | None) -> Execute:

@@ -31,6 +31,7 @@ from cvfp.lab.runner import SweepOutcome
 from cvfp.lab.sweep_directory import SweepDirectory
 from cvfp.records.errors import CvfpError, InputError
 from cvfp.records.plan import Plan, PlannedPoint
+from cvfp.training.savepoint import EVERY_SECONDS
 
 DEVICES = ("auto", "cpu", "cuda")
 MAX_DEATHS = 3
@@ -46,6 +47,7 @@ def run_on_ray(
     monitor: Monitor,
     checkpoints: bool = True,
     retry: bool = False,
+    save_every: float = EVERY_SECONDS,
     device: str = "auto",
     gpus_per_point: float = 1.0,
 ) -> SweepOutcome:
@@ -74,7 +76,8 @@ def run_on_ray(
             share = _share(ray.cluster_resources(), device, gpus_per_point)
             as_stream = ray.remote(num_cpus=1, num_gpus=share, num_returns="streaming", max_retries=0)
             task = as_stream(work_on_sweep)
-            arguments = (plan, out, Path.cwd(), "cuda" if share else "cpu", checkpoints, token)
+            where = "cuda" if share else "cpu"
+            arguments = (plan, out, Path.cwd(), where, checkpoints, save_every, token)
             number = min(_room(ray.cluster_resources(), share), len(directory.pending()))
             crew = _Crew(ray, lambda: task.remote(*arguments), monitor, number)
             return crew.work(directory)

@@ -26,7 +26,7 @@ SIGHT_SECONDS = 10.0
 
 
 def work_on_sweep(
-    plan: Plan, out: Path, folder: Path, device: str, checkpoints: bool, token: str
+    plan: Plan, out: Path, folder: Path, device: str, checkpoints: bool, save_every: float, token: str
 ) -> Iterator[list[News]]:
     """Run points in the sweep directory `out` until all have a result; yields what happens, in batches.
 
@@ -42,7 +42,9 @@ def work_on_sweep(
     with ThreadPoolExecutor(1) as thread:
         try:
             _check_sight(out, token)
-            sweep = thread.submit(run_sweep, plan, out, torch.device(device), Telling(news.put), checkpoints)
+            telling = Telling(news.put)
+            arguments = (plan, out, torch.device(device), telling, checkpoints, False, save_every)
+            sweep = thread.submit(run_sweep, *arguments)
             while not sweep.done():
                 wait([sweep], timeout=NEWS_SECONDS)
                 yield _batch(news)

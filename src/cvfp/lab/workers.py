@@ -24,6 +24,7 @@ from cvfp.lab.runner import SweepOutcome, run_sweep
 from cvfp.lab.sweep_directory import SweepDirectory
 from cvfp.records.errors import CvfpError
 from cvfp.records.plan import Plan
+from cvfp.training.savepoint import EVERY_SECONDS
 
 GRACE_SECONDS = 30.0
 """What a process is given to end by itself."""
@@ -36,6 +37,7 @@ def run_on_devices(
     monitor: Monitor,
     checkpoints: bool = True,
     retry: bool = False,
+    save_every: float = EVERY_SECONDS,
 ) -> SweepOutcome:
     """As `run_sweep`, with a process for each of `devices` (one that is listed twice is shared by two).
 
@@ -46,10 +48,10 @@ def run_on_devices(
         CvfpError: as `run_sweep`; all processes died before the work was done.
     """
     if len(devices) == 1:
-        return run_sweep(plan, out, devices[0], monitor, checkpoints, retry)
+        return run_sweep(plan, out, devices[0], monitor, checkpoints, retry, save_every)
 
     def work(directory: SweepDirectory) -> str:
-        with _Pool(plan, directory.path, devices, monitor, checkpoints) as pool:
+        with _Pool(plan, directory.path, devices, monitor, checkpoints, save_every) as pool:
             pool.listen()
         return pool.verdict()
 
@@ -60,7 +62,13 @@ class _Pool:
     """The processes, and a pipe from each."""
 
     def __init__(
-        self, plan: Plan, out: Path, devices: Sequence[torch.device], monitor: Monitor, checkpoints: bool
+        self,
+        plan: Plan,
+        out: Path,
+        devices: Sequence[torch.device],
+        monitor: Monitor,
+        checkpoints: bool,
+        save_every: float,
     ) -> None:
         context = get_context("spawn")
         threads = max(1, torch.get_num_threads() // len(devices))
@@ -70,7 +78,7 @@ class _Pool:
         self.hearing = Hearing(monitor, self.names)
         for name, device in zip(self.names, devices, strict=True):
             reader, writer = context.Pipe(duplex=False)
-            arguments = (plan, out, device, threads, writer, checkpoints)
+            arguments = (plan, out, device, threads, writer, checkpoints, save_every)
             process = context.Process(target=_work, args=arguments, name=name)
             process.start()
             writer.close()
@@ -112,6 +120,7 @@ def _work(
     threads: int,
     pipe: Connection,
     checkpoints: bool,
+    save_every: float,
 ) -> None:
     """The life of one process."""
     signal.signal(signal.SIGTERM, _end)
@@ -120,7 +129,7 @@ def _work(
     if device.type == "cuda":
         torch.cuda.set_device(device)
     try:
-        run_sweep(plan, out, device, Telling(pipe.send), checkpoints)
+        run_sweep(plan, out, device, Telling(pipe.send), checkpoints, save_every=save_every)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     except CvfpError as error:
