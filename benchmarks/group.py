@@ -1,4 +1,4 @@
-"""`python -m benchmarks.group`: one point trained by one process, and by several that torch's launcher starts.
+"""`python -m benchmarks.group`: one point trained by one process, and by several that a launcher starts.
 
 Exit code 1 when they do not find the same.
 """

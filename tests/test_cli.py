@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -374,6 +375,20 @@ def test_brackets_in_names_are_printed_as_they_are(capsys, tmp_path, corpus):
     assert call(capsys, *run, "--out", tmp_path / "[red]" / "x", *tiny_settings())[0] == 0
     code, out, _ = call(capsys, "status", tmp_path / "[red]" / "x")
     assert code == 0 and "[red]" in out.replace("\n", "")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_what_may_have_no_end_is_not_read(capsys, tmp_path, kind):
+    path = tmp_path / "endless.csv"
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    commands = (["fit", path], ["run", path], ["data", "tokenize", path], ["data", "stats", "--corpus", path])
+    for arguments in commands:
+        code, _, err = call(capsys, *arguments)
+        assert code == 2, arguments
+        assert_one_line(err, "endless.csv")
 
 
 def test_a_reader_that_leaves_ends_the_command_quietly():

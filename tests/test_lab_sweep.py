@@ -225,7 +225,7 @@ def test_another_analysis_of_finished_points_runs_nothing_again(tmp_path, corpus
     spec = tiny_spec(corpus, arms=("cvfp",)).with_settings({"phase2.epochs": 1, "phase2.eval_every": None})
     run_sweep(make_plan(spec), tmp_path / "sweep", CPU, Monitor())
     assert json.loads((tmp_path / "sweep" / "summary.json").read_text())[0]["alpha"] is None
-    monkeypatch.setattr(runner, "run_point", None)
+    monkeypatch.setattr(runner, "run_point", lambda *arguments: pytest.fail("a point was run again"))
     run_sweep(make_plan(spec.including_capped()), tmp_path / "sweep", CPU, Monitor())
     assert json.loads((tmp_path / "sweep" / "summary.json").read_text())[0]["alpha"] is not None
 

@@ -125,7 +125,7 @@ def test_a_run_may_be_stopped_again_and_again(tmp_path, corpus, monkeypatch):
     assert cuts > 3 and everything(tmp_path / "cut") == whole
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped", "version", "text", "rows"])
+@pytest.mark.parametrize("damage", ["cut", "flipped", "version", "text", "rows", "a row"])
 def test_a_damaged_savepoint_is_said_and_left_aside(tmp_path, corpus, monkeypatch, damage):
     plan = plan_of(corpus, "cvfp")
     run_sweep(plan, tmp_path / "whole", CPU, Monitor())
@@ -143,6 +143,9 @@ def test_a_damaged_savepoint_is_said_and_left_aside(tmp_path, corpus, monkeypatc
     elif damage == "rows":
         rows = next(path.parent.glob("phase1-at-*.rows"))
         rows.write_bytes(rows.read_bytes()[:-7])
+    elif damage == "a row":
+        rows = next(path.parent.glob("phase1-at-*.rows"))
+        rows.write_bytes(bytes([rows.read_bytes()[0] ^ 1]) + rows.read_bytes()[1:])
     else:
         data = data[: len(data) // 2] if damage == "cut" else data[:-9] + bytes([data[-9] ^ 1]) + data[-8:]
     path.write_bytes(data)

@@ -28,8 +28,18 @@ Executor = Annotated[
 GpusPerPoint = Annotated[
     float | None, tyro.conf.arg(help="on Ray: 0.5 lets two points share a GPU (default: 1)")
 ]
+Growing = Annotated[
+    tuple[str, ...] | None,
+    tyro.conf.arg(
+        metavar="start=N multiplier=X window_size=W num_windows=K",
+        help="sizes that grow by a factor, instead of --samples",
+    ),
+]
 Json = Annotated[bool, tyro.conf.arg(name="json", help="print the answer as JSON")]
 Lang = Annotated[Literal["en", "ja"], tyro.conf.arg(help="language of the report")]
+SaveEvery = Annotated[
+    float, tyro.conf.arg(metavar="SECONDS", help="between two savepoints inside a point, at least")
+]
 Set = Annotated[
     tuple[str, ...],
     tyro.conf.arg(name="set", metavar="KEY=VALUE [KEY=VALUE ...]", help="config fields, by dotted key"),
@@ -48,6 +58,13 @@ def whole_numbers(values: Sequence[str], option: str) -> tuple[int, ...]:
         if not re.fullmatch("[0-9]{1,18}", part):
             raise InputError(f"{option}: {part!r} is not a whole number of at most 18 digits")
     return tuple(int(part) for part in parts)
+
+
+def not_negative(value: float, option: str) -> float:
+    """The value. Raises `InputError` that names the option."""
+    if not value >= 0:
+        raise InputError(f"{option} {value:g}: it must be at least 0")
+    return value
 
 
 def given(**options: Any) -> dict[str, Any]:

@@ -13,10 +13,13 @@ from cvfp.cli.options import (
     Devices,
     Executor,
     GpusPerPoint,
+    Growing,
     Json,
     Lang,
+    SaveEvery,
     Set,
     given,
+    not_negative,
     print_json,
     settings_of,
     split_list,
@@ -64,13 +67,7 @@ def run(
     out: Out = None,
     arms: Annotated[tuple[str, ...] | None, tyro.conf.arg(help="cvfp kneser-ney ...")] = None,
     samples: Annotated[tuple[str, ...] | None, tyro.conf.arg(help="numbers of training documents")] = None,
-    growth: Annotated[
-        tuple[str, ...] | None,
-        tyro.conf.arg(
-            metavar="start=N multiplier=X window_size=W num_windows=K",
-            help="sizes that grow by a factor, instead of --samples",
-        ),
-    ] = None,
+    growth: Growing = None,
     seeds: Annotated[int | None, tyro.conf.arg(help="how many seeds, each with its own draw")] = None,
     inits: Annotated[int | None, tyro.conf.arg(help="how many initialisations of each draw")] = None,
     corpus: Annotated[
@@ -89,9 +86,7 @@ def run(
         bool, tyro.conf.arg(help="let points that ended at their cap into fits")
     ] = False,
     checkpoints: Annotated[bool, tyro.conf.arg(help="keep the trained weights of every point")] = True,
-    save_every: Annotated[
-        float, tyro.conf.arg(metavar="SECONDS", help="between two savepoints inside a point, at least")
-    ] = 60.0,
+    save_every: SaveEvery = 60.0,
     dry_run: Annotated[bool, tyro.conf.arg(help="print the plan with its cost; run nothing")] = False,
     retry: Annotated[bool, tyro.conf.arg(help="run the points again that failed")] = False,
     json: Json = False,
@@ -104,8 +99,6 @@ def run(
     from cvfp.lab.plan import make_plan
     from cvfp.lab.presets import find_spec
 
-    if not save_every >= 0:
-        raise InputError(f"--save-every {save_every:g}: it must be at least 0")
     if growth is not None and samples is not None:
         raise InputError("--samples and --growth both give the sizes; keep one of them")
     spec = _in_shape(find_spec(sweep), growth, published, include_capped)
@@ -122,6 +115,7 @@ def run(
     out = out or Path("cvfp-runs") / plan.name
     if dry_run:
         return _show_plan(plan, out, device, json)
+    save_every = not_negative(save_every, "--save-every")
     execute = make_executor(executor, device, gpus_per_point)
     execute = partial(execute, checkpoints=checkpoints, retry=retry, save_every=save_every)
     return _run_plan(plan, out, execute, json)

@@ -47,13 +47,13 @@ def run_sweep(
     checkpoints: bool = True,
     retry: bool = False,
     save_every: float = EVERY_SECONDS,
-    compute: Compute = run_point,
+    compute: Compute | None = None,
 ) -> SweepOutcome:
     """Run what is missing of `plan` in the directory `out`; what has a result is kept.
 
     Any number of processes may do so at once: each takes points that no other has, and stays until all have a
     result. A point that failed keeps its error, unless `retry` asks for another try. A point that was
-    interrupted goes on from where it was saved, which is every `save_every` seconds. `compute` stands for
+    interrupted goes on from where it was saved, which is every `save_every` seconds. `compute` stands in for
     `run_point`.
 
     Raises:
@@ -67,7 +67,7 @@ def run_sweep(
     directory.create()
     if retry:
         directory.forget_failures()
-    return _Worker(directory, datasets, device, monitor, checkpoints, save_every, compute).run()
+    return _Worker(directory, datasets, device, monitor, checkpoints, save_every, compute or run_point).run()
 
 
 def _is_failure(error: Exception) -> bool:

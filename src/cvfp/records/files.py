@@ -114,9 +114,9 @@ def check_out(path: Path) -> None:
 
 
 def is_file(path: Path) -> bool:
-    """Whether anything but a directory is there; False too where `path` can be no path (it is too long, or
-    holds a NUL byte)."""
-    return _exists(path) and not path.is_dir()
+    """Whether a regular file is there: no directory, and no pipe or device, which may have no end. False too
+    where `path` can be no path (it is too long, or holds a NUL byte)."""
+    return _exists(path) and path.is_file()
 
 
 def is_dir(path: Path) -> bool:
@@ -214,10 +214,14 @@ def _holds(value: Any) -> bool:
 
 def _bytes(path: Path) -> bytes:
     try:
+        if _exists(path) and not (path.is_file() or path.is_dir()):
+            raise InputError(f"{path}: is a pipe or a device, a file is needed")
         return path.read_bytes()
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
     except IsADirectoryError as error:
         raise InputError(f"{path}: is a directory, a file is needed") from error
+    except InputError:
+        raise
     except (OSError, ValueError) as error:  # a ValueError: no path can be like this
         raise InputError(f"{path}: cannot be read: {reason(error)}") from error
