@@ -149,6 +149,38 @@ def test_a_process_that_dies_ends_the_group_and_is_no_failure_of_the_point(tmp_p
     assert not (run / "record.json").exists() and list(run.glob("savepoints/phase2*"))
 
 
+FAILS_ALONE = """
+import os, sys
+from cvfp.cli.main import main
+from cvfp.records.errors import CvfpError
+from cvfp.training import phase2
+
+real = phase2.PositionsObjective.prepare
+
+def prepare(objective, step):
+    if step == 5 and os.environ["RANK"] == os.environ["FAILS"]:
+        raise CvfpError("no room for contexts")
+    real(objective, step)
+
+phase2.PositionsObjective.prepare = prepare
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_what_fails_in_one_process_alone_ends_the_group(tmp_path, corpus, rank):
+    _, file = spec_file(tmp_path, corpus, ("cvfp", "unigram"))
+    script = tmp_path / "fails_alone.py"
+    script.write_text(FAILS_ALONE)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*launcher, str(script), "run", str(file), "--out", str(tmp_path / "group"), "--device", "cpu"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "FAILS": str(rank)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=100)
+    assert done.returncode == 1
+    assert f"process {rank + 1} of 2 cannot go on: no room for contexts" in done.stderr
+    assert [path.parent.name for path in (tmp_path / "group").glob("runs/*/record.json")] == []
+
+
 def process_of_rank(rank: int, launcher: int) -> int:
     """The process with that rank among those that a launcher has started."""
     children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()

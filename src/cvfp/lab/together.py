@@ -5,6 +5,7 @@ The first process runs the sweep and writes; the others take part in each traini
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ from cvfp.lab.datasets import Datasets
 from cvfp.lab.monitor import Monitor
 from cvfp.lab.point import PointResult, run_point
 from cvfp.lab.runner import SweepOutcome, run_sweep
-from cvfp.records.errors import CvfpError, InputError, WriteError
+from cvfp.records.errors import CvfpError, DivergedError, InputError, LostError, WriteError
 from cvfp.records.plan import Plan, PlannedPoint
 from cvfp.training import group
 from cvfp.training.savepoint import EVERY_SECONDS
@@ -34,7 +35,7 @@ def run_together(
 
     Raises:
         InputError, WriteError: as `run_sweep`.
-        LostError: a process ran out of memory, or ended. What is done is saved.
+        LostError: a process ended, or failed in another way than by diverging. What is done is saved.
     """
     with group.joined(device):
         if not group.leads():
@@ -49,7 +50,7 @@ def _begin(point: PlannedPoint, dataset: Dataset, budget: Budget) -> PointResult
     """Compute a point with the others, who may read the data now: it has been prepared."""
     group.told(point.config.run_hash)
     with group.held_together():
-        return run_point(point, dataset, budget)
+        return _compute(point, dataset, budget)
 
 
 def _follow(plan: Plan, device: torch.device) -> None:
@@ -57,9 +58,15 @@ def _follow(plan: Plan, device: torch.device) -> None:
     datasets, points = Datasets(lambda note: None), {point.config.run_hash: point for point in plan.points}
     while (run_hash := group.told(None)) is not None:
         point = points[run_hash]
-        try:
-            run_point(point, datasets.of(point.config), Budget(device))
-        except (InputError, WriteError):
-            raise
-        except CvfpError:
-            pass  # training diverged, in all processes at the same step: the first one keeps a record of it
+        with suppress(DivergedError):  # the first process keeps a record of it
+            _compute(point, datasets.of(point.config), Budget(device))
+
+
+def _compute(point: PlannedPoint, dataset: Dataset, budget: Budget) -> PointResult:
+    """`run_point`. What fails in one process alone must end it: the others wait for its share."""
+    try:
+        return run_point(point, dataset, budget)
+    except (DivergedError, InputError, WriteError):
+        raise
+    except CvfpError as error:
+        raise LostError(f"{group.who()} cannot go on: {error}") from error

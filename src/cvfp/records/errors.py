@@ -22,6 +22,10 @@ class WriteError(CvfpError):
     """A file cannot be written: the disk is full, or the directory read-only. No point is to blame for it."""
 
 
+class DivergedError(CvfpError):
+    """Training has left the finite numbers: in a group, in all processes at the same step."""
+
+
 class LostError(CvfpError):
     """One of the processes that train together cannot go on, so none can. No point is to blame for it."""
 

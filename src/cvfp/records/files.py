@@ -213,15 +213,13 @@ def _holds(value: Any) -> bool:
 
 
 def _bytes(path: Path) -> bytes:
+    if _exists(path) and not (path.is_file() or path.is_dir()):
+        raise InputError(f"{path}: is a pipe or a device, a file is needed")
     try:
-        if _exists(path) and not (path.is_file() or path.is_dir()):
-            raise InputError(f"{path}: is a pipe or a device, a file is needed")
         return path.read_bytes()
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
     except IsADirectoryError as error:
         raise InputError(f"{path}: is a directory, a file is needed") from error
-    except InputError:
-        raise
     except (OSError, ValueError) as error:  # a ValueError: no path can be like this
         raise InputError(f"{path}: cannot be read: {reason(error)}") from error

@@ -75,11 +75,10 @@ def held_together() -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        who = f"process {rank() + 1} of {size()}"
         if ran_out_of_memory(error):
-            raise LostError(f"{who} ran out of memory") from error
+            raise LostError(f"{who()} ran out of memory") from error
         if isinstance(error, dist.DistError) or "gloo" in str(error):
-            raise LostError(f"{who} has lost the others: {error}") from error
+            raise LostError(f"{who()} has lost the others: {error}") from error
         raise
 
 
@@ -91,6 +90,11 @@ def size() -> int:
 def rank() -> int:
     """Which of them this is, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
+
+
+def who() -> str:
+    """This process, for people."""
+    return f"process {rank() + 1} of {size()}"
 
 
 def leads() -> bool:

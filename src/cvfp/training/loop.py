@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cvfp.metrics.perplexity import MAX_NATS
-from cvfp.records.errors import CvfpError
+from cvfp.records.errors import DivergedError
 from cvfp.records.results import CAP
 from cvfp.records.values import Precision
 from cvfp.training import group
@@ -179,9 +179,9 @@ def scale_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:
 
 
 def require_finite(value: float, what: str, step: int) -> float:
-    """The loss (nats), or `CvfpError` when it is not finite or has no perplexity in floating point."""
+    """The loss (nats), or `DivergedError` when it is not finite or has no perplexity in floating point."""
     if not abs(value) < MAX_NATS:
-        raise CvfpError(
+        raise DivergedError(
             f"{what} is {value:.4g} at step {step}: training diverged; try a smaller learning rate"
         )
     return value
