@@ -20,6 +20,7 @@ from cvfp.cli.main import main
 from cvfp.lab.monitor import Monitor
 from cvfp.lab.plan import make_plan
 from cvfp.lab.runner import run_sweep
+from cvfp.records.errors import InputError
 from cvfp.training import group
 from cvfp.training.slices import SlicedContexts
 
@@ -198,9 +199,18 @@ def test_training_that_diverges_is_the_failure_of_the_point_in_a_group_too(tmp_p
     assert [row["status"] for row in rows_of(tmp_path / "group")] == ["failed", "done"]
 
 
-def launched_as(monkeypatch, rank: int, processes: int) -> None:
-    for name, value in {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes}.items():
+def launched_as(monkeypatch, rank: int, processes: int | str) -> None:
+    told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "MASTER_ADDR": "::1", "MASTER_PORT": 1}
+    for name, value in told.items():
         monkeypatch.setenv(name, str(value))
+
+
+def test_a_launcher_says_numbers(monkeypatch):
+    launched_as(monkeypatch, 0, "two")
+    with pytest.raises(InputError, match="WORLD_SIZE=two in the environment"):
+        group.launched()
+    monkeypatch.delenv("MASTER_ADDR")
+    assert not group.launched(), "what a launcher did not set is left alone"
 
 
 @pytest.mark.parametrize(

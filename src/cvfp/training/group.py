@@ -22,13 +22,26 @@ from cvfp.records.errors import InputError, LostError
 
 BACKENDS = {"cuda": "cpu:gloo,cuda:nccl"}
 """By the type of device; elsewhere gloo. Words between processes go through memory in any case."""
+TOLD = ("WORLD_SIZE", "RANK", "MASTER_ADDR", "MASTER_PORT")
+"""What torch's launchers set in the environment."""
 PATIENCE = timedelta(hours=12)
 """How long a process waits for the others: the first one may read a corpus meanwhile."""
 
 
 def launched() -> bool:
-    """Whether a launcher has started this process as one of several (it says so in the environment)."""
-    return int(os.environ.get("WORLD_SIZE", 1)) > 1 and "RANK" in os.environ
+    """Whether a launcher has started this process as one of several: it says so in the environment.
+
+    Raises:
+        InputError: it says so in words that are no numbers.
+    """
+    if any(name not in os.environ for name in TOLD):
+        return False
+    for name in ("WORLD_SIZE", "RANK"):
+        if not os.environ[name].isdecimal():
+            raise InputError(
+                f"{name}={os.environ[name]} in the environment: a launcher sets a whole number there"
+            )
+    return int(os.environ["WORLD_SIZE"]) > 1
 
 
 def not_launched(command: str) -> None:
