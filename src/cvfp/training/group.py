@@ -24,6 +24,8 @@ BACKENDS = {"cuda": "cpu:gloo,cuda:nccl"}
 """By the type of device; elsewhere gloo. Words between processes go through memory in any case."""
 TOLD = ("WORLD_SIZE", "RANK", "MASTER_ADDR", "MASTER_PORT")
 """What torch's launchers set in the environment."""
+SMALL = 1 << 20
+"""Elements: to send a smaller tensor by itself takes longer than to pack it together with others."""
 PATIENCE = timedelta(hours=12)
 """How long a process waits for the others: the first one may read a corpus meanwhile."""
 
@@ -127,10 +129,30 @@ def most(count: int) -> int:
 
 
 def add_up(*tensors: Tensor) -> None:
-    """Replace each tensor by its sum over all processes: the same bits in each of them."""
-    if size() > 1:
-        for work in [dist.all_reduce(tensor, async_op=True) for tensor in tensors]:
-            work.wait()
+    """Replace each tensor by its sum over all processes, the same bits in each; small ones travel packed."""
+    if size() == 1:
+        return
+    by_type: dict[torch.dtype, list[Tensor]] = {}
+    for tensor in tensors:
+        if tensor.numel() <= SMALL:
+            by_type.setdefault(tensor.dtype, []).append(tensor)
+    packed = {dtype: torch.cat([tensor.flatten() for tensor in small]) for dtype, small in by_type.items()}
+    alone = [tensor for tensor in tensors if tensor.numel() > SMALL]
+    for work in [dist.all_reduce(tensor, async_op=True) for tensor in (*alone, *packed.values())]:
+        work.wait()
+    for dtype, small in by_type.items():
+        parts = packed[dtype].split([tensor.numel() for tensor in small])
+        for tensor, part in zip(small, parts, strict=True):
+            tensor.copy_(part.view_as(tensor))
+
+
+def agreed(choice: bool) -> bool:
+    """The first process's choice, in all of them."""
+    if size() == 1:
+        return choice
+    chosen = torch.tensor(choice)
+    dist.broadcast(chosen, 0)
+    return bool(chosen)
 
 
 def told(value: Any) -> Any:

@@ -28,6 +28,8 @@ class Objective(ABC):
     """Rows that a savepoint keeps, and that one is read into."""
     replayable = False
     """Whether `backward` runs the same operations on the same tensors in every step, whatever is in them."""
+    sums: tuple[Tensor, ...] = ()
+    """What `backward` adds up beside the gradients: in a group a share of each, until shares are added."""
 
     @abstractmethod
     def prepare(self, step: int) -> None:
@@ -93,7 +95,7 @@ def optimise(
         nn.utils.clip_grad_norm_(parameters, grad_clip)
         optimizer.step()
 
-    take_step = _stepper(gradients, update, parameters, replayed)
+    take_step = _stepper(gradients, update, parameters, objective.sums, replayed)
     done = _resume(savepoint, objective, parameters, optimizer)
     for step in range(done + 1, max_steps + 1):
         objective.prepare(step)
@@ -101,13 +103,17 @@ def optimise(
         reason = objective.after_step(step, optimizer)
         if reason is not None:
             return step, reason
-        if savepoint.due() and objective.can_resume_after(step):
+        if objective.can_resume_after(step) and savepoint.due():
             savepoint.save(_state(objective, parameters, optimizer, step))
     return max_steps, CAP
 
 
 def _stepper(
-    gradients: Callable[[], None], update: Callable[[], None], parameters: list[nn.Parameter], replayed: bool
+    gradients: Callable[[], None],
+    update: Callable[[], None],
+    parameters: list[nn.Parameter],
+    sums: tuple[Tensor, ...],
+    replayed: bool,
 ) -> Callable[[], None]:
     """Both, one after the other; in a group the gradients are added up in between."""
 
@@ -123,7 +129,7 @@ def _stepper(
         parts[0]()
         for parameter in parameters:  # a process that has no share of the step has no gradient
             parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-        group.add_up(*(parameter.grad for parameter in parameters))
+        group.add_up(*(parameter.grad for parameter in parameters), *sums)
         parts[1]()
 
     return together

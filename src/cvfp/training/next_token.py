@@ -83,6 +83,7 @@ class NextTokenObjective(Objective):
         self.seed = seed
         self.sizes: list[int] = []
         self.loss = torch.zeros((), dtype=wide, device=model.device)
+        self.sums = (self.loss,)
         self.losses = torch.zeros(epoch_steps, dtype=wide, device=model.device)
         """Of the last pass; step s stands at (s - 1) % epoch_steps."""
         self.head = Head(model.embedding, model.output_bias, operand_dtype(self.precision, model.embedding))
@@ -151,7 +152,6 @@ class NextTokenObjective(Objective):
         return group.told(self.dev_nats(precision, exact))
 
     def after_step(self, step: int, optimizer: torch.optim.Optimizer) -> str | None:
-        group.add_up(self.loss)
         self.losses[(step - 1) % self.epoch_steps].copy_(self.loss)
         last = step == self.max_steps
         if step % self.eval_every and not last:

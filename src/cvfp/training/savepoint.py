@@ -85,11 +85,11 @@ class Savepoint:
 
     def due(self) -> bool:
         """Whether it is time to save."""
-        return group.told(self.path is not None and time.monotonic() >= self.next)
+        return group.agreed(self.path is not None and time.monotonic() >= self.next)
 
     def save(self, state: State) -> None:
         """Replace what was saved. Where that cannot be written it is said, and the run goes on without."""
-        parts = _parts(state.rows) if group.told(self.path is not None) else iter(())
+        parts = _parts(state.rows) if group.agreed(self.path is not None) else iter(())
         try:
             if self.path is not None:
                 self._write(self.path, state, parts)
