@@ -1,6 +1,6 @@
 """`python -m benchmarks.group`: one point trained by one process, and by several that a launcher starts.
 
-Exit code 1 when they do not find the same.
+A small point comes before it, which starts the device. Exit code 1 when they do not find the same.
 """
 
 from __future__ import annotations
@@ -33,11 +33,14 @@ HEADER = (
     "test PPL",
     "nats of a test document, largest difference",
 )
-SMALL = "v3 --arms cvfp --samples 800 --set phase2.steps=200 phase2.eval_every=100"
+FIRST_SAMPLES = 50
+SMALL = "v3 --arms cvfp --samples 50 800 --set phase2.steps=200 phase2.eval_every=100"
 LARGE = "phase1.max_iterations=20 phase2.steps=300 phase2.eval_every=100 phase2.batch_size=65536"
 DOCUMENT_TURNS = 100
 MOST_TOKENS_PER_DOCUMENT = 900
 """Documents of so many turns have about 1,000 GPT-2 tokens."""
+EVALUATED = 1000
+"""Documents that no point trains on, at least."""
 SEED = 42
 
 
@@ -65,7 +68,7 @@ class Measured:
 
 
 def train(processes: int, device: str, options: list[str], out: Path, profiled: bool) -> Measured:
-    """The one point of a sweep."""
+    """The largest point of a sweep."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     where = device if processes > 1 or device == "cpu" else f"{device}:0"
     used = out.with_name(f"{out.name}-used")
@@ -75,8 +78,8 @@ def train(processes: int, device: str, options: list[str], out: Path, profiled: 
     command = [sys.executable, *(launcher if processes > 1 else ()), "-m", "benchmarks.member"]
     command += ["run", *options, "--out", str(out), "--device", where]
     subprocess.run(command, check=True, env=environment, stdout=sys.stderr)
-    (path,) = out.glob("runs/*/record.json")
-    record = json.loads(path.read_text())
+    records = [json.loads(path.read_text()) for path in out.glob("runs/*/record.json")]
+    record = max(records, key=lambda record: record["point"]["train_tokens"])
     point, facts, documents = record["point"], record["facts"], record["test_documents"]
     return Measured(
         phase1=point["train_tokens"] * (point["phase1_iter"] - 1) / facts["phase1"]["seconds"],
@@ -92,7 +95,7 @@ def synthesise(tokens: int, path: Path) -> int:
     turns = [turn for document in open_chitchat().read() for turn in document.text.split("\n") if turn]
     chance, count = random.Random(SEED), -(-tokens // MOST_TOKENS_PER_DOCUMENT)
     with path.open("w") as file:
-        for _ in range(count + 200):
+        for _ in range(count + EVALUATED):
             file.write(json.dumps({"text": "\n".join(chance.choices(turns, k=DOCUMENT_TURNS))}) + "\n")
     return count
 
@@ -105,7 +108,7 @@ def main() -> int:
         "--tokens", type=int, help="train on so many made of the default corpus, in large steps"
     )
     parser.add_argument("--profile", action="store_true", help="print what the first process's GPU did")
-    parser.add_argument("options", nargs="*", help="of `cvfp run`: a sweep with one point (after --)")
+    parser.add_argument("options", nargs="*", help="of `cvfp run` (after --)")
     arguments = parser.parse_args()
     options = arguments.options or SMALL.split()
     with tempfile.TemporaryDirectory() as name:
@@ -114,7 +117,7 @@ def main() -> int:
             samples = synthesise(arguments.tokens, folder / "turns.jsonl")
             large = ["v3", "--arms", "cvfp", "--set", *LARGE.split()]
             options = [*(arguments.options or large), "--corpus", str(folder / "turns.jsonl")]
-            options += ["--samples", str(samples)]
+            options += ["--samples", str(FIRST_SAMPLES), str(samples)]
         found = {
             number: train(number, arguments.device, options, folder / str(number), arguments.profile)
             for number in arguments.processes
