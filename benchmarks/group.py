@@ -35,10 +35,10 @@ HEADER = (
 )
 FIRST_SAMPLES = 50
 SMALL = "v3 --arms cvfp --samples 50 800 --set phase2.steps=200 phase2.eval_every=100"
-LARGE = "phase1.max_iterations=20 phase2.steps=300 phase2.eval_every=100 phase2.batch_size=65536"
+LARGE = "phase1.max_iterations=20 phase2.steps=150 phase2.eval_every=50 phase2.batch_size=65536"
 DOCUMENT_TURNS = 100
-MOST_TOKENS_PER_DOCUMENT = 900
-"""Documents of so many turns have about 1,000 GPT-2 tokens."""
+DOCUMENT_TOKENS = 1250
+"""GPT-2 tokens of so many turns, a little fewer than there are on average (1,259)."""
 EVALUATED = 1000
 """Documents that no point trains on, at least."""
 SEED = 42
@@ -93,7 +93,7 @@ def train(processes: int, device: str, options: list[str], out: Path, profiled: 
 def synthesise(tokens: int, path: Path) -> int:
     """Write documents of turns drawn from the default corpus; how many of them have so many tokens."""
     turns = [turn for document in open_chitchat().read() for turn in document.text.split("\n") if turn]
-    chance, count = random.Random(SEED), -(-tokens // MOST_TOKENS_PER_DOCUMENT)
+    chance, count = random.Random(SEED), -(-tokens // DOCUMENT_TOKENS)
     with path.open("w") as file:
         for _ in range(count + EVALUATED):
             file.write(json.dumps({"text": "\n".join(chance.choices(turns, k=DOCUMENT_TURNS))}) + "\n")
