@@ -12,7 +12,7 @@ demo: $(VENV)/.train
 test: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 # Prints the table of ratios; a GPU's: `.venv/bin/python -m benchmarks --device cuda`.
 benchmarks: $(VENV)/.train
