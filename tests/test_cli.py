@@ -273,8 +273,9 @@ def test_an_interrupt_is_exit_code_130(capsys, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cvfp.lab.plan, "make_plan", interrupted)
-    code, _, err = call(capsys, "presets")
+    code, _, err = call(capsys, "run", "v3")
     assert code == 130 and "goes on from there" in err
+    assert call(capsys, "presets") == (130, "", "cvfp: interrupted.\n")
 
 
 EXEC = """
@@ -286,7 +287,7 @@ def interrupted(arguments):
     exec("import signal; signal.raise_signal(signal.SIGINT)")  # as a dataclass being imported does
 
 main._dispatch = interrupted
-sys.exit(main.main([]))
+sys.exit(main.main(["run"]))
 """
 
 

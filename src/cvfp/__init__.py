@@ -24,6 +24,7 @@ _HOMES = {
     "run_sweep": "cvfp.lab.runner",
     "train": "cvfp.lab.single",
     "score_file": "cvfp.lab.single",
+    "generate": "cvfp.lab.writing",
     "CVFPModel": "cvfp.models.cvfp",
     "load_sweep": "cvfp.records.sweep",
     "write_report": "cvfp.report.write",

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from types import FrameType
 
+from cvfp import __version__
 from cvfp.cli import analysis, corpus, model, sweep, tuning
 from cvfp.records.errors import CvfpError, InputError
 
@@ -24,15 +25,19 @@ COMMANDS: dict[str, Callable] = {
     "published": analysis.published,
     "train": model.train,
     "eval": model.evaluate,
+    "generate": model.generate,
     "diagnose": model.diagnose,
     "data": corpus.data,
 }
 
 DESCRIPTION = """Train context-vector fixed-point language models and measure how they scale with data.
 
-Start with `cvfp quickstart`. Every command has --help with an example; --debug shows tracebacks.
+Start with `cvfp quickstart`. Every command has --help with an example; --debug shows tracebacks; --version
+tells the version.
 Exit codes: 0 done, 1 failed or partial, 2 wrong usage or input, 130 interrupted, 143 terminated."""
 
+RESUMING = {"quickstart", "run", "tune"}
+"""Commands that go on from where they were interrupted."""
 INTERRUPTED, TERMINATED = 130, 143
 TRAIN_PACKAGES = ("torch", "jaxtyping", "safetensors", "platformdirs")
 """Of the extra `cvfp[train]`, those that training imports at once; the data layer names its own."""
@@ -96,11 +101,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         terminated = isinstance(interrupt, Terminated)
         how = "terminated" if terminated else "interrupted"
-        print(f"cvfp: {how}. What is done is saved; the same command goes on from there.", file=sys.stderr)
+        saved = (
+            " What is done is saved; the same command goes on from there."
+            if RESUMING & {*arguments[:1]}
+            else ""
+        )
+        print(f"cvfp: {how}.{saved}", file=sys.stderr)
         return TERMINATED if terminated else INTERRUPTED
 
 
 def _dispatch(arguments: list[str]) -> int:
+    if arguments == ["--version"]:
+        print(f"cvfp {__version__}")
+        return 0
     import tyro
 
     return tyro.extras.subcommand_cli_from_dict(

@@ -1,14 +1,19 @@
-"""One model: train to a checkpoint, score a text, check its health."""
+"""One model: train to a checkpoint, score a text, write one, check its health."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from cvfp.cli.options import Device, Json, Set, given, print_json, settings_of
 from cvfp.cli.tables import print_table, value_text
+from cvfp.records.errors import InputError
+
+if TYPE_CHECKING:
+    from cvfp.lab.writing import Writing
 
 
 def train(
@@ -58,6 +63,69 @@ def evaluate(
     else:
         print_table(f"{file} under {checkpoint}", ("figure", "value"), _rows(figures))
     return 0
+
+
+def generate(
+    checkpoint: tyro.conf.Positional[Path],
+    prompt: tyro.conf.Positional[
+        Annotated[
+            str, tyro.conf.arg(help="how the text begins; - reads standard input (default: a new line)")
+        ]
+    ] = "\n",
+    max_new_tokens: Annotated[int, tyro.conf.arg(help="how many tokens are written")] = 200,
+    temperature: Annotated[float, tyro.conf.arg(help="0 takes the likeliest token each time")] = 1.0,
+    top_k: Annotated[int | None, tyro.conf.arg(help="draw from so many of the likeliest tokens")] = None,
+    top_p: Annotated[
+        float | None, tyro.conf.arg(help="draw from the likeliest tokens that have this probability together")
+    ] = None,
+    seed: Annotated[int, tyro.conf.arg(help="the same seed writes the same text")] = 0,
+    device: Device = "auto",
+    weights: Annotated[
+        Literal["float32", "float16", "bfloat16"] | None,
+        tyro.conf.arg(help="type that weights are read in; float16 is fastest (default: as saved)"),
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Write text that follows a prompt, each character as soon as it is whole.
+
+    Example: cvfp generate my-model "The weather today" --temperature 0.8 --top-p 0.95 --seed 1
+    """
+    from cvfp.lab.writing import generate
+
+    text = _standard_input() if prompt == "-" else prompt
+    sampling = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
+    writing = generate(checkpoint, text, max_new_tokens, **sampling, device=device, weights=weights)
+    written: list[str] = []
+    try:
+        for piece in writing:
+            written.append(piece)
+            if not json:
+                print(piece, end="", flush=True)
+    except KeyboardInterrupt:
+        _end_of_text(json, writing, text, written, sampling)
+        raise
+    _end_of_text(json, writing, text, written, sampling)
+    return 0
+
+
+def _standard_input() -> str:
+    """The prompt from a pipe, without the line break at its end. Raises `InputError`."""
+    try:
+        text = sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError as error:
+        raise InputError(f"standard input: not UTF-8 text (byte {error.start})") from error
+    return text.removesuffix("\n").removesuffix("\r")
+
+
+def _end_of_text(
+    json: bool, writing: Writing, prompt: str, written: list[str], sampling: dict[str, Any]
+) -> None:
+    """The line break behind a text; or the whole answer."""
+    if not json:
+        print(flush=True)
+        return
+    tokens = {"prompt_tokens": writing.prompt_ids, "tokens": writing.ids}
+    print_json({"prompt": prompt, "text": "".join(written), **sampling, **tokens})
 
 
 def diagnose(
