@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from cvfp.cli.options import Device, Json, Set, given, print_json, settings_of
+from cvfp.cli.options import Device, Json, Set, Track, given, print_json, settings_of
 from cvfp.cli.tables import print_table, value_text
 from cvfp.records.errors import InputError
 
@@ -26,6 +26,7 @@ def train(
     embedding: Annotated[str | None, tyro.conf.arg(help="random, gpt2, or a path to a table")] = None,
     device: Device = "auto",
     set_: Set = (),
+    track: Track = (),
     json: Json = False,
 ) -> int:
     """Train one CVFP model to a checkpoint, and score it on the held-out test documents.
@@ -34,10 +35,11 @@ def train(
     """
     from cvfp.cli.progress import Bars
     from cvfp.lab import single
+    from cvfp.lab.tracking.monitor import tracked
 
     settings = given(**{"data.corpus": corpus, "embedding.source": embedding}) | settings_of(set_)
-    with Bars() as bars:
-        record = single.train(out, samples, preset, settings, device, bars)
+    with Bars() as bars, tracked(track, out, bars) as monitor:
+        record = single.train(out, samples, preset, settings, device, monitor)
     if json:
         print_json(record.model_dump(mode="json"))
     else:

@@ -44,6 +44,12 @@ Set = Annotated[
     tuple[str, ...],
     tyro.conf.arg(name="set", metavar="KEY=VALUE [KEY=VALUE ...]", help="config fields, by dotted key"),
 ]
+Track = Annotated[
+    tuple[Literal["tensorboard", "wandb", "trackio"], ...],
+    tyro.conf.arg(
+        metavar="tensorboard|wandb|trackio [...]", help="also show metrics and results there, as they come"
+    ),
+]
 
 
 def split_list(values: Sequence[str]) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from cvfp.cli.options import (
     Lang,
     SaveEvery,
     Set,
+    Track,
     given,
     not_negative,
     print_json,
@@ -33,12 +34,12 @@ from cvfp.records.tuning import read_tuning
 Out = Annotated[Path | None, tyro.conf.arg(metavar="DIR", help="sweep directory; running again resumes")]
 
 
-def quickstart(out: Out = None, device: Devices = "cpu", json: Json = False) -> int:
+def quickstart(out: Out = None, device: Devices = "cpu", track: Track = (), json: Json = False) -> int:
     """The whole story on two cores in under two minutes: arms over growing data, fits, figures, report.
 
     Example: cvfp quickstart --out my-first-sweep
     """
-    return run("quickstart", out=out, device=device, json=json)
+    return run("quickstart", out=out, device=device, track=track, json=json)
 
 
 def presets(json: Json = False) -> int:
@@ -87,6 +88,7 @@ def run(
     ] = False,
     checkpoints: Annotated[bool, tyro.conf.arg(help="keep the trained weights of every point")] = True,
     save_every: SaveEvery = 60.0,
+    track: Track = (),
     dry_run: Annotated[bool, tyro.conf.arg(help="print the plan with its cost; run nothing")] = False,
     retry: Annotated[bool, tyro.conf.arg(help="run the points again that failed")] = False,
     json: Json = False,
@@ -118,7 +120,7 @@ def run(
     save_every = not_negative(save_every, "--save-every")
     execute = make_executor(executor, device, gpus_per_point)
     execute = partial(execute, checkpoints=checkpoints, retry=retry, save_every=save_every)
-    return _run_plan(plan, out, execute, json)
+    return _run_plan(plan, out, execute, track, json)
 
 
 def _in_shape(
@@ -143,12 +145,13 @@ def _with_tuned(spec: SweepSpec, directory: Path | None) -> SweepSpec:
     return spec.override(tuned=found)
 
 
-def _run_plan(plan: Plan, out: Path, execute: Execute, json: bool) -> int:
+def _run_plan(plan: Plan, out: Path, execute: Execute, track: Track, json: bool) -> int:
     from cvfp.cli.progress import Bars
+    from cvfp.lab.tracking.monitor import tracked
     from cvfp.report.write import write_report
 
-    with Bars() as bars:
-        outcome = execute(plan, out, monitor=bars)
+    with Bars() as bars, tracked(track, out, bars) as monitor:
+        outcome = execute(plan, out, monitor=monitor)
     if outcome is None:
         return 0
     write_report(out)

@@ -14,6 +14,7 @@ from cvfp.cli.options import (
     GpusPerPoint,
     Json,
     Set,
+    Track,
     given,
     print_json,
     settings_of,
@@ -39,6 +40,7 @@ def tune(
     executor: Executor = "local",
     gpus_per_point: GpusPerPoint = None,
     set_: Set = (),
+    track: Track = (),
     json: Json = False,
 ) -> int:
     """Give every arm the same trials of learning rate, dropout and weight decay; keep the best on dev.
@@ -50,6 +52,7 @@ def tune(
     from cvfp.cli.progress import Bars
     from cvfp.lab.executors import make_executor
     from cvfp.lab.presets import find_spec
+    from cvfp.lab.tracking.monitor import tracked
     from cvfp.lab.tuning import tune_sweep, tuning_plan
     from cvfp.training.group import not_launched
 
@@ -61,8 +64,8 @@ def tune(
     plan = tuning_plan(spec, trials, whole_numbers(samples, "--samples"))
     out = out or Path("cvfp-runs") / plan.name
     execute = make_executor(executor, device, gpus_per_point)
-    with Bars() as bars:
-        found = tune_sweep(plan, out, execute, bars, spec)
+    with Bars() as bars, tracked(track, out, bars) as monitor:
+        found = tune_sweep(plan, out, execute, monitor, spec)
     if json:
         print_json(found.model_dump(mode="json"))
     else:

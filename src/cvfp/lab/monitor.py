@@ -83,6 +83,9 @@ class Monitors(Monitor):
     def __init__(self, monitors: Sequence[Monitor]) -> None:
         self.monitors = monitors
 
+    def of_worker(self, name: str) -> Monitor:
+        return Monitors([monitor.of_worker(name) for monitor in self.monitors])
+
     def sweep_started(self, total: int, pending: int) -> None:
         for monitor in self.monitors:
             monitor.sweep_started(total, pending)

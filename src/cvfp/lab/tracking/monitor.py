@@ -1,0 +1,163 @@
+"""Telling trackers what happens in a sweep, from the process that is told of all others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from cvfp.lab.monitor import Monitor, Monitors
+from cvfp.lab.tracking.base import FOLDER, TrackedPoint, TrackedRun, Tracker
+from cvfp.lab.tracking.tensorboard import TensorBoard
+from cvfp.lab.tracking.trackio import Trackio
+from cvfp.lab.tracking.wandb import Wandb
+from cvfp.records.metrics import Measurement, read_metrics
+from cvfp.records.plan import PlannedPoint
+from cvfp.records.results import RunRecord
+from cvfp.records.sweep import SweepFiles
+from cvfp.training.events import Event
+
+TrackerName = Literal["tensorboard", "wandb", "trackio"]
+KINDS: dict[str, type[Tracker]] = {kind.name: kind for kind in (TensorBoard, Wandb, Trackio)}
+
+
+@contextmanager
+def tracked(names: Sequence[TrackerName], out: Path, monitor: Monitor) -> Iterator[Monitor]:
+    """`monitor`, and trackers that hear the same; their runs end with the block.
+
+    A tracker that fails is told no more, with one note: what it is told stands in `out` anyway.
+
+    Raises:
+        InputError: a tracker is not installed, or not set up.
+    """
+    trackers = [KINDS[name](out / FOLDER) for name in dict.fromkeys(names)]
+    tracking = Tracking(trackers, out, monitor.note)
+    try:
+        yield Monitors([monitor, tracking]) if trackers else monitor
+    finally:
+        tracking.close()
+
+
+class Tracking(Monitor):
+    """Passes on to trackers the values of events, and records; each process has its own point."""
+
+    def __init__(self, trackers: Sequence[Tracker], out: Path, warn: Callable[[str], None]) -> None:
+        self.trackers, self.out, self.warn = list(trackers), out, warn
+        self.own = _Process(self)
+        self.processes = [self.own]
+
+    def of_worker(self, name: str) -> Monitor:
+        self.processes.append(_Process(self))
+        return self.processes[-1]
+
+    def point_started(self, point: PlannedPoint) -> None:
+        self.own.point_started(point)
+
+    def event(self, event: Event) -> None:
+        self.own.event(event)
+
+    def point_finished(self, point: PlannedPoint, record: RunRecord) -> None:
+        self.own.point_finished(point, record)
+
+    def close(self) -> None:
+        """End the runs of points that were interrupted."""
+        for process in self.processes:
+            process.leave()
+
+    def attempt(self, tracker: Tracker, act: Callable[[], None]) -> None:
+        """`act`, unless the tracker has failed before. One that fails now is told no more."""
+        if tracker not in self.trackers:
+            return
+        try:
+            act()
+        except Exception as error:  # the library's, of any type: no sweep ends by it
+            self.trackers.remove(tracker)
+            what = f"{type(error).__name__}: {error}"
+            self.warn(f"{tracker.name} failed and is told no more ({what}); results are kept in {self.out}")
+
+
+class _Process(Monitor):
+    """What one process is at work on. Runs begin with the first value: the lines before it are known then."""
+
+    def __init__(self, tracking: Tracking) -> None:
+        self.tracking = tracking
+        self.point: PlannedPoint | None = None
+        self.runs: list[_Told] = []
+
+    def point_started(self, point: PlannedPoint) -> None:
+        self.leave()
+        self.point = point
+
+    def event(self, event: Event) -> None:
+        if not event.values or self.point is None:
+            return
+        line = Measurement(phase=event.phase, step=event.step, **event.values)
+        self._begin(self.point, line)
+        for told in self.runs:
+            told.log(line)
+
+    def point_finished(self, point: PlannedPoint, record: RunRecord) -> None:
+        self._begin(point, None)
+        for told in self.runs:
+            told.finish(record)
+        self.point, self.runs = None, []
+
+    def leave(self) -> None:
+        """The point, if there is one, has been interrupted."""
+        for told in self.runs:
+            told.leave()
+        self.point, self.runs = None, []
+
+    def _begin(self, point: PlannedPoint, line: Measurement | None) -> None:
+        """Begin the runs of a point where there are none yet; `line` is its first that is told here."""
+        if self.runs:
+            return
+        out = self.tracking.out
+        tracked = TrackedPoint(point, out.absolute().name)
+        metrics = SweepFiles(out).run_metrics(point.config.run_hash)
+        for tracker in list(self.tracking.trackers):
+            told = _Told(self.tracking, tracker)
+            told.begin(tracked, lambda: lines_before(metrics, line))
+            self.runs.append(told)
+
+
+class _Told:
+    """The run of a point in one tracker, while that does not fail."""
+
+    def __init__(self, tracking: Tracking, tracker: Tracker) -> None:
+        self.tracking, self.tracker, self.number = tracking, tracker, 0
+        self.run: TrackedRun | None = None
+
+    def begin(self, point: TrackedPoint, lines: Callable[[], tuple[Measurement, ...]]) -> None:
+        def begin() -> None:
+            earlier = lines()
+            self.number = len(earlier)
+            self.run = self.tracker.begin(point, earlier)
+
+        self.tracking.attempt(self.tracker, begin)
+
+    def log(self, line: Measurement) -> None:
+        self._tell(lambda run: run.log(self.number, line))
+        self.number += 1
+
+    def finish(self, record: RunRecord) -> None:
+        self._tell(lambda run: run.finish(record))
+
+    def leave(self) -> None:
+        self._tell(lambda run: run.leave())
+
+    def _tell(self, act: Callable[[TrackedRun], None]) -> None:
+        run = self.run
+        if run is not None:
+            self.tracking.attempt(self.tracker, lambda: act(run))
+
+
+def lines_before(metrics: Path, line: Measurement | None) -> tuple[Measurement, ...]:
+    """The lines of a metrics file before the one of that phase and step; all where it is not there (yet)."""
+    lines = read_metrics(metrics)
+    if line is not None:
+        for number, each in enumerate(lines):
+            if (each.phase, each.step) == (line.phase, line.step):
+                return lines[:number]
+    return lines
