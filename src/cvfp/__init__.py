@@ -25,6 +25,7 @@ _HOMES = {
     "train": "cvfp.lab.single",
     "score_file": "cvfp.lab.single",
     "generate": "cvfp.lab.writing",
+    "tracked": "cvfp.lab.tracking.monitor",
     "CVFPModel": "cvfp.models.cvfp",
     "load_sweep": "cvfp.records.sweep",
     "write_report": "cvfp.report.write",

@@ -17,6 +17,8 @@ FOLDER = "tracking"
 """Below the sweep directory: what trackers keep there."""
 LONGEST = 120
 """Characters of a name: it names a folder too."""
+SETTINGS = {"num_layers", "context_dim", "num_input_tokens", "num_samples", "seed", "draw_seed"}
+"""Numbers of a row that were known before."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,6 @@ def phase_of(line: Measurement) -> str:
 
 
 def numbers_of(record: RunRecord) -> dict[str, float]:
-    """The numbers of a record's row, by the names of `detailed_results.json`."""
-    row = record.point.model_dump()
+    """The numbers that a point was found to have, by the names of `detailed_results.json`."""
+    row = record.point.model_dump(exclude=SETTINGS)
     return {name: float(value) for name, value in row.items() if isinstance(value, int | float)}

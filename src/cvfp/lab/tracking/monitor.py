@@ -5,36 +5,43 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
 
 from cvfp.lab.monitor import Monitor, Monitors
 from cvfp.lab.tracking.base import FOLDER, TrackedPoint, TrackedRun, Tracker
 from cvfp.lab.tracking.tensorboard import TensorBoard
 from cvfp.lab.tracking.trackio import Trackio
 from cvfp.lab.tracking.wandb import Wandb
+from cvfp.records.errors import InputError
 from cvfp.records.metrics import Measurement, read_metrics
 from cvfp.records.plan import PlannedPoint
 from cvfp.records.results import RunRecord
 from cvfp.records.sweep import SweepFiles
 from cvfp.training.events import Event
 
-TrackerName = Literal["tensorboard", "wandb", "trackio"]
 KINDS: dict[str, type[Tracker]] = {kind.name: kind for kind in (TensorBoard, Wandb, Trackio)}
 
 
 @contextmanager
-def tracked(names: Sequence[TrackerName], out: Path, monitor: Monitor) -> Iterator[Monitor]:
-    """`monitor`, and trackers that hear the same; their runs end with the block.
+def tracked(names: Sequence[str], out: Path | str, monitor: Monitor | None = None) -> Iterator[Monitor]:
+    """`monitor`, and trackers that hear the same: give it to what runs in `out`. Runs end with the block.
 
-    A tracker that fails is told no more, with one note: what it is told stands in `out` anyway.
+    A tracker that fails is told no more, with one note: what it was told stands in `out` anyway.
+
+    Args:
+        names: of `tensorboard`, `wandb` and `trackio`.
+        out: the sweep directory, or the directory of a model.
+        monitor: None: nobody else is told.
 
     Raises:
-        InputError: a tracker is not installed, or not set up.
+        InputError: an unknown name, a tracker that is not installed, or is not set up.
     """
-    trackers = [KINDS[name](out / FOLDER) for name in dict.fromkeys(names)]
-    tracking = Tracking(trackers, out, monitor.note)
+    out, monitor = Path(out), monitor or Monitor()
+    for name in names:
+        if name not in KINDS:
+            raise InputError(f"tracker {name!r}: unknown; there are {', '.join(KINDS)}")
+    tracking = Tracking([KINDS[name](out / FOLDER) for name in dict.fromkeys(names)], out, monitor.note)
     try:
-        yield Monitors([monitor, tracking]) if trackers else monitor
+        yield Monitors([monitor, tracking])
     finally:
         tracking.close()
 
