@@ -120,7 +120,8 @@ def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     below = (file.relative_to(path) for file in path.rglob("*") if file.suffix.lower() in KINDS)
-    shown = sorted(file for file in below if not any(part.startswith(".") for part in file.parts))
+    shown = [file for file in below if not any(part.startswith(".") for part in file.parts)]
+    shown.sort(key=lambda file: file.parts)  # paths themselves are not compared alike on all systems
     files = [path / file for file in shown if (path / file).is_file()]
     if not files:
         raise InputError(f"{path}: no {', '.join(KINDS)} files in this folder")

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from cvfp.models.cvfp import CVFPModel
 from cvfp.models.layers import features_of
+from cvfp.models.parts import widest
 from cvfp.records.errors import InputError
 
 BLOCK = 16
@@ -131,9 +132,8 @@ class _Writer:
         self, model: CVFPModel, prompt: Tensor, sampling: Sampling, dtype: torch.dtype | None
     ) -> None:
         self.stepper, self.sampling = Stepper(model, prompt, dtype), sampling
-        # mps has no float64; elsewhere sums over a vocabulary keep its rare tokens.
-        exact = torch.float32 if model.device.type == "mps" else torch.float64
-        self.uniforms = torch.zeros(BLOCK, dtype=exact, device=model.device)
+        # So wide that sums over a vocabulary keep its rare tokens.
+        self.uniforms = torch.zeros(BLOCK, dtype=widest(model.device), device=model.device)
         self.written = torch.zeros(BLOCK, dtype=torch.long, device=model.device)
         self.position = torch.zeros(1, dtype=torch.long, device=model.device)
         self.step = self._step

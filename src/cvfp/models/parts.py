@@ -16,6 +16,11 @@ OUT_OF_CPU_MEMORY = "DefaultCPUAllocator"
 """In the message of the RuntimeError that torch raises when the CPU has no memory left."""
 
 
+def widest(device: torch.device) -> torch.dtype:
+    """What long sums are kept in: float64, or float32 on mps, which has no more."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def ran_out_of_memory(error: BaseException) -> bool:
     """Whether that is what an error says."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or OUT_OF_CPU_MEMORY in str(error)

@@ -61,15 +61,15 @@ def remove_temporary(directory: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8, atomically."""
+    """Write `text` as UTF-8, atomically; the bytes are the same on every system."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def append_text(path: Path, text: str) -> None:
     """Add `text` to the end of a file, in one piece. Raises `WriteError` when it cannot be written."""
     try:
-        with path.open("a", encoding="utf-8") as file:
+        with path.open("a", encoding="utf-8", newline="\n") as file:
             file.write(text)
     except OSError as error:
         raise WriteError(f"cannot write {path}: {error.strerror or error}") from error

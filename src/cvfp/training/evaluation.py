@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from cvfp.models.cvfp import CVFPModel
-from cvfp.models.parts import Parts
+from cvfp.models.parts import Parts, widest
 from cvfp.models.sequence import SequenceModel
 from cvfp.records.values import Precision
 from cvfp.training.head import Head
@@ -98,7 +98,8 @@ def collect_nats(
     """Mean nats of all rows that `scored` puts through the scorer it is given."""
     with computing_in(precision, model.device):
         head = Head(model.embedding, model.output_bias, operand_dtype(precision, model.embedding))
-        parts = list(scored(lambda hidden, targets: (head.nll(hidden, targets).double().sum(), len(targets))))
+        wide = widest(model.device)
+        parts = list(scored(lambda hidden, targets: (head.nll(hidden, targets).to(wide).sum(), len(targets))))
     return float(torch.stack([nats for nats, _ in parts]).sum()) / sum(count for _, count in parts)
 
 

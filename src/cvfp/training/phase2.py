@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from cvfp.models.cvfp import CVFPModel
 from cvfp.models.layers import features_of, token_window
+from cvfp.models.parts import widest
 from cvfp.records.training_config import Phase2Config
 from cvfp.records.values import Precision
 from cvfp.training import group
@@ -104,7 +105,7 @@ class PositionsObjective(NextTokenObjective):
             return mean_nats(self.model, self.dev, self.dev_segments, precision)
         count = self.dev_part.stop - self.dev_part.start
         mean = mean_nats(self.model, self.dev, self.dev_segments, precision) if count else 0.0
-        total = torch.tensor(mean * count, dtype=torch.float64, device=self.dev.device)
+        total = torch.tensor(mean * count, dtype=widest(self.dev.device), device=self.dev.device)
         group.add_up(total)
         return float(total) / (len(self.dev) - 1)
 
