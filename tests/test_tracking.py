@@ -59,7 +59,7 @@ def shown(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def folder_of(out: Path, point) -> Path:
-    return out / "tracking" / "tensorboard" / TrackedPoint(point, out.name).name
+    return out / "tracking" / "tensorboard" / TrackedPoint(point, out.name, "").name
 
 
 def assert_shows_the_records(out: Path, plan) -> None:
@@ -173,7 +173,8 @@ def test_wandb_keeps_a_run_below_the_sweep_directory_without_a_network(tracked_o
     (row,) = load_sweep(out).points
     files = sorted((out / "tracking" / "wandb").glob("offline-run-*/*.wandb"))
     run_hash = next((out / "runs").iterdir()).name
-    assert {path.name for path in files} == {f"run-sweep-{run_hash}.wandb"}
+    (name,) = {path.name for path in files}  # of both times that the point was begun
+    assert name.startswith(f"run-{run_hash}-") and len(files) == 2
     kept = b"".join(path.read_bytes() for path in files)
     for text in ("phase_1/convergence_loss", "phase_2/dev_ppl", "val_ppl", repr(row.val_ppl), "done"):
         assert text.encode() in kept, text
@@ -269,7 +270,9 @@ def test_wandb_without_a_key_is_refused_before_anything_runs(tmp_path, monkeypat
 
 def test_names_are_file_names(corpus):
     plan = tiny_plan(corpus, arms=("cvfp", "unigram"), variants=({}, {"phase2.lr": 1e-4}))
-    names = [TrackedPoint(point, "a sweep: one").name for point in plan.points]
+    points = [TrackedPoint(point, "a sweep: one", "2026-11-25") for point in plan.points]
+    names = [point.name for point in points]
     assert len(set(names)) == len(plan.points) and all(name == plain(name) for name in names)
-    assert TrackedPoint(plan.points[0], "a sweep: one").id.startswith("a_sweep_one-")
+    again = TrackedPoint(plan.points[0], "a sweep: one", "2026-11-26")
+    assert again.name == names[0] and again.id != points[0].id
     assert issubclass(Trackio, Tracker) and set(KINDS) == {"tensorboard", "wandb", "trackio"}

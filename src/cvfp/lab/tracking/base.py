@@ -12,6 +12,7 @@ from cvfp.records.config import dotted
 from cvfp.records.metrics import Measurement
 from cvfp.records.plan import PlannedPoint
 from cvfp.records.results import RunRecord
+from cvfp.records.schema import digest
 
 FOLDER = "tracking"
 """Below the sweep directory: what trackers keep there."""
@@ -28,6 +29,8 @@ class TrackedPoint:
     point: PlannedPoint
     group: str
     """The name of the sweep directory."""
+    begun: str
+    """When the sweep was: one that is run anew in another directory of the same name has other runs."""
 
     @property
     def name(self) -> str:
@@ -37,9 +40,14 @@ class TrackedPoint:
         return f"{plain(label)}-{config.data.num_samples}-seed{config.seed}-{config.run_hash[:8]}"
 
     @property
+    def tag(self) -> str:
+        """Of the sweep."""
+        return digest([self.group, self.begun], 6)
+
+    @property
     def id(self) -> str:
-        """The same each time that the point is run in a sweep directory of that name."""
-        return f"{plain(self.group)}-{self.point.config.run_hash}"
+        """Unique among all sweeps; the same when the point goes on."""
+        return f"{self.point.config.run_hash}-{self.tag}"
 
     @property
     def config(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,8 @@ from cvfp.lab.tracking.tensorboard import TensorBoard
 from cvfp.lab.tracking.trackio import Trackio
 from cvfp.lab.tracking.wandb import Wandb
 from cvfp.records.errors import InputError
+from cvfp.records.files import read_json
+from cvfp.records.metadata import Metadata
 from cvfp.records.metrics import Measurement, read_metrics
 from cvfp.records.plan import PlannedPoint
 from cvfp.records.results import RunRecord
@@ -51,6 +54,7 @@ class Tracking(Monitor):
 
     def __init__(self, trackers: Sequence[Tracker], out: Path, warn: Callable[[str], None]) -> None:
         self.trackers, self.out, self.warn = list(trackers), out, warn
+        self.made = time.strftime("%Y-%m-%d %H:%M:%S")
         self.own = _Process(self)
         self.processes = [self.own]
 
@@ -66,6 +70,12 @@ class Tracking(Monitor):
 
     def point_finished(self, point: PlannedPoint, record: RunRecord) -> None:
         self.own.point_finished(point, record)
+
+    def begun(self) -> str:
+        """When the sweep was begun; a single model is not gone on with, so it is now."""
+        path = SweepFiles(self.out).metadata
+        found = Metadata.parse_json(read_json(path), str(path)).started if path.exists() else None
+        return self.made if found is None else found
 
     def close(self) -> None:
         """End the runs of points that were interrupted."""
@@ -120,12 +130,9 @@ class _Process(Monitor):
         """Begin the runs of a point where there are none yet; `line` is its first that is told here."""
         if self.runs:
             return
-        out = self.tracking.out
-        tracked = TrackedPoint(point, out.absolute().name)
-        metrics = SweepFiles(out).run_metrics(point.config.run_hash)
         for tracker in list(self.tracking.trackers):
             told = _Told(self.tracking, tracker)
-            told.begin(tracked, lambda: lines_before(metrics, line))
+            told.begin(point, line)
             self.runs.append(told)
 
 
@@ -136,11 +143,14 @@ class _Told:
         self.tracking, self.tracker, self.number = tracking, tracker, 0
         self.run: TrackedRun | None = None
 
-    def begin(self, point: TrackedPoint, lines: Callable[[], tuple[Measurement, ...]]) -> None:
+    def begin(self, point: PlannedPoint, line: Measurement | None) -> None:
+        out = self.tracking.out
+
         def begin() -> None:
-            earlier = lines()
+            earlier = lines_before(SweepFiles(out).run_metrics(point.config.run_hash), line)
             self.number = len(earlier)
-            self.run = self.tracker.begin(point, earlier)
+            tracked = TrackedPoint(point, out.absolute().name, self.tracking.begun())
+            self.run = self.tracker.begin(tracked, earlier)
 
         self.tracking.attempt(self.tracker, begin)
 

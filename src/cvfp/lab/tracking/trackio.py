@@ -26,11 +26,11 @@ class Trackio(Tracker):
 
     def begin(self, point: TrackedPoint, earlier: tuple[Measurement, ...]) -> TrackedRun:
         """Go on with the run of that name where the project has it, behind its last step."""
-        project = plain(point.group)
+        project, name = plain(point.group), f"{point.name}-{point.tag}"
         run = _quietly(
             lambda: self.trackio.init(
                 project=project,
-                name=point.name,
+                name=name,
                 group=point.group,
                 config=point.config,
                 resume="allow",
@@ -39,7 +39,7 @@ class Trackio(Tracker):
                 auto_log_gpu=False,
             )
         )
-        last = self.storage.get_max_step_for_run(project, point.name, run.id)
+        last = self.storage.get_max_step_for_run(project, name, run.id)
         return _Run(run, 0 if last is None else last + 1, len(earlier))
 
 
@@ -53,7 +53,9 @@ class _Run(TrackedRun):
             self.run.log(values_of(line) | {f"{phase_of(line)}/step": line.step}, step=number)
 
     def finish(self, record: RunRecord) -> None:
-        self.run.log(numbers_of(record), step=self.next)
+        numbers = numbers_of(record)
+        if numbers and self.next >= self.known:
+            self.run.log(numbers, step=self.next)
         self.leave()
 
     def leave(self) -> None:
