@@ -232,7 +232,7 @@ def test_a_damaged_checkpoint_is_loaded_or_refused(checkpoint, data):
 @pytest.mark.parametrize("size", [10**9, 10**18, 10**30])
 def test_a_checkpoint_that_declares_too_much_allocates_nothing(checkpoint, key, size):
     config = json.loads((checkpoint / CONFIG).read_text())
-    (config if key == "vocab_size" else config["model"])[key] = size
+    config[key] = size
     written(checkpoint, CONFIG, json.dumps(config))
     assert key in refused(lambda: load_checkpoint(checkpoint), CONFIG)
 
@@ -243,7 +243,7 @@ def test_weights_that_are_no_numbers_are_refused(checkpoint, weights):
     written(
         checkpoint,
         WEIGHTS,
-        save_torch({name: each.clone() for name, each in tensors.items()} | {"embedding": weights}),
+        save_torch({f"model.{name}": each.clone() for name, each in tensors.items()} | {"model.embedding": weights}),
     )
     assert "embedding holds" in refused(lambda: load_checkpoint(checkpoint), WEIGHTS)
 

@@ -36,6 +36,21 @@ def test_round_trip_gives_the_same_logits_bit_for_bit(
     assert torch.equal(logits(loaded), logits(model))
 
 
+def test_what_transformers_adds_to_a_config_changes_nothing(tmp_path: Path):
+    model = make_model().eval()
+    save_checkpoint(model, tmp_path)
+    damage_config(lambda c: c.update(transformers_version="5.24.0", id2label={"0": "a"}))(tmp_path)
+    assert torch.equal(logits(load_checkpoint(tmp_path)), logits(model))
+
+
+def test_the_head_is_tied_to_the_trained_table_alone(tmp_path: Path):
+    save_checkpoint(make_model(), tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["tie_word_embeddings"] is True
+    names = set(load_file(tmp_path / "model.safetensors"))
+    assert {"model.embedding", "model.context_table"} <= names
+    assert all(name.startswith("model.") and "head" not in name for name in names)
+
+
 def test_both_tables_are_kept(tmp_path: Path):
     model = make_model()
     with torch.no_grad():
@@ -103,24 +118,33 @@ DAMAGES = {
         lambda folder: torch.save({"a": torch.zeros(2)}, folder / "model.safetensors"),
         "damaged safetensors file",
     ),
-    "a later format": (
-        damage_config(lambda c: c.update(format=2, added="later")),
-        r"config\.json: format: input should be 1, got 2",
+    "the first format": (
+        damage_config(lambda c: c.update(format=1)),
+        r"config\.json: format 1, this cvfp reads checkpoints of format 2",
     ),
-    "unknown key": (damage_config(lambda c: c.update(colour="red")), "unknown key 'colour'"),
+    "a later format": (damage_config(lambda c: c.update(format=3)), r"format 3, this cvfp reads .* format 2"),
+    "no format": (
+        damage_config(lambda c: c.pop("format")),
+        r"config\.json: a file without a format number, this cvfp reads .* format 2",
+    ),
+    "another model": (
+        damage_config(lambda c: c.update(model_type="gpt2")),
+        r"config\.json: model_type is 'gpt2', a CVFP model has 'cvfp'",
+    ),
+    "an untied head": (damage_config(lambda c: c.update(tie_word_embeddings=False)), "tie_word_embeddings: "),
     "missing key": (damage_config(lambda c: c.pop("vocab_size")), "vocab_size: required, but missing"),
     "text for a number": (damage_config(lambda c: c.update(vocab_size="40")), "vocab_size: .*'40'"),
     "context_dim 0": (
-        damage_config(lambda c: c["model"].update(context_dim=0)),
-        r"model\.context_dim: .*1.*got 0",
+        damage_config(lambda c: c.update(context_dim=0)),
+        r"context_dim: .*1.*got 0",
     ),
     "other width": (
-        damage_config(lambda c: c["model"].update(context_dim=32)),
+        damage_config(lambda c: c.update(context_dim=32)),
         "weights do not fit the config",
     ),
     "other vocabulary": (damage_config(lambda c: c.update(vocab_size=41)), "weights do not fit the config"),
     "a list": (lambda folder: (folder / "config.json").write_text("[1]"), r"config\.json: "),
-    "lost tensor": (damage_weights(lambda t: t.pop("context_table")), "weights do not fit the config"),
+    "lost tensor": (damage_weights(lambda t: t.pop("model.context_table")), "weights do not fit the config"),
     "foreign tensor": (
         damage_weights(lambda t: t.update(more=torch.zeros(1))),
         "weights do not fit the config",

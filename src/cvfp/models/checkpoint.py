@@ -1,12 +1,16 @@
-"""Checkpoints: a directory with `model.safetensors` and `config.json`."""
+"""Checkpoints: a directory with `model.safetensors` and `config.json`, read natively and by transformers.
+
+Tensors have the names that `cvfp.hf.CvfpForCausalLM` gives them, and the config is its config: what either
+side writes the other reads.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from cvfp.models.cvfp import CVFPModel
 from cvfp.models.tensor_file import read_tensors, write_tensors
@@ -16,46 +20,69 @@ from cvfp.records.files import read_json, write_json
 from cvfp.records.schema import Schema
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
+FORMAT = 2
+MODEL_TYPE, ARCHITECTURE = "cvfp", "CvfpForCausalLM"
+PREFIX = "model."
+"""Before the name of every tensor on disk: the attribute that holds the native model in transformers."""
 
 
-class CheckpointConfig(Schema):
-    """`config.json`: enough to build the module that the weights belong to."""
+class CheckpointConfig(ModelConfig):
+    """`config.json`: enough to build the module that the weights belong to. What transformers adds is let be."""
 
-    format: Literal[1]
-    model: ModelConfig
+    model_config = ConfigDict(extra="ignore")
+
+    model_type: Literal["cvfp"] = MODEL_TYPE
+    format: Literal[2] = FORMAT
     vocab_size: int = Field(ge=1, le=LARGEST_VOCABULARY)
     output_bias: bool
     use_context: bool
+    tie_word_embeddings: Literal[True] = True
+    """The head is `embedding`; `context_table`, what contexts are computed from, is tied to nothing."""
+
+    @classmethod
+    def of(cls, model: CVFPModel) -> CheckpointConfig:
+        """The config of a model."""
+        return cls(
+            **model.config.model_dump(),
+            vocab_size=model.vocab_size,
+            output_bias=model.output_bias is not None,
+            use_context=model.context_block is not None,
+        )
+
+    def build(self, table: torch.Tensor) -> CVFPModel:
+        """A model of this shape on the (V, d_e) table, its output bias zero."""
+        bias = table.new_zeros(self.vocab_size) if self.output_bias else None
+        shape = ModelConfig(**{name: getattr(self, name) for name in ModelConfig.model_fields})
+        return CVFPModel(shape, table, bias, self.use_context)
 
 
 def save_checkpoint(model: CVFPModel, directory: Path) -> None:
     """Write the model; both embedding tables are kept (they differ once phase 2 has trained one)."""
     directory = Path(directory)
-    write_tensors(directory / WEIGHTS, model.state_dict())
-    config = CheckpointConfig(
-        format=1,
-        model=model.config,
-        vocab_size=model.vocab_size,
-        output_bias=model.output_bias is not None,
-        use_context=model.context_block is not None,
+    write_tensors(
+        directory / WEIGHTS, {PREFIX + name: tensor for name, tensor in model.state_dict().items()}
     )
-    write_json(directory / CONFIG, config.model_dump(mode="json"))
+    dtype = str(model.embedding.dtype).removeprefix("torch.")
+    config = {"architectures": [ARCHITECTURE], "dtype": dtype} | CheckpointConfig.of(model).model_dump()
+    write_json(directory / CONFIG, config)
 
 
 def load_checkpoint(directory: Path, device: str | torch.device = "cpu") -> CVFPModel:
-    """Read a checkpoint.
+    """Read a checkpoint that `save_checkpoint` or transformers wrote.
 
     Raises:
         InputError: a file is missing or damaged, of another format version, or the weights do not fit.
     """
     directory = Path(directory)
-    config = CheckpointConfig.parse_json(read_json(directory / CONFIG), str(directory / CONFIG))
-    tensors = read_tensors(directory / WEIGHTS, device)
-    _check_values(tensors, directory / WEIGHTS)
+    config = read_config(directory / CONFIG)
+    tensors = {}
+    for name, tensor in read_tensors(directory / WEIGHTS, device).items():
+        _check_values(name, tensor, directory / WEIGHTS)
+        tensors[name.removeprefix(PREFIX)] = tensor
+    if len({tensor.dtype for tensor in tensors.values()}) > 1:
+        raise InputError(f"{directory / WEIGHTS}: holds both float32 and float64")
     with torch.device("meta"):
-        table = torch.empty(config.vocab_size, config.model.embed_dim)
-        bias = torch.empty(config.vocab_size) if config.output_bias else None
-        model = CVFPModel(config.model, table, bias, config.use_context)
+        model = config.build(torch.empty(config.vocab_size, config.embed_dim))
     try:
         model.load_state_dict(tensors, assign=True)
     except RuntimeError as error:
@@ -64,11 +91,27 @@ def load_checkpoint(directory: Path, device: str | torch.device = "cpu") -> CVFP
     return model.eval()
 
 
-def _check_values(tensors: dict[str, torch.Tensor], path: Path) -> None:
-    """Raises `InputError` unless all are finite numbers of one type, float32 or float64."""
-    dtype = torch.float64 if all(each.dtype == torch.float64 for each in tensors.values()) else torch.float32
-    for name, tensor in tensors.items():
-        if tensor.dtype != dtype:
-            raise InputError(f"{path}: {name} holds {str(tensor.dtype).removeprefix('torch.')}, not float32")
-        if not tensor.isfinite().all():
-            raise InputError(f"{path}: {name} holds values that are not finite")
+def read_config(path: Path) -> CheckpointConfig:
+    """The config in a file. Raises `InputError` for one of another kind of model or format."""
+    found = read_json(path)
+    if isinstance(found, dict):
+        check_format(found, str(path))
+    return CheckpointConfig.parse_json(found, str(path))
+
+
+def check_format(config: dict[str, Any], where: str) -> None:
+    """Raises `InputError` for the config of another kind of model, or of another version of the format."""
+    if config.get("format") != FORMAT or isinstance(config["format"], bool):
+        found = f"format {config['format']!r}"[:60] if "format" in config else "a file without a format number"
+        raise InputError(f"{where}: {found}, this cvfp reads checkpoints of format {FORMAT}; train it again")
+    if config.get("model_type") != MODEL_TYPE:
+        found = repr(config.get("model_type"))[:60]
+        raise InputError(f"{where}: model_type is {found}, a CVFP model has {MODEL_TYPE!r}")
+
+
+def _check_values(name: str, tensor: torch.Tensor, path: Path) -> None:
+    """Raises `InputError` unless all are finite numbers of float32 or float64."""
+    if tensor.dtype not in (torch.float32, torch.float64):
+        raise InputError(f"{path}: {name} holds {str(tensor.dtype).removeprefix('torch.')}, not float32")
+    if not tensor.isfinite().all():
+        raise InputError(f"{path}: {name} holds values that are not finite")
