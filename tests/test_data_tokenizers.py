@@ -12,7 +12,7 @@ from cvfp.data import gpt2_tokenizer as gpt2_module
 from cvfp.data.dataset import count_tokens
 from cvfp.data.extras import package_file
 from cvfp.data.gpt2_tokenizer import gpt2_tokenizer
-from cvfp.data.json_tokenizer import train_bpe
+from cvfp.data.json_tokenizer import JsonTokenizer, train_bpe
 from cvfp.data.tokenizers import load_tokenizer, saved_tokenizer
 
 VALIDATION = Path(__file__).parents[2] / "shared" / "data" / "ultrachat-val.txt"
@@ -194,3 +194,38 @@ def test_the_published_validation_text_has_31024_tokens():
         pytest.skip("the published validation text is not beside this checkout")
     size = count_tokens(VALIDATION, "gpt2")
     assert (size.tokens, size.num_bytes) == (31024, VALIDATION.stat().st_size)
+
+
+def odd_definition(bpe) -> str:
+    """One that would cut, pad and put a special token before every text."""
+    definition = json.loads(bpe._definition)
+    token = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    definition["added_tokens"] = [token | {"id": bpe.vocab_size, "content": "<s>"}]
+    definition["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {"<s>": {"id": "<s>", "ids": [bpe.vocab_size], "tokens": ["<s>"]}},
+    }
+    definition["truncation"] = {"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0}
+    return json.dumps(definition)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "bpe", "odd"])
+def test_transformers_reads_a_saved_tokenizer_and_gives_the_same_ids(kind, bpe, tmp_path):
+    """From the files alone, also for text that spells special tokens; a batch is filled on the left."""
+    transformers = pytest.importorskip("transformers")
+    ours = {
+        "gpt2": gpt2_tokenizer,
+        "bpe": lambda: bpe,
+        "odd": lambda: JsonTokenizer("odd", odd_definition(bpe)),
+    }[kind]()
+    ours.save(tmp_path)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    texts = [TEXT, "<s><|pad|>", "", *sentences(5)]
+    for ids, text in zip(ours.encode_batch(texts), texts, strict=True):
+        assert theirs(text)["input_ids"] == ids.tolist()
+        assert theirs.decode(ids) == ours.decode(ids)
+    assert saved_tokenizer(tmp_path).encode_batch(["<s> a"])[0].tolist() == theirs("<s> a")["input_ids"]
+    batch = theirs(["a", sentences(1)[0]], padding=True)
+    assert batch["attention_mask"][0][0] == 0 and batch["input_ids"][0][0] >= ours.vocab_size

@@ -13,6 +13,7 @@ import numpy as np
 
 from cvfp.data.extras import package_file, require
 from cvfp.data.hashing import check_sha256
+from cvfp.data.hub_tokenizer import write_gpt2
 from cvfp.data.tokenizer_name import write_name
 from cvfp.records.errors import InputError
 
@@ -56,8 +57,10 @@ class Gpt2Tokenizer:
         return np.fromiter(sizes, dtype=np.int64, count=self.vocab_size)
 
     def save(self, directory: Path) -> None:
-        """Write a file that names this tokenizer: the installed package holds the rest."""
+        """Write a file that names this tokenizer, for the installed package holds the rest; and the files of
+        transformers."""
         write_name(directory, self.name, self.fingerprint)
+        write_gpt2(directory, END_OF_TEXT)
 
 
 @cache

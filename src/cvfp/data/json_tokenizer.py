@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cvfp.data.extras import require
+from cvfp.data.hub_tokenizer import DEFINITION, plain_definition, write_settings
 from cvfp.data.tokenizer_name import write_name
 from cvfp.records.config import LARGEST_VOCABULARY
 from cvfp.records.errors import InputError
@@ -30,7 +31,7 @@ class JsonTokenizer:
 
     def __init__(self, name: str, definition: str) -> None:
         self.name = name
-        self.fingerprint = hashlib.sha256(definition.encode()).hexdigest()
+        self.fingerprint = _fingerprint(definition)
         self._definition = definition
         self._tokenizer = _parse(definition, name)
         self.vocab_size = 1 + max(self._tokenizer.get_vocab().values())
@@ -76,9 +77,11 @@ class JsonTokenizer:
         return int(ids[0]) if len(ids) else min(self._tokenizer.get_vocab().values())
 
     def save(self, directory: Path) -> None:
-        """Write `tokenizer.json` and the tokenizer's name."""
-        write_text(directory / "tokenizer.json", self._definition)
-        write_name(directory, self.name, self.fingerprint)
+        """Write `tokenizer.json`, without what would cut a text or add to it, and the tokenizer's name."""
+        definition = plain_definition(self._definition, f"tokenizer {self.name!r}")
+        write_text(directory / DEFINITION, definition)
+        write_settings(directory, {})
+        write_name(directory, self.name, _fingerprint(definition))
 
 
 def read_tokenizer(path: Path, name: str) -> JsonTokenizer:
@@ -136,6 +139,10 @@ def _parse(definition: str, name: str) -> tokenizers.Tokenizer:
     tokenizer.no_padding()
     tokenizer.encode_special_tokens = True
     return tokenizer
+
+
+def _fingerprint(definition: str) -> str:
+    return hashlib.sha256(definition.encode()).hexdigest()
 
 
 def _is_byte_level(decoder: Any) -> bool:

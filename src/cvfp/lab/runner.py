@@ -12,6 +12,7 @@ import torch
 from cvfp.arms.base import Budget
 from cvfp.arms.registry import make_arm
 from cvfp.data.dataset import Dataset
+from cvfp.lab.checkpoint import save_point
 from cvfp.lab.datasets import Datasets
 from cvfp.lab.foresight import register_forecasts
 from cvfp.lab.ledger import Ledger
@@ -20,6 +21,7 @@ from cvfp.lab.monitor import LogFile, Monitor, Monitors
 from cvfp.lab.point import PointResult, failed, run_point
 from cvfp.lab.sweep_directory import SweepDirectory
 from cvfp.models.parts import ran_out_of_memory
+from cvfp.records.config import RunConfig
 from cvfp.records.errors import CvfpError, InputError, LostError, WriteError
 from cvfp.records.plan import Plan, PlannedPoint
 from cvfp.records.results import RunRecord
@@ -202,7 +204,7 @@ class _Worker:
                 raise
             record = failed(point, f"{type(error).__name__}: {error}")
         else:
-            self._keep(result, dataset)
+            self._keep(result, config, dataset)
             record = result.record
         run.finish(record)
         self.monitor.point_finished(point, record)
@@ -210,12 +212,11 @@ class _Worker:
             self.directory.write_results()
             self.directory.add_busy(started, time.time())
 
-    def _keep(self, result: PointResult, dataset: Dataset) -> None:
+    def _keep(self, result: PointResult, config: RunConfig, dataset: Dataset) -> None:
         run = self.directory.run_directory(result.record.run_hash)
         run.write_losses(result.scores.nll, dataset.test.offsets)
         if self.checkpoints:
-            result.fitted.save(run.path / "checkpoint")
-            dataset.tokenizer.save(run.path / "checkpoint")
+            save_point(result, config, dataset.tokenizer, self.environment, run.path / "checkpoint")
 
 
 def _in_order(pending: list[PlannedPoint]) -> list[PlannedPoint]:

@@ -13,6 +13,7 @@ from cvfp.arms.base import Budget
 from cvfp.data.corpora import open_corpus
 from cvfp.data.dataset import open_dataset
 from cvfp.data.tokenizers import Tokenizer, saved_tokenizer
+from cvfp.lab.checkpoint import save_point
 from cvfp.lab.machine import environment
 from cvfp.lab.monitor import Monitor
 from cvfp.lab.point import run_point
@@ -22,7 +23,7 @@ from cvfp.models.checkpoint import CONFIG, load_checkpoint
 from cvfp.models.cvfp import CVFPModel
 from cvfp.records.config import DataConfig, RunConfig
 from cvfp.records.errors import InputError
-from cvfp.records.files import check_out, is_file, read_text, write_json
+from cvfp.records.files import check_out, is_file, read_text
 from cvfp.records.plan import PlannedPoint
 from cvfp.records.results import RunRecord
 from cvfp.training.devices import pick_device
@@ -30,7 +31,6 @@ from cvfp.training.diagnosis import diagnose
 from cvfp.training.evaluation import score
 from cvfp.training.group import not_launched
 
-RECORD = "training_record.json"
 SAMPLE_DOCUMENTS = 20
 """Conversations that `diagnose_checkpoint` reads when no text is given."""
 
@@ -43,7 +43,8 @@ def train(
     device: str = "auto",
     monitor: Monitor | None = None,
 ) -> RunRecord:
-    """Train one CVFP model with a preset's settings; write checkpoint, tokenizer and record into `out`.
+    """Train one CVFP model with a preset's settings; write checkpoint, tokenizer, record and model card
+    into `out`.
 
     Args:
         out: a new directory.
@@ -68,10 +69,7 @@ def train(
     monitor.sweep_started(1, 1)
     monitor.point_started(point)
     result = run_point(point, dataset, budget)
-    result.fitted.save(out)
-    dataset.tokenizer.save(out)
-    made = {"config": point.config.relevant(), "environment": environment(budget.device)}
-    write_json(out / RECORD, made | {"record": result.record.model_dump(mode="json")})
+    save_point(result, point.config, dataset.tokenizer, environment(budget.device), out)
     monitor.point_finished(point, result.record)
     return result.record
 

@@ -1,0 +1,169 @@
+"""The model card of a checkpoint: `README.md` with the front matter that the Hugging Face hub reads."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from cvfp.records.arms import arm_kind
+from cvfp.records.config import RunConfig, dotted
+from cvfp.records.results import CAP, PointRecord, RunRecord
+
+METRICS = (
+    ("val_ppl", "perplexity", "Perplexity", "PPL", ".2f"),
+    ("val_acc", "accuracy", "Next-token accuracy", "next-token accuracy", ".4f"),
+    ("bits_per_byte", "bits_per_byte", "Bits per byte", "bits per byte", ".4f"),
+)
+"""Of the test documents: field of the row, type and name on the hub, name in the table, format."""
+
+USE = """## Use
+
+Natively (`pip install 'cvfp[train]'`):
+
+```python
+import torch
+from cvfp import CVFPModel
+from cvfp.data.tokenizers import saved_tokenizer
+
+folder = "."  # this directory
+model, tokenizer = CVFPModel.from_pretrained(folder), saved_tokenizer(folder)
+(prompt,) = tokenizer.encode_batch(["Hello"])
+print(tokenizer.decode(list(model.generate(torch.from_numpy(prompt), 40, top_p=0.9))))
+```
+
+Through transformers (`pip install 'cvfp[train,transformers]'`); importing `cvfp.hf` is what makes the model type known, no code is read
+from this directory:
+
+```python
+import cvfp.hf
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model, tokenizer = AutoModelForCausalLM.from_pretrained("."), AutoTokenizer.from_pretrained(".")
+ids = model.generate(**tokenizer("Hello", return_tensors="pt"), max_new_tokens=40, do_sample=True, top_p=0.9)
+print(tokenizer.decode(ids[0]))
+```
+"""
+
+LIMITS = (
+    "It continues text like its training text. It was given no instructions and no preferences, and nothing "
+    "keeps it from false or offensive sentences.",
+    "Training documents were put together without a separator: it has learned no end of text, so generation "
+    "ends at `max_new_tokens` alone.",
+    "The figures are of one training run, on test documents of the same corpus.",
+    "It computes in float32 (or float64); half precision is refused by transformers' side.",
+)
+
+
+def model_card(config: RunConfig, record: RunRecord, vocab_size: int, environment: dict[str, Any]) -> str:
+    """The text of the card.
+
+    Args:
+        config: what the model was trained with.
+        record: a finished point.
+        vocab_size: ids of the tokenizer, V.
+        environment: as `cvfp.lab.machine.environment` gives it.
+    """
+    row = record.point
+    name = _code(row.config_name)
+    shape = f"{row.num_layers} layers, d_c {row.context_dim}, {row.num_input_tokens} input tokens"
+    parts = [
+        _front_matter(config, row),
+        f"# {name}",
+        f"A context-vector fixed-point language model ({shape}; arm `{row.arm}`), trained with cvfp "
+        f"{environment['cvfp']} on {row.num_samples:,} documents of {_code(config.data.corpus)} "
+        f"({row.train_tokens:,} tokens).",
+        _measured(record, vocab_size),
+        USE.strip(),
+        _limits(config, record),
+        _configuration(config),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _front_matter(config: RunConfig, row: PointRecord) -> str:
+    """YAML; every value is written as JSON, which is YAML too."""
+    corpus = {"type": _slug(config.data.corpus), "name": config.data.corpus, "split": "test"}
+    metrics = [
+        {"type": kind, "name": name, "value": getattr(row, field)}
+        for field, kind, name, _, _ in METRICS
+        if getattr(row, field) is not None
+    ]
+    task = {"type": "text-generation", "name": "Next-token prediction"}
+    result = {"task": task, "dataset": corpus, "metrics": metrics}
+    fields = {
+        "library_name": "cvfp",
+        "pipeline_tag": "text-generation",
+        "tags": ["cvfp", "recurrent", "fixed-point", row.arm],
+        "model-index": [{"name": row.config_name, "results": [result]}],
+    }
+    lines = [f"{key}: {json.dumps(value, ensure_ascii=True)}" for key, value in fields.items()]
+    return "\n".join(["---", *lines, "---"])
+
+
+def _measured(record: RunRecord, vocab_size: int) -> str:
+    row, documents = record.point, record.test_documents
+    of = "" if documents is None else f" ({len(documents.tokens):,} documents, {sum(documents.tokens):,} tokens)"
+    rows = [
+        (f"test {label}{of}", format(getattr(row, field), shown))
+        for field, _, _, label, shown in METRICS
+        if getattr(row, field) is not None
+    ]
+    ranks = (("train", row.train_er), ("test", row.val_er))
+    rows += [
+        (f"effective rank of the {part} contexts, share of d_c", f"{share:.3f}")
+        for part, share in ranks
+        if share is not None
+    ]
+    rows += [
+        ("training tokens", f"{row.train_tokens:,}"),
+        ("tokens seen in phase 2", _count(row.tokens_seen)),
+        ("parameters, of them trained", f"{_count(row.total_params)}, {_count(row.trained_params)}"),
+        ("vocabulary", f"{vocab_size:,}"),
+        ("iterations of phase 1", _count(row.phase1_iter)),
+        ("end of training", f"{row.stop_reason}, epoch {row.best_epoch}"),
+    ]
+    lines = ["## Measured", "", "| figure | value |", "|---|---|", *(f"| {a} | {b} |" for a, b in rows)]
+    return "\n".join(lines)
+
+
+def _limits(config: RunConfig, record: RunRecord) -> str:
+    return "\n".join(["## Limits", "", *(f"- {line}" for line in (*_flags(config, record), *LIMITS))])
+
+
+def _flags(config: RunConfig, record: RunRecord) -> list[str]:
+    """What this run in particular has to be said of."""
+    found = [f"It profited from data beyond its training documents: {_code(each)}." for each in record.facts.prior]
+    if config.data.split == "published":
+        found.append("Dev and test are the same text: training stopped on the text that is reported.")
+    if config.data.test_tokens is not None:
+        found.append(f"Only the first {config.data.test_tokens:,} test tokens were scored.")
+    if record.point.stop_reason == CAP:
+        found.append("Training ended at its cap on epochs, not at the minimum of the dev loss.")
+    if record.phase1_converged is False:
+        found.append("Phase 1 ended at its cap on iterations before it had converged.")
+    if "phase1" not in arm_kind(config.arm).sections:
+        what = "untrained context block" if arm_kind(config.arm).has_context else "model without a context block"
+        found.append(f"An ablation: {what}.")
+    health = record.facts.health
+    found += [f"Context health: {_code(each)}." for each in (health.failures if health is not None else ())]
+    return found
+
+
+def _configuration(config: RunConfig) -> str:
+    settings = dotted(config.relevant())
+    rows = [f"| `{key}` | {_code(json.dumps(value, ensure_ascii=False))} |" for key, value in settings.items()]
+    return "\n".join(["## Configuration", "", "| setting | value |", "|---|---|", *rows])
+
+
+def _count(value: int | None) -> str:
+    return "none" if value is None else f"{value:,}"
+
+
+def _code(text: str) -> str:
+    """A user's words (a path, a name) as inline code: nothing in them is Markdown or ends a table's cell."""
+    return "`" + re.sub(r"[`\r\n]", " ", text).replace("|", "\\|") + "`"
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-") or "corpus"
