@@ -243,7 +243,9 @@ def test_weights_that_are_no_numbers_are_refused(checkpoint, weights):
     written(
         checkpoint,
         WEIGHTS,
-        save_torch({f"model.{name}": each.clone() for name, each in tensors.items()} | {"model.embedding": weights}),
+        save_torch(
+            {f"model.{name}": each.clone() for name, each in tensors.items()} | {"model.embedding": weights}
+        ),
     )
     assert "embedding holds" in refused(lambda: load_checkpoint(checkpoint), WEIGHTS)
 

@@ -29,9 +29,7 @@ def package_file(package: str, relative: str) -> Path:
     """
     spec: ModuleSpec | None = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise InputError(
-            f"the package {package.replace('_', '-')} is not installed: {_how(TRAIN)}"
-        )
+        raise InputError(f"the package {package.replace('_', '-')} is not installed: {_how(TRAIN)}")
     path = Path(spec.submodule_search_locations[0], relative)
     if not path.is_file():
         raise InputError(f"{path}: missing from the installed {package.replace('_', '-')}; install it again")

@@ -1,4 +1,4 @@
-"""The files by which transformers loads a saved tokenizer: its `AutoTokenizer` gives the ids that ours gives."""
+"""The files with which `AutoTokenizer` loads a saved tokenizer, to give the very ids that ours gives."""
 
 from __future__ import annotations
 

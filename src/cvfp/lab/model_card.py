@@ -32,8 +32,8 @@ model, tokenizer = CVFPModel.from_pretrained(folder), saved_tokenizer(folder)
 print(tokenizer.decode(list(model.generate(torch.from_numpy(prompt), 40, top_p=0.9))))
 ```
 
-Through transformers (`pip install 'cvfp[train,transformers]'`); importing `cvfp.hf` is what makes the model type known, no code is read
-from this directory:
+Through transformers (`pip install 'cvfp[train,transformers]'`); importing `cvfp.hf` makes the model type
+known, and no code is read from this directory:
 
 ```python
 import cvfp.hf
@@ -51,7 +51,7 @@ LIMITS = (
     "Training documents were put together without a separator: it has learned no end of text, so generation "
     "ends at `max_new_tokens` alone.",
     "The figures are of one training run, on test documents of the same corpus.",
-    "It computes in float32 (or float64); half precision is refused by transformers' side.",
+    "It computes in float32 or float64; half precision is refused.",
 )
 
 
@@ -103,7 +103,11 @@ def _front_matter(config: RunConfig, row: PointRecord) -> str:
 
 def _measured(record: RunRecord, vocab_size: int) -> str:
     row, documents = record.point, record.test_documents
-    of = "" if documents is None else f" ({len(documents.tokens):,} documents, {sum(documents.tokens):,} tokens)"
+    of = (
+        ""
+        if documents is None
+        else f" ({len(documents.tokens):,} documents, {sum(documents.tokens):,} tokens)"
+    )
     rows = [
         (f"test {label}{of}", format(getattr(row, field), shown))
         for field, _, _, label, shown in METRICS
@@ -133,7 +137,9 @@ def _limits(config: RunConfig, record: RunRecord) -> str:
 
 def _flags(config: RunConfig, record: RunRecord) -> list[str]:
     """What this run in particular has to be said of."""
-    found = [f"It profited from data beyond its training documents: {_code(each)}." for each in record.facts.prior]
+    found = [
+        f"It profited from data beyond its training documents: {_code(each)}." for each in record.facts.prior
+    ]
     if config.data.split == "published":
         found.append("Dev and test are the same text: training stopped on the text that is reported.")
     if config.data.test_tokens is not None:
@@ -143,7 +149,9 @@ def _flags(config: RunConfig, record: RunRecord) -> list[str]:
     if record.phase1_converged is False:
         found.append("Phase 1 ended at its cap on iterations before it had converged.")
     if "phase1" not in arm_kind(config.arm).sections:
-        what = "untrained context block" if arm_kind(config.arm).has_context else "model without a context block"
+        what = (
+            "untrained context block" if arm_kind(config.arm).has_context else "model without a context block"
+        )
         found.append(f"An ablation: {what}.")
     health = record.facts.health
     found += [f"Context health: {_code(each)}." for each in (health.failures if health is not None else ())]
@@ -152,7 +160,9 @@ def _flags(config: RunConfig, record: RunRecord) -> list[str]:
 
 def _configuration(config: RunConfig) -> str:
     settings = dotted(config.relevant())
-    rows = [f"| `{key}` | {_code(json.dumps(value, ensure_ascii=False))} |" for key, value in settings.items()]
+    rows = [
+        f"| `{key}` | {_code(json.dumps(value, ensure_ascii=False))} |" for key, value in settings.items()
+    ]
     return "\n".join(["## Configuration", "", "| setting | value |", "|---|---|", *rows])
 
 

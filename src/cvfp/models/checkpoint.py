@@ -17,7 +17,6 @@ from cvfp.models.tensor_file import read_tensors, write_tensors
 from cvfp.records.config import LARGEST_VOCABULARY, ModelConfig
 from cvfp.records.errors import InputError
 from cvfp.records.files import read_json, write_json
-from cvfp.records.schema import Schema
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 FORMAT = 2
@@ -27,7 +26,7 @@ PREFIX = "model."
 
 
 class CheckpointConfig(ModelConfig):
-    """`config.json`: enough to build the module that the weights belong to. What transformers adds is let be."""
+    """`config.json`: enough to build the module of the weights. What transformers adds is not looked at."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -59,9 +58,7 @@ class CheckpointConfig(ModelConfig):
 def save_checkpoint(model: CVFPModel, directory: Path) -> None:
     """Write the model; both embedding tables are kept (they differ once phase 2 has trained one)."""
     directory = Path(directory)
-    write_tensors(
-        directory / WEIGHTS, {PREFIX + name: tensor for name, tensor in model.state_dict().items()}
-    )
+    write_tensors(directory / WEIGHTS, {PREFIX + name: tensor for name, tensor in model.state_dict().items()})
     dtype = str(model.embedding.dtype).removeprefix("torch.")
     config = {"architectures": [ARCHITECTURE], "dtype": dtype} | CheckpointConfig.of(model).model_dump()
     write_json(directory / CONFIG, config)
@@ -102,7 +99,9 @@ def read_config(path: Path) -> CheckpointConfig:
 def check_format(config: dict[str, Any], where: str) -> None:
     """Raises `InputError` for the config of another kind of model, or of another version of the format."""
     if config.get("format") != FORMAT or isinstance(config["format"], bool):
-        found = f"format {config['format']!r}"[:60] if "format" in config else "a file without a format number"
+        found = (
+            f"format {config['format']!r}"[:60] if "format" in config else "a file without a format number"
+        )
         raise InputError(f"{where}: {found}, this cvfp reads checkpoints of format {FORMAT}; train it again")
     if config.get("model_type") != MODEL_TYPE:
         found = repr(config.get("model_type"))[:60]

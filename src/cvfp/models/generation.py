@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from cvfp.models.cvfp import CVFPModel
 from cvfp.models.layers import features_of
 from cvfp.models.parts import widest
+from cvfp.models.rows import BEFORE
 from cvfp.records.errors import InputError
 
 BLOCK = 16
@@ -27,8 +28,6 @@ BLOCK = 16
 On cuda also the tokens that are handed out at once."""
 SLICES = 16
 """Parts of a product with one vector on a CPU (measured: 2 to 64 are equally fast on two cores)."""
-BEFORE = -1
-"""Stands in the window for a token before the start."""
 
 
 @dataclass(frozen=True)

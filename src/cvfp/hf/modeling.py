@@ -1,0 +1,230 @@
+"""A CVFP model as a causal language model of transformers: the native modules over batches with padding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor, nn
+from transformers import GenerationMixin, PreTrainedModel
+from transformers.utils import ModelOutput
+
+from cvfp.hf.configuration import CvfpConfig
+from cvfp.hf.state import CACHE, CvfpState
+from cvfp.models.rows import read_rows
+from cvfp.records.errors import InputError
+
+INITIAL_STD = 0.02
+"""Of a table that nothing was loaded into."""
+
+
+@dataclass
+class CvfpOutput(ModelOutput):
+    """`loss` in nats per label, `logits` (B, T, V), `cache`: the state after the tokens."""
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    cache: CvfpState | None = None
+
+
+class CvfpForCausalLM(PreTrainedModel, GenerationMixin):
+    """`model` is the native `CVFPModel`; everything is computed by its modules.
+
+    Contexts are solved without gradients, as in phase 2: a loss trains the token block, the embedding and
+    the output bias. The context block does not require gradients, and `context_table`, which it reads, is a
+    buffer that stays as it is. The head is the embedding.
+    """
+
+    config_class = CvfpConfig
+    base_model_prefix = "model"
+    main_input_name = "input_ids"
+    supports_gradient_checkpointing = False
+    _is_stateful = True
+    """Tokens that were read cannot be taken back, so transformers refuses assisted generation."""
+
+    def __init__(self, config: CvfpConfig) -> None:
+        super().__init__(config)
+        table = INITIAL_STD * torch.randn(config.vocab_size, config.embed_dim)
+        self.model = config.checked().build(table)
+        self._freeze_contexts()
+        self.post_init()
+
+    def _freeze_contexts(self) -> None:
+        if self.model.context_block is not None:
+            self.model.context_block.requires_grad_(False)
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Nothing: the native modules draw theirs when they are made."""
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, output_loading_info: bool = False, **kwargs: Any) -> Any:
+        """As in transformers. Raises `InputError` when the weights are not those of the config."""
+        model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+        for what in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+            if info[what]:
+                first = sorted(map(str, info[what]))[0]
+                raise InputError(
+                    f"{args[0]}: weights do not fit the config: {what.replace('_', ' ')}: {first}"
+                )
+        model._freeze_contexts()  # loading has put new parameters in their place
+        return (model, info) if output_loading_info else model
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        """The trained table, as a module that shares it."""
+        embedding = nn.Embedding(*self.model.embedding.shape, device="meta")
+        embedding.weight = self.model.embedding
+        return embedding
+
+    def get_output_embeddings(self) -> nn.Linear:
+        """The head, as a module that shares its parameters: the weight is the embedding's."""
+        vocab_size, width = self.model.embedding.shape
+        head = nn.Linear(width, vocab_size, bias=self.model.output_bias is not None, device="meta")
+        head.weight, head.bias = self.model.embedding, self.model.output_bias
+        return head
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Refused: the context block was trained on the table that is there."""
+        raise InputError("the embedding of a CVFP model cannot be exchanged: its contexts depend on it")
+
+    set_output_embeddings = set_input_embeddings
+
+    def resize_token_embeddings(
+        self, new_num_tokens: int | None = None, pad_to_multiple_of: int | None = None, **_: Any
+    ) -> nn.Embedding:
+        """The embedding where the size stays. Raises `InputError` for any other: contexts depend on it."""
+        size = self.config.vocab_size if new_num_tokens is None else new_num_tokens
+        size += -size % (pad_to_multiple_of or 1)
+        if size != self.config.vocab_size:
+            raise InputError(
+                f"a CVFP model keeps the {self.config.vocab_size} tokens it was trained with, {size} were "
+                "asked for; a padding token needs no row, the attention mask takes it out"
+            )
+        return self.get_input_embeddings()
+
+    def forward(
+        self,
+        input_ids: Int[Tensor, "B T"],
+        attention_mask: Tensor | None = None,
+        cache: CvfpState | None = None,
+        labels: Int[Tensor, "B T"] | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int = 0,
+        return_dict: bool | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+    ) -> CvfpOutput | tuple:
+        """Logits of the token after each position, (B, T, V).
+
+        Args:
+            input_ids: (B, T) token ids, of the tokens that `cache` has not read.
+            attention_mask: (B, T), or with the positions before: 0 at padding, wherever it is. It is taken
+                out of the text: it changes no state, and its logits are those of the token before it.
+            cache: the state that an earlier call gave; None: texts begin here.
+            labels: (B, T): token ids, -100 where none is to be predicted; position t predicts label t + 1.
+            logits_to_keep: compute those of so many last positions; 0: all.
+
+        Raises:
+            InputError: ids outside the vocabulary, a row without tokens, shapes that do not fit each other,
+                weights that are not float32 or float64, outputs that this model does not have.
+        """
+        if output_attentions or output_hidden_states:
+            raise InputError("a CVFP model gives neither attentions nor hidden states")
+        state = CvfpState.start(self.model, len(input_ids)) if cache is None else cache
+        mask = self._mask(input_ids, attention_mask)
+        self._check(input_ids, mask, state, labels, logits_to_keep)
+        hidden, context, window = read_rows(self.model, input_ids, mask, state.context, state.window)
+        logits = self.model.logits(hidden[:, -logits_to_keep:].flatten(0, 1)).unflatten(0, (len(hidden), -1))
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size)
+        after = CvfpState(context, window, state.length + input_ids.shape[1])
+        output = CvfpOutput(loss, logits, after if use_cache is not False else None)
+        return output if return_dict is not False else output.to_tuple()
+
+    def _mask(self, input_ids: Tensor, attention_mask: Tensor | None) -> Bool[Tensor, "B T"]:
+        """True at tokens of `input_ids`."""
+        if attention_mask is None:
+            return torch.ones_like(input_ids, dtype=torch.bool)
+        if attention_mask.dim() != 2:
+            raise InputError(
+                f"attention_mask has {attention_mask.dim()} dimensions: it must be (batch, length)"
+            )
+        return attention_mask[:, -input_ids.shape[1] :].to(input_ids.device) != 0
+
+    def _check(
+        self, ids: Tensor, mask: Tensor, state: CvfpState, labels: Tensor | None, logits_to_keep: int
+    ) -> None:
+        if self.model.embedding.dtype not in (torch.float32, torch.float64):
+            raise InputError(
+                f"weights are {self.model.embedding.dtype}: a CVFP model computes in torch.float32 or "
+                "torch.float64 (from_pretrained(..., dtype=torch.float32))"
+            )
+        if ids.shape[1] == 0:
+            raise InputError("input_ids holds no tokens")
+        if mask.shape != ids.shape:
+            raise InputError(f"attention_mask is {tuple(mask.shape)} for input_ids of {tuple(ids.shape)}")
+        if len(state.window) != len(ids):
+            raise InputError(f"the cache has {len(state.window)} rows, input_ids {len(ids)}")
+        if labels is not None and logits_to_keep:
+            raise InputError("a loss needs the logits of all positions: give no logits_to_keep with labels")
+        empty = (~mask.any(dim=1)).nonzero()
+        if len(empty):
+            raise InputError(f"attention_mask: row {int(empty[0])} holds no token")
+        low, high = (int(end) for end in torch.aminmax(ids[mask]))
+        if low < 0 or high >= self.config.vocab_size:
+            wrong = low if low < 0 else high
+            raise InputError(
+                f"token {wrong} is not in the vocabulary: 0 to {self.config.vocab_size - 1}; padding is told "
+                "by an attention_mask"
+            )
+
+    @classmethod
+    def _supports_default_dynamic_cache(cls) -> bool:
+        """Whether `generate` is to make a cache of keys and values: there are none."""
+        return False
+
+    def prepare_inputs_for_generation(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        cache: CvfpState | None = None,
+        past_key_values: CvfpState | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int = 1,
+        **_: Any,
+    ) -> dict[str, Any]:
+        """Arguments of `forward`: of the tokens only those that the cache has not read.
+
+        A cache of the user's own may come with all tokens, or with the new ones and the mask of all.
+        """
+        state = past_key_values if cache is None else cache
+        if state is not None:
+            whole = input_ids.shape[1] if attention_mask is None else attention_mask.shape[1]
+            new = whole - state.length
+            if not 0 < new <= input_ids.shape[1]:
+                raise InputError(
+                    f"the cache has read {state.length} positions of {whole}: give all tokens, or new ones "
+                    "and the attention_mask of all"
+                )
+            # A row that has ended is filled up with padding, which may have no row in the table.
+            input_ids = input_ids[:, -new:].clamp(max=self.config.vocab_size - 1)
+        return {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "cache": state,
+            "use_cache": use_cache,
+            "logits_to_keep": logits_to_keep,
+        }
+
+    def _update_model_kwargs_for_generation(
+        self, outputs: CvfpOutput, model_kwargs: dict, **options: Any
+    ) -> dict:
+        model_kwargs = super()._update_model_kwargs_for_generation(outputs, model_kwargs, **options)
+        if outputs.cache is not None:
+            model_kwargs[CACHE] = outputs.cache
+        return model_kwargs
+
+    def _reorder_cache(self, cache: CvfpState, beam_idx: Int[Tensor, " B"]) -> CvfpState:
+        return cache.select(beam_idx)

@@ -1,0 +1,54 @@
+"""What is left of the tokens that a batch has read: a cache of constant size."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import GenerationMixin
+
+from cvfp.models.cvfp import CVFPModel
+from cvfp.models.rows import BEFORE
+
+CACHE = next(
+    name
+    for name in ("cache", "past_key_values")
+    if name in inspect.signature(GenerationMixin.prepare_inputs_for_generation).parameters
+)
+"""What `generate` of the installed transformers calls a cache: it reorders the one of that name for beams."""
+
+
+@dataclass(eq=False)
+class CvfpState:
+    """The last context and the latest n tokens of every row; a forward pass makes a new one.
+
+    `length` counts the positions that were given, padding included, as transformers counts them.
+    """
+
+    context: Float[Tensor, "B d_c"]
+    window: Int[Tensor, "B n"]
+    """`BEFORE` stands for a token before the start."""
+    length: int = 0
+
+    is_compileable = False
+    is_linear = (True,)
+    """For transformers: it cannot be cut back to fewer tokens."""
+
+    @classmethod
+    def start(cls, model: CVFPModel, rows: int) -> CvfpState:
+        """Of a batch that has read nothing."""
+        context = model.context_table.new_zeros(rows, model.context_dim)
+        shape = (rows, model.config.num_input_tokens)
+        return cls(context, torch.full(shape, BEFORE, device=model.device))
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Positions given so far."""
+        return self.length
+
+    def select(self, rows: Int[Tensor, " B2"]) -> CvfpState:
+        """The state of these rows, in this order."""
+        rows = rows.to(self.window.device)
+        return CvfpState(self.context[rows], self.window[rows], self.length)
