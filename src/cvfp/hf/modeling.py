@@ -12,7 +12,7 @@ from transformers import GenerationMixin, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from cvfp.hf.configuration import CvfpConfig
-from cvfp.hf.state import CACHE, CvfpState
+from cvfp.hf.state import CACHE, SAYS_WHAT_IS_NEW, CvfpState
 from cvfp.models.rows import read_rows
 from cvfp.records.errors import InputError
 
@@ -61,12 +61,14 @@ class CvfpForCausalLM(PreTrainedModel, GenerationMixin):
     @classmethod
     def from_pretrained(cls, *args: Any, output_loading_info: bool = False, **kwargs: Any) -> Any:
         """As in transformers. Raises `InputError` when the weights are not those of the config."""
+        # What does not fit is looked at here; transformers would draw it anew, or raise without a name.
+        kwargs["ignore_mismatched_sizes"] = True
         model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
         for what in ("missing_keys", "unexpected_keys", "mismatched_keys"):
             if info[what]:
                 first = sorted(map(str, info[what]))[0]
                 raise InputError(
-                    f"{args[0]}: weights do not fit the config: {what.replace('_', ' ')}: {first}"
+                    f"{model.name_or_path}: weights do not fit the config: {what.replace('_', ' ')}: {first}"
                 )
         model._freeze_contexts()  # loading has put new parameters in their place
         return (model, info) if output_loading_info else model
@@ -105,10 +107,10 @@ class CvfpForCausalLM(PreTrainedModel, GenerationMixin):
 
     def forward(
         self,
-        input_ids: Int[Tensor, "B T"],
+        input_ids: Tensor,
         attention_mask: Tensor | None = None,
         cache: CvfpState | None = None,
-        labels: Int[Tensor, "B T"] | None = None,
+        labels: Tensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int = 0,
         return_dict: bool | None = None,
@@ -131,6 +133,8 @@ class CvfpForCausalLM(PreTrainedModel, GenerationMixin):
         """
         if output_attentions or output_hidden_states:
             raise InputError("a CVFP model gives neither attentions nor hidden states")
+        if input_ids.dim() != 2 or input_ids.numel() == 0:
+            raise InputError(f"input_ids is {tuple(input_ids.shape)}: it must be (batch, length), not empty")
         state = CvfpState.start(self.model, len(input_ids)) if cache is None else cache
         mask = self._mask(input_ids, attention_mask)
         self._check(input_ids, mask, state, labels, logits_to_keep)
@@ -161,12 +165,12 @@ class CvfpForCausalLM(PreTrainedModel, GenerationMixin):
                 f"weights are {self.model.embedding.dtype}: a CVFP model computes in torch.float32 or "
                 "torch.float64 (from_pretrained(..., dtype=torch.float32))"
             )
-        if ids.shape[1] == 0:
-            raise InputError("input_ids holds no tokens")
         if mask.shape != ids.shape:
             raise InputError(f"attention_mask is {tuple(mask.shape)} for input_ids of {tuple(ids.shape)}")
         if len(state.window) != len(ids):
             raise InputError(f"the cache has {len(state.window)} rows, input_ids {len(ids)}")
+        if labels is not None and labels.shape != ids.shape:
+            raise InputError(f"labels is {tuple(labels.shape)} for input_ids of {tuple(ids.shape)}")
         if labels is not None and logits_to_keep:
             raise InputError("a loss needs the logits of all positions: give no logits_to_keep with labels")
         empty = (~mask.any(dim=1)).nonzero()
@@ -191,6 +195,7 @@ class CvfpForCausalLM(PreTrainedModel, GenerationMixin):
         attention_mask: Tensor | None = None,
         cache: CvfpState | None = None,
         past_key_values: CvfpState | None = None,
+        next_sequence_length: int | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int = 1,
         **_: Any,
@@ -201,12 +206,15 @@ class CvfpForCausalLM(PreTrainedModel, GenerationMixin):
         """
         state = past_key_values if cache is None else cache
         if state is not None:
-            whole = input_ids.shape[1] if attention_mask is None else attention_mask.shape[1]
-            new = whole - state.length
-            if not 0 < new <= input_ids.shape[1]:
+            given = input_ids.shape[1]
+            if SAYS_WHAT_IS_NEW:
+                new = given if next_sequence_length is None else next_sequence_length
+            else:
+                new = (given if attention_mask is None else attention_mask.shape[1]) - state.length
+            if not 0 < new <= given:
                 raise InputError(
-                    f"the cache has read {state.length} positions of {whole}: give all tokens, or new ones "
-                    "and the attention_mask of all"
+                    f"the cache has read {state.length} positions, {given} are given: give all tokens, or "
+                    "new ones and the attention_mask of all"
                 )
             # A row that has ended is filled up with padding, which may have no row in the table.
             input_ids = input_ids[:, -new:].clamp(max=self.config.vocab_size - 1)

@@ -13,12 +13,11 @@ from transformers import GenerationMixin
 from cvfp.models.cvfp import CVFPModel
 from cvfp.models.rows import BEFORE
 
-CACHE = next(
-    name
-    for name in ("cache", "past_key_values")
-    if name in inspect.signature(GenerationMixin.prepare_inputs_for_generation).parameters
-)
+_TOLD = inspect.signature(GenerationMixin.prepare_inputs_for_generation).parameters
+CACHE = "cache" if "cache" in _TOLD else "past_key_values"
 """What `generate` of the installed transformers calls a cache: it reorders the one of that name for beams."""
+SAYS_WHAT_IS_NEW = "next_sequence_length" in _TOLD
+"""Whether that `generate` says how many of the tokens it gives are new; if not, lengths tell."""
 
 
 @dataclass(eq=False)
@@ -34,8 +33,8 @@ class CvfpState:
     length: int = 0
 
     is_compileable = False
-    is_linear = (True,)
-    """For transformers: it cannot be cut back to fewer tokens."""
+    is_linear = (False,)
+    """Transformers is to give it only what it has not read."""
 
     @classmethod
     def start(cls, model: CVFPModel, rows: int) -> CvfpState:

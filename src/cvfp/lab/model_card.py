@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 from cvfp.records.arms import arm_kind
@@ -66,7 +67,9 @@ def model_card(config: RunConfig, record: RunRecord, vocab_size: int, environmen
     """
     row = record.point
     name = _code(row.config_name)
-    shape = f"{row.num_layers} layers, d_c {row.context_dim}, {row.num_input_tokens} input tokens"
+    shape = ", ".join(
+        f"{key} {getattr(row, key)}" for key in ("num_layers", "context_dim", "num_input_tokens")
+    )
     parts = [
         _front_matter(config, row),
         f"# {name}",
@@ -83,7 +86,8 @@ def model_card(config: RunConfig, record: RunRecord, vocab_size: int, environmen
 
 def _front_matter(config: RunConfig, row: PointRecord) -> str:
     """YAML; every value is written as JSON, which is YAML too."""
-    corpus = {"type": _slug(config.data.corpus), "name": config.data.corpus, "split": "test"}
+    name = Path(config.data.corpus).name if Path(config.data.corpus).exists() else config.data.corpus
+    corpus = {"type": _slug(name), "name": name, "split": "test"}
     metrics = [
         {"type": kind, "name": name, "value": getattr(row, field)}
         for field, kind, name, _, _ in METRICS
@@ -94,7 +98,7 @@ def _front_matter(config: RunConfig, row: PointRecord) -> str:
     fields = {
         "library_name": "cvfp",
         "pipeline_tag": "text-generation",
-        "tags": ["cvfp", "recurrent", "fixed-point", row.arm],
+        "tags": list(dict.fromkeys(["cvfp", "recurrent", "fixed-point", row.arm])),
         "model-index": [{"name": row.config_name, "results": [result]}],
     }
     lines = [f"{key}: {json.dumps(value, ensure_ascii=True)}" for key, value in fields.items()]
