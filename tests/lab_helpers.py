@@ -64,3 +64,12 @@ def rows_of(path: Path) -> list[dict]:
     """The rows of a sweep without the time they took."""
     rows = json.loads((path / "detailed_results.json").read_text())
     return [{key: value for key, value in row.items() if key != "wall_seconds"} for row in rows]
+
+
+def checkpoint_of(sweep: Path) -> Path:
+    """The checkpoint of the CVFP point of a tiny sweep that was trained on most documents."""
+    for run in sweep.glob("runs/*"):
+        config = json.loads((run / "config.json").read_text())
+        if config["arm"] == "cvfp" and config["data"]["num_samples"] == 16:
+            return run / "checkpoint"
+    raise AssertionError(f"{sweep} has no such point")

@@ -13,6 +13,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest
 import torch
+from lab_helpers import checkpoint_of
 from model_helpers import VOCABULARY, draw_tokens, make_model
 from torch import Tensor
 
@@ -72,7 +73,7 @@ def pair(tmp_path_factory) -> tuple[CVFPModel, CvfpForCausalLM]:
 @pytest.fixture(scope="module")
 def checkpoint(whole: Path) -> Path:
     """Of a sweep: a model that was trained, with its tokenizer."""
-    return next(whole.glob("runs/*/checkpoint/model.safetensors")).parent
+    return checkpoint_of(whole)
 
 
 def padded(texts: list[Tensor], side: str) -> tuple[Tensor, Tensor]:
@@ -356,7 +357,7 @@ REFUSALS = {
     "another embedding": (lambda m: m.set_input_embeddings(torch.nn.Embedding(4, 4)), "cannot be exchanged"),
     "nothing new": (
         lambda m: m.generate(IDS, cache=m(IDS).cache, max_new_tokens=1),
-        "has read 6 positions, 6 are given",
+        "has read 6 positions, 6 are",
     ),
     "half precision": (lambda m: type(m)(m.config).half()(IDS), "torch.float16"),
 }

@@ -1,4 +1,4 @@
-"""Claims: lm-evaluation-harness runs a checkpoint as the model `cvfp`; its figures are those of cvfp itself."""
+"""Claims: lm-evaluation-harness runs a checkpoint as the model `cvfp`, and its figures are cvfp's own."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from pathlib import Path
 
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 
+import numpy as np
 import pytest
 import torch
 
 pytest.importorskip("lm_eval")
 
 import lm_eval
+from lab_helpers import checkpoint_of
 from lm_eval.api.instance import Instance
 from lm_eval.tasks import TaskManager
 
@@ -60,7 +62,7 @@ metric_list: [{metric: exact_match}]
 
 @pytest.fixture(scope="module")
 def checkpoint(whole: Path) -> Path:
-    return next(whole.glob("runs/*/checkpoint/model.safetensors")).parent
+    return checkpoint_of(whole)
 
 
 @pytest.fixture(scope="module")
@@ -97,11 +99,15 @@ def harnessed(checkpoint: Path) -> CvfpLM:
 
 
 def nats(checkpoint: Path, context: str, continuation: str) -> tuple[float, bool]:
-    """Log-likelihood by hand, and whether each token is the likeliest one, natively."""
+    """Log-likelihood by hand, and whether each token is the likeliest one, natively.
+
+    The harness counts spaces at the end of a context to the continuation, and takes the context's tokens from
+    the context alone.
+    """
     model, tokenizer = CVFPModel.from_pretrained(checkpoint), saved_tokenizer(checkpoint)
-    whole, head = tokenizer.encode_batch([context + continuation, context])
+    whole, head = tokenizer.encode_batch([context + continuation, context.rstrip()])
     first = max(len(head), 1)
-    tokens = torch.from_numpy(whole)
+    tokens = torch.from_numpy(np.concatenate([head, whole[len(head) :]]))
     with torch.no_grad():
         logits = model.logits(model.hidden(model.contexts(tokens), tokens, torch.arange(len(tokens))))
     rows, targets = logits[first - 1 : -1], tokens[first:]

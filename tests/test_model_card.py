@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from huggingface_hub import ModelCard
+from lab_helpers import checkpoint_of
 
 from cvfp.data.tokenizers import saved_tokenizer
 from cvfp.lab.model_card import model_card
@@ -28,7 +29,7 @@ FILES = {
 
 @pytest.fixture(scope="module")
 def checkpoint(whole: Path) -> Path:
-    return next(path for path in whole.glob("runs/*/checkpoint"))
+    return checkpoint_of(whole)
 
 
 def test_every_point_of_a_sweep_keeps_a_whole_checkpoint(whole: Path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Sequence
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,7 +47,7 @@ class Gpt2Tokenizer:
         lists = self._encoding.encode_ordinary_batch(texts, num_threads=os.cpu_count() or 1)
         return [np.array(ids, dtype=np.int64) for ids in lists]
 
-    def decode(self, ids: np.ndarray) -> str:
+    def decode(self, ids: np.ndarray | Sequence[int]) -> str:
         """The text of the ids; bytes that are not UTF-8 become U+FFFD."""
         return self._encoding.decode(np.asarray(ids).tolist(), errors="replace")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -28,7 +28,7 @@ class Tokenizer(Protocol):
         """The ids (int64) of every text, computed on all cores. Special tokens never arise from text."""
         ...
 
-    def decode(self, ids: np.ndarray) -> str:
+    def decode(self, ids: np.ndarray | Sequence[int]) -> str:
         """The text of the ids."""
         ...
 
@@ -66,12 +66,13 @@ def load_tokenizer(spec: str, pool: Callable[[], list[str]]) -> Tokenizer:
     return read_tokenizer(path, spec)
 
 
-def saved_tokenizer(directory: Path) -> Tokenizer:
+def saved_tokenizer(directory: Path | str) -> Tokenizer:
     """The tokenizer that `Tokenizer.save` wrote into `directory`.
 
     Raises:
         InputError: a file is missing or broken, or is not what was saved.
     """
+    directory = Path(directory)
     name, fingerprint = read_name(directory)
     tokenizer = gpt2_tokenizer() if name == "gpt2" else read_tokenizer(directory / "tokenizer.json", name)
     if tokenizer.fingerprint != fingerprint:
