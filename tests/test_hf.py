@@ -192,6 +192,17 @@ def test_a_loss_trains_what_phase_2_trains(tmp_path):
     assert not torch.equal(again.embedding, again.context_table)
 
 
+def test_contexts_stay_exact_under_autocast(tmp_path):
+    """What trains in bfloat16 reads the contexts that phase 2 reads."""
+    wrapped, tokens = loaded(native(torch.float32), tmp_path), draw_tokens(60)[None]
+    exact = wrapped(tokens).cache.context
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = wrapped(tokens, labels=tokens)
+    assert torch.equal(output.cache.context, exact)
+    output.loss.backward()
+    assert wrapped.model.embedding.grad.isfinite().all()
+
+
 def test_what_transformers_saves_is_loaded_by_both_sides(pair, tmp_path):
     model, wrapped = pair
     wrapped.save_pretrained(tmp_path)

@@ -9,6 +9,7 @@ from typing import Any
 
 from cvfp.records.arms import arm_kind
 from cvfp.records.config import RunConfig, dotted
+from cvfp.records.files import is_dir, is_file
 from cvfp.records.results import CAP, PointRecord, RunRecord
 
 METRICS = (
@@ -86,7 +87,8 @@ def model_card(config: RunConfig, record: RunRecord, vocab_size: int, environmen
 
 def _front_matter(config: RunConfig, row: PointRecord) -> str:
     """YAML; every value is written as JSON, which is YAML too."""
-    name = Path(config.data.corpus).name if Path(config.data.corpus).exists() else config.data.corpus
+    path = Path(config.data.corpus)
+    name = path.name if is_file(path) or is_dir(path) else config.data.corpus
     corpus = {"type": _slug(name), "name": name, "split": "test"}
     metrics = [
         {"type": kind, "name": name, "value": getattr(row, field)}
