@@ -32,7 +32,7 @@ TEXTS = ("abc de fgh abc de", "ab cd\nef gh ab", "hgf edc ba abc " * 200)
 HEAD = """
 task: {name}
 dataset_path: json
-dataset_kwargs: {{data_files: {{test: {data}}}}}
+dataset_kwargs: {{data_files: {{test: {folder}/data.json}}, cache_dir: {folder}/cache}}
 test_split: test
 """
 TASKS = {
@@ -74,7 +74,7 @@ def folder(tmp_path_factory) -> Path:
     ]
     (path / "data.json").write_text("\n".join(json.dumps(row) for row in rows))
     for name, body in TASKS.items():
-        head = HEAD.format(name=name, data=path / "data.json")
+        head = HEAD.format(name=name, folder=path)
         (path / f"{name}.yaml").write_text(head + body)
     return path
 
