@@ -12,7 +12,7 @@ from transformers import GenerationMixin, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from cvfp.hf.configuration import CvfpConfig
-from cvfp.hf.state import CACHE, SAYS_WHAT_IS_NEW, CvfpState
+from cvfp.hf.state import CvfpState
 from cvfp.models.rows import read_rows
 from cvfp.records.errors import InputError
 
@@ -194,7 +194,6 @@ class CvfpForCausalLM(PreTrainedModel, GenerationMixin):
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
         cache: CvfpState | None = None,
-        past_key_values: CvfpState | None = None,
         next_sequence_length: int | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int = 1,
@@ -204,16 +203,12 @@ class CvfpForCausalLM(PreTrainedModel, GenerationMixin):
 
         A cache of the user's own may come with all tokens, or with the new ones and the mask of all.
         """
-        state = past_key_values if cache is None else cache
-        if state is not None:
+        if cache is not None:
             given = input_ids.shape[1]
-            if SAYS_WHAT_IS_NEW:
-                new = given if next_sequence_length is None else next_sequence_length
-            else:
-                new = (given if attention_mask is None else attention_mask.shape[1]) - state.length
+            new = given if next_sequence_length is None else next_sequence_length
             if not 0 < new <= given:
                 raise InputError(
-                    f"the cache has read {state.length} positions, {given} are given: give all tokens, or "
+                    f"the cache has read {cache.length} positions, {given} are given: give all tokens, or "
                     "new ones and the attention_mask of all"
                 )
             # A row that has ended is filled up with padding, which may have no row in the table.
@@ -221,7 +216,7 @@ class CvfpForCausalLM(PreTrainedModel, GenerationMixin):
         return {
             "input_ids": input_ids,
             "attention_mask": attention_mask,
-            "cache": state,
+            "cache": cache,
             "use_cache": use_cache,
             "logits_to_keep": logits_to_keep,
         }
@@ -231,7 +226,7 @@ class CvfpForCausalLM(PreTrainedModel, GenerationMixin):
     ) -> dict:
         model_kwargs = super()._update_model_kwargs_for_generation(outputs, model_kwargs, **options)
         if outputs.cache is not None:
-            model_kwargs[CACHE] = outputs.cache
+            model_kwargs["cache"] = outputs.cache
         return model_kwargs
 
     def _reorder_cache(self, cache: CvfpState, beam_idx: Int[Tensor, " B"]) -> CvfpState:

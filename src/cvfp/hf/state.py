@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import GenerationMixin
 
 from cvfp.models.cvfp import CVFPModel
 from cvfp.models.rows import BEFORE
-
-_TOLD = inspect.signature(GenerationMixin.prepare_inputs_for_generation).parameters
-CACHE = "cache" if "cache" in _TOLD else "past_key_values"
-"""What `generate` of the installed transformers calls a cache: it reorders the one of that name for beams."""
-SAYS_WHAT_IS_NEW = "next_sequence_length" in _TOLD
-"""Whether that `generate` says how many of the tokens it gives are new; if not, lengths tell."""
 
 
 @dataclass(eq=False)
