@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := cvfp-runs/quickstart
 
-.PHONY: demo test benchmarks messages results clean
+.PHONY: demo test benchmarks docs messages results clean
 
 demo: $(VENV)/.train
 	$(BIN)/cvfp quickstart --out $(DEMO)
@@ -17,6 +17,10 @@ test: $(VENV)/.dev
 # Prints the table of ratios; a GPU's: `.venv/bin/python -m benchmarks --device cuda`.
 benchmarks: $(VENV)/.train
 	$(BIN)/python -m benchmarks
+
+# The documentation site, into build/site; needs no network. A link or an anchor that leads nowhere is an error.
+docs: $(VENV)/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'

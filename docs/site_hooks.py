@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 MARKER = re.compile(r"^<!-- generate: (\w+) -->$", re.MULTILINE)
-HELP_WIDTH = "100"
+HELP_WIDTH = "82"
 """Columns of the help texts."""
 
 
