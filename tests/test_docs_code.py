@@ -1,0 +1,159 @@
+"""Claims: what the documentation tells its readers to type works, and the site can be built."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+from docs_helpers import ROOT, Block, Reader, blocks_of, docstring_blocks, tiny_model
+from nbclient import NotebookClient
+
+import cvfp
+
+DOCS = ROOT / "docs"
+PAGES = [
+    ROOT / "README.md",
+    DOCS / "index.md",
+    DOCS / "tutorial.md",
+    *sorted(DOCS.glob("how-to/*.md")),
+    *sorted(DOCS.glob("explanation/*.md")),
+]
+SOURCE = Path(cvfp.__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> Path:
+    return tiny_model(tmp_path_factory.mktemp("model") / "m", corpus)
+
+
+@pytest.fixture
+def reader(
+    tmp_path: Path, whole: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> Reader:
+    return Reader(tmp_path, whole, model, monkeypatch)
+
+
+def work_through(reader: Reader, blocks: list[Block]) -> None:
+    reader.set_stage(blocks)
+    for block in blocks:
+        reader.carry_out(block)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_code_block_of_a_page_works(reader: Reader, page: Path):
+    work_through(reader, blocks_of(page.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize(("language", "least"), [("bash", 13), ("python", 1)])
+def test_every_example_in_a_docstring_works(reader: Reader, language: str, least: int):
+    blocks = [block for path in sorted(SOURCE.rglob("cvfp/**/*.py")) for block in docstring_blocks(path)]
+    chosen = [block for block in blocks if block.language == language]
+    assert len(chosen) >= least
+    work_through(reader, chosen)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "cvfp run v3 --smaples 5",
+        "cvfp run v9",
+        "cvfp run v3 --executor slurm",
+        "cvfp train --out m --set model.width=3",
+        "pip install 'cvfp[tarin]'",
+        "torchrun --nproc 2 -m cvfp run v3 --outt x",
+        "make dmeo",
+        "wget somewhere",
+    ],
+)
+def test_a_command_that_does_not_work_is_found_in_a_rehearsal(reader: Reader, command: str):
+    with pytest.raises((AssertionError, SystemExit, subprocess.CalledProcessError)):
+        work_through(reader, [Block(1, "bash", command, "a reason")])
+
+
+def test_a_block_that_fails_is_found(reader: Reader):
+    for block in (Block(1, "bash", "cvfp fit none.csv\ntrue\n"), Block(1, "ruby", "puts 1")):
+        with pytest.raises(AssertionError):
+            reader.carry_out(block)
+
+
+def test_blocks_that_are_not_run_as_they_stand_say_why():
+    page = "<!-- rehearse: needs a cluster -->\n```bash\na\n```\n\n    b\n\n<!-- else -->\n\n    c\n"
+    assert [(block.text, block.reason) for block in blocks_of(page)] == [
+        ("a\n", "needs a cluster"),
+        ("b\n", None),
+        ("c\n", None),
+    ]
+
+
+def without_comments(block: Block) -> tuple[str, str]:
+    return block.language, re.sub(r" *# .*$", "", block.text, flags=re.MULTILINE)
+
+
+def test_the_japanese_readme_has_the_code_and_the_figure_of_the_english_one():
+    english, japanese = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README.ja.md"))
+    assert [without_comments(block) for block in blocks_of(japanese)] == [
+        without_comments(block) for block in blocks_of(english)
+    ]
+    figures = [re.findall(r"!\[.+\]\((docs/results/\S+\.png)\)", text) for text in (english, japanese)]
+    assert figures[0] == figures[1] and (ROOT / figures[0][0]).is_file()
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.ja.md"])
+def test_links_of_the_readme_lead_somewhere(name: str):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    targets = [link.split("#")[0] for link in re.findall(r"\]\(([^)]+)\)", text)]
+    local = [target for target in targets if target and "://" not in target]
+    assert len(local) > 10
+    assert [target for target in local if not (ROOT / target).exists()] == []
+
+
+def test_the_notebook_runs_and_ends_with_a_figure():
+    notebook = nbformat.read(DOCS / "notebooks" / "quickstart.ipynb", as_version=4)
+    assert not any(cell.get("outputs") for cell in notebook.cells)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(SOURCE))
+        NotebookClient(notebook, timeout=100, kernel_name="python3").execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert "kneser-ney" in str(outputs)
+    assert "image/png" in outputs[-1]["data"]
+
+
+def test_the_site_builds_without_a_warning_and_asks_nothing_of_other_sites(tmp_path: Path):
+    environment = os.environ | {"PYTHONPATH": str(SOURCE), "NO_MKDOCS_2_WARNING": "1"}
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path / "site"]
+    done = subprocess.run(build, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    pages = {path: path.read_text(encoding="utf-8") for path in (tmp_path / "site").rglob("*.html")}
+    assert not any(
+        re.search(r"<(?:script|img|link)[^>]+(?:src|href)=\"?https?:", page) for page in pages.values()
+    )
+    reference = tmp_path / "site" / "reference"
+    assert "--gpus-per-point" in pages[reference / "cli.html"]
+    assert "phase1.dist_reg_weight" in pages[reference / "settings.html"]
+    assert "fit_power_law" in pages[reference / "api.html"]
+    assert not any("generate: " in page for page in pages.values())
+
+
+HELP = """
+import sys
+from cvfp.cli.main import main
+try:
+    main(["--help"])
+finally:
+    assert "torch" not in sys.modules
+"""
+
+
+def test_help_takes_less_than_a_second_and_no_torch():
+    seconds = []
+    for _ in range(3):  # the best of three: other work may go on
+        started = time.perf_counter()
+        subprocess.run([sys.executable, "-c", HELP], check=True, capture_output=True)
+        seconds.append(time.perf_counter() - started)
+    assert min(seconds) < 1
