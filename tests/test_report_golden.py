@@ -40,10 +40,14 @@ def test_the_kept_comparison_and_the_published_tables_read_as_they_were_checked(
     assert published_report() + "\n" == (RESULTS / "published.md").read_text(encoding="utf-8")
 
 
-def test_what_the_readme_says_was_found_stands_in_the_kept_reports():
-    readme = (RESULTS.parents[1] / "README.md").read_text(encoding="utf-8")
-    section = readme.split("\n## What has been found so far\n", 1)[1].split("\n## ", 1)[0]
+@pytest.mark.parametrize(
+    ("readme", "heading", "language"),
+    [("README.md", "What has been found so far", "en"), ("README.ja.md", "これまでに分かったこと", "ja")],
+)
+def test_what_the_readme_says_was_found_stands_in_the_kept_reports(readme, heading, language):
+    text = (RESULTS.parents[1] / readme).read_text(encoding="utf-8")
+    section = text.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
     quoted = [line for line in section.splitlines() if line.startswith("- ")]
-    kept = "\n".join((RESULTS / name / "report.md").read_text(encoding="utf-8") for name in SWEEPS)
+    kept = [(RESULTS / name / NAMES[language]).read_text(encoding="utf-8") for name in SWEEPS]
     assert len(quoted) >= 4
-    assert [line for line in quoted if line not in kept.splitlines()] == []
+    assert [line for line in quoted if line not in "\n".join(kept).splitlines()] == []
