@@ -12,7 +12,7 @@ Such a block is rehearsed line by line, by `Rehearsal`: everything of a command 
 from __future__ import annotations
 
 import ast
-import importlib
+import importlib.util
 import os
 import re
 import shlex
@@ -40,6 +40,7 @@ NO_CODE = ("text",)
 MARK = re.compile(r"<!-- rehearse: (.+) -->\s*")
 CHECKS_HEALTH = "diagnose"
 """The command whose exit code 1 is a finding: a tiny model is not healthy."""
+COMMANDS = ("cvfp", "hf", "make", "pip", "python", "sbatch", "torchrun")
 LONG_WORK = ("quickstart", "run", "tune", "train")
 
 
@@ -120,9 +121,12 @@ class Reader:
         for name in ("anybodys.csv", "results.csv"):
             rows = "".join(f"a,{1000 * 2**k},{round(400 * 0.8**k, 1)}\n" for k in range(6))
             (self.directory / name).write_text(f"config_name,tokens,val_ppl\n{rows}")
+        code = "".join(block.text for block in blocks)
         for name in ("my-sweep", "sweep-1", "sweep-2", "cvfp-runs/v1", "cvfp-runs/v2", "cvfp-runs/v3"):
-            if any(name in block.text for block in blocks):
+            if name in code:
                 shutil.copytree(self.sweep, self.directory / name)
+        if "my-model" in code and not re.search(r'(--out |train\(")my-model', code):
+            shutil.copytree(self.model, self.directory / "my-model")
         shutil.copytree(ROOT / "docs" / "results" / "tuning" / "recommended", self.directory / "tuning")
         for block in blocks:
             if block.language == "toml":
@@ -146,6 +150,7 @@ class Reader:
             Rehearsal(self).cvfp(["run", "my-sweep.toml"])
         else:
             assert block.language in NO_CODE, f"line {block.line}: no way to run {block.language!r}"
+            assert block.text.split()[0] not in COMMANDS, f"line {block.line}: a command is no text"
 
     def _bash(self, text: str) -> None:
         done = subprocess.run(
@@ -240,7 +245,13 @@ class Rehearsal:
                 assert set(requirement[1].split(",")) <= set(known)
 
     def python(self, words: list[str]) -> None:
-        assert words == ["-m", "venv", ".venv"]
+        """There is such a module."""
+        assert words[0] == "-m" and importlib.util.find_spec(words[1]) is not None
+
+    def hf(self, words: list[str]) -> None:
+        """The hub's command line has such a command."""
+        command = [Path(sys.executable).with_name("hf"), words[0], "--help"]
+        subprocess.run(command, check=True, capture_output=True)
 
     def activate(self, words: list[str]) -> None:
         assert words == [".venv/bin/activate"]

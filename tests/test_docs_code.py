@@ -68,6 +68,7 @@ def test_every_example_in_a_docstring_works(reader: Reader, language: str, least
         "pip install 'cvfp[tarin]'",
         "torchrun --nproc 2 -m cvfp run v3 --outt x",
         "make dmeo",
+        "python -m cvfp.nothing",
         "wget somewhere",
     ],
 )
@@ -77,7 +78,11 @@ def test_a_command_that_does_not_work_is_found_in_a_rehearsal(reader: Reader, co
 
 
 def test_a_block_that_fails_is_found(reader: Reader):
-    for block in (Block(1, "bash", "cvfp fit none.csv\ntrue\n"), Block(1, "ruby", "puts 1")):
+    for block in (
+        Block(1, "bash", "cvfp fit none.csv\ntrue\n"),
+        Block(1, "ruby", "puts 1"),
+        Block(1, "text", "cvfp run"),
+    ):
         with pytest.raises(AssertionError):
             reader.carry_out(block)
 
