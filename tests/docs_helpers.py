@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -41,6 +41,7 @@ MARK = re.compile(r"<!-- rehearse: (.+) -->\s*")
 CHECKS_HEALTH = "diagnose"
 """The command whose exit code 1 is a finding: a tiny model is not healthy."""
 COMMANDS = ("cvfp", "hf", "make", "pip", "python", "sbatch", "torchrun")
+COMMAND_LINE = "an example of the command line"
 LONG_WORK = ("quickstart", "run", "tune", "train")
 
 
@@ -66,7 +67,7 @@ def blocks_of(markdown: str) -> list[Block]:
 
 
 def docstring_blocks(path: Path) -> Iterator[Block]:
-    """The examples in the docstrings of a module: `Example: cvfp ...` lines, and indented code.
+    """The examples in the docstrings of a module: indented code, and commands, which are all rehearsed.
 
     Other indented blocks are formulas; code that hides among them is an error.
     """
@@ -76,12 +77,14 @@ def docstring_blocks(path: Path) -> Iterator[Block]:
         text = ast.get_docstring(node) or ""
         assert ">>>" not in text, f"{path}: doctests are not run"
         for command in re.findall(r"^Example: (.+)$", text, re.MULTILINE):
-            yield Block(getattr(node, "lineno", 1), "bash", command, "an example of the command line")
+            yield Block(getattr(node, "lineno", 1), "bash", command, COMMAND_LINE)
         for block in blocks_of(text):
-            if "import " in block.text:
-                yield Block(block.line, "python", block.text)
+            if block.text.split()[0] in COMMANDS:
+                yield replace(block, language="bash", reason=block.reason or COMMAND_LINE)
+            elif "import " in block.text:
+                yield replace(block, language="python")
             else:
-                assert "cvfp" not in block.text or block.text.startswith("<!--"), f"{path}: {block.text}"
+                assert "cvfp" not in block.text, f"{path}: {block.text}"
 
 
 class Rehearsed(Exception):
