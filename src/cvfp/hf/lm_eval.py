@@ -2,10 +2,8 @@
 
     python -m cvfp.hf.lm_eval --model cvfp --model_args pretrained=my-model --tasks arc_easy
 
-is `lm_eval` with that model known to it. In Python, importing this module is enough:
-
-    import cvfp.hf.lm_eval
-    lm_eval.simple_evaluate(model="cvfp", model_args={"pretrained": "my-model"}, tasks=[...])
+is `lm_eval` with that model known to it. In Python, importing this module is enough for
+`lm_eval.simple_evaluate(model="cvfp", model_args={"pretrained": "my-model"}, ...)`.
 
 CVFP models know no token that begins a text. So where the harness gives nothing to go on from (rolling
 log-likelihoods, empty contexts), the first token of a text is given and the others are predicted:
