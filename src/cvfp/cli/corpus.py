@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from cvfp.cli.options import Json, Set, print_json, settings_of
+from cvfp.cli.options import Corpora, Json, Set, print_json, settings_of
 from cvfp.cli.tables import print_table, value_text
 from cvfp.records.config import dotted
 
@@ -18,10 +18,10 @@ from cvfp.records.config import dotted
 class Stats:
     """What a corpus holds and how it is split.
 
-    Example: cvfp data stats --corpus my-folder --tokenizer bpe:4096
+    Example: cvfp data stats --corpus my-folder more.jsonl --tokenizer bpe:4096
     """
 
-    corpus: Annotated[str, tyro.conf.arg(help="chitchat, ultrachat, hub:OWNER/NAME, or a path")] = "chitchat"
+    corpus: Corpora = ("chitchat",)
     tokenizer: Annotated[str, tyro.conf.arg(help="gpt2, bpe:SIZE, or a tokenizer.json")] = "gpt2"
     set_: Set = ()
     json: Json = False
@@ -30,8 +30,8 @@ class Stats:
         from cvfp.data.dataset import open_dataset
         from cvfp.records.config import RunConfig
 
-        settings = {"data.corpus": self.corpus, "data.tokenizer": self.tokenizer} | settings_of(self.set_)
-        config = RunConfig.from_settings(settings, "data stats")
+        named = {"data.corpus": list(self.corpus), "data.tokenizer": self.tokenizer}
+        config = RunConfig.from_settings(named | settings_of(self.set_), "data stats")
         figures = open_dataset(config.data, lambda text: print(text, file=sys.stderr)).stats()
         _print("What the corpus holds", figures, self.json)
 

@@ -13,6 +13,13 @@ import tyro
 from cvfp.records.errors import InputError
 from cvfp.records.files import parse_toml
 
+Corpora = Annotated[
+    tuple[str, ...],
+    tyro.conf.arg(
+        metavar="CORPUS [CORPUS ...]",
+        help="chitchat, ultrachat, hub:OWNER/NAME, or a path; several are read as one",
+    ),
+]
 Device = Annotated[str, tyro.conf.arg(metavar="auto|cpu|cuda|cuda:N|mps", help="where to compute")]
 Devices = Annotated[
     str,

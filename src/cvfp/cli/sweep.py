@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
 from cvfp.cli.options import (
+    Corpora,
     Devices,
     Executor,
     GpusPerPoint,
@@ -71,9 +72,7 @@ def run(
     growth: Growing = None,
     seeds: Annotated[int | None, tyro.conf.arg(help="how many seeds, each with its own draw")] = None,
     inits: Annotated[int | None, tyro.conf.arg(help="how many initialisations of each draw")] = None,
-    corpus: Annotated[
-        str | None, tyro.conf.arg(help="chitchat, ultrachat, hub:OWNER/NAME, or a path")
-    ] = None,
+    corpus: Corpora | None = None,
     embedding: Annotated[str | None, tyro.conf.arg(help="random, gpt2, or a path to a table")] = None,
     tuned: Annotated[
         Path | None, tyro.conf.arg(metavar="DIR", help="settings per arm that cvfp tune chose there")
@@ -111,7 +110,7 @@ def run(
         seeds=seeds,
         inits=inits,
     )
-    settings = given(**{"data.corpus": corpus, "embedding.source": embedding}) | settings_of(set_)
+    settings = _corpus_and_table(corpus, embedding) | settings_of(set_)
     spec = _with_tuned(spec.override(**fields), tuned)
     plan = make_plan(spec.with_settings(settings))
     out = out or Path("cvfp-runs") / plan.name
@@ -121,6 +120,13 @@ def run(
     execute = make_executor(executor, device, gpus_per_point)
     execute = partial(execute, checkpoints=checkpoints, retry=retry, save_every=save_every)
     return _run_plan(plan, out, execute, track, json)
+
+
+def _corpus_and_table(corpus: tuple[str, ...] | None, embedding: str | None) -> dict[str, Any]:
+    """The settings of these two options; one corpus is a name, several are a list."""
+    several = None if corpus is None else list(corpus)
+    named = several[0] if several is not None and len(several) == 1 else several
+    return given(**{"data.corpus": named, "embedding.source": embedding})
 
 
 def _in_shape(

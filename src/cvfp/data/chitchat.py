@@ -26,7 +26,8 @@ def open_chitchat() -> Source:
     """
     path = package_file("chitchat_dataset", "dataset.json")
     check_sha256(path, SHA256, f"pip install --force-reinstall chitchat-dataset=={VERSION}")
-    return Source("chitchat", digest([SHA256, MIN_TOKENS, ENCODER_SHA256], 64), lambda: _read(path))
+    fingerprint = digest([SHA256, MIN_TOKENS, ENCODER_SHA256], 64)
+    return Source("chitchat", fingerprint, lambda: _read(path), frozenset({"chitchat"}))
 
 
 def _read(path: Path) -> Iterator[Document]:

@@ -1,33 +1,33 @@
-"""Corpora by name or path."""
+"""Corpora by name or path, one or several that are read as one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from cvfp.data.cache import Note, silent
 from cvfp.data.chitchat import open_chitchat
 from cvfp.data.cutting import cut_documents
-from cvfp.data.documents import Source
+from cvfp.data.documents import Document, Source
 from cvfp.data.hub import open_hub
-from cvfp.data.json_lines import open_json_lines
-from cvfp.data.parquet import open_parquet
-from cvfp.data.text_files import open_text_files
+from cvfp.data.local_files import open_local
 from cvfp.data.text_store import TextStore, open_text_store
 from cvfp.records.config import DataConfig
 from cvfp.records.errors import InputError
-from cvfp.records.files import is_dir, is_file
+from cvfp.records.files import is_dir, is_file, refuse_special
 from cvfp.records.schema import digest
 
 FORMAT = 1
 """Raised when the same source would be read into other documents."""
 KNOWN = "chitchat, ultrachat[:FOLDER], hub:OWNER/NAME[:SPLIT], or a path: text file, folder, .jsonl, .parquet"
-KINDS = {".txt": "text", ".md": "text", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
-"""Kinds of file by suffix. A single file with any other suffix is taken for text."""
+APPLIES = {"text_field": {"jsonl", "parquet", "hub"}, "document_separator": {"text"}}
+"""Kinds of source that an option is for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +38,8 @@ class Corpus:
     fingerprint: str
     """SHA-256 of all that determines the documents: the content of the files and how they are read."""
     open_store: Callable[[], TextStore]
+    parts: Mapping[str, Mapping[str, Any]]
+    """By the name of each corpus that it is made of: what its files are, and which were left out."""
 
     @cached_property
     def store(self) -> TextStore:
@@ -62,19 +64,25 @@ class Corpus:
 
 
 def open_corpus(config: DataConfig, note: Note = silent) -> Corpus:
-    """The corpus that `config` names.
+    """The corpus that `config` names, or all of those that it names as one, in that order.
 
     Raises:
-        InputError: an unknown name, a file that is missing, empty, binary, broken or not UTF-8, an option
-            that does not apply, or a hub that cannot be reached.
+        InputError: an unknown name, a file that is missing, empty, binary, broken or of no known encoding,
+            two corpora with the same text, an option that does not apply, or a hub that cannot be reached.
     """
-    source = _source(config)
-    key = [source.fingerprint, config.document_tokens, FORMAT]
+    sources = _named([_source(spec, config) for spec in config.corpora], config.corpora)
+    _check_options(config, sources)
+    for source in sources:
+        for line in source.notes:
+            note(line)
+    whole = sources[0] if len(sources) == 1 else _together(sources)
+    key = [whole.fingerprint, config.document_tokens, FORMAT]
 
     def open_store() -> TextStore:
-        return open_text_store(source.name, key, _Cut(source, config.document_tokens), note)
+        return open_text_store(whole.name, key, _Cut(whole, config.document_tokens), note)
 
-    return Corpus(source.name, digest(key, 64), open_store)
+    parts = {source.name: source.facts for source in sources}
+    return Corpus(whole.name, digest(key, 64), open_store, parts)
 
 
 @dataclass(frozen=True)
@@ -88,48 +96,46 @@ class _Cut:
         return cut_documents(self.source.read(), self.max_tokens)
 
 
-def _source(config: DataConfig) -> Source:
-    spec = config.corpus
+def _source(spec: str, config: DataConfig) -> Source:
     if spec == "chitchat":
-        _refuse(config, "text_field", "document_separator")
         return open_chitchat()
     if spec.partition(":")[0] in ("ultrachat", "hub"):
-        _refuse(config, "document_separator")
-        return open_hub(spec, config.text_field)
+        return open_hub(spec, config)
     path = Path(spec)
     if not (is_file(path) or is_dir(path)):
+        refuse_special(path)
         raise InputError(f"corpus {spec!r}: no such file, and no known name; there are {KNOWN}")
-    files = _files(path)
-    kind = _kind(path, files)
-    if kind == "text":
-        _refuse(config, "text_field")
-        return open_text_files(path.name, files, config.document_separator)
-    _refuse(config, "document_separator")
-    opener = open_json_lines if kind == "jsonl" else open_parquet
-    return opener(path.name, files, config.text_field)
+    return open_local(path, config)
 
 
-def _refuse(config: DataConfig, *fields: str) -> None:
-    for field in fields:
-        if getattr(config, field) is not None:
-            raise InputError(f"data.{field} does not apply to the corpus {config.corpus!r}; leave it out")
+def _named(sources: list[Source], specs: tuple[str, ...]) -> list[Source]:
+    """The sources, those of the same name called by their paths."""
+    names = Counter(source.name for source in sources)
+    return [
+        replace(source, name=spec) if names[source.name] > 1 else source
+        for source, spec in zip(sources, specs, strict=True)
+    ]
 
 
-def _files(path: Path) -> list[Path]:
-    """The file itself, or all known files below a folder, sorted by path; hidden ones are left out."""
-    if not path.is_dir():
-        return [path]
-    below = (file.relative_to(path) for file in path.rglob("*") if file.suffix.lower() in KINDS)
-    shown = [file for file in below if not any(part.startswith(".") for part in file.parts)]
-    shown.sort(key=lambda file: file.parts)  # paths themselves are not compared alike on all systems
-    files = [path / file for file in shown if (path / file).is_file()]
-    if not files:
-        raise InputError(f"{path}: no {', '.join(KINDS)} files in this folder")
-    return files
+def _together(sources: list[Source]) -> Source:
+    first: dict[str, str] = {}
+    for source in sources:
+        if source.fingerprint in first:
+            raise InputError(
+                f"corpora {first[source.fingerprint]} and {source.name}: they hold the same text"
+            )
+        first[source.fingerprint] = source.name
+
+    def read() -> Iterator[Document]:
+        for part, source in enumerate(sources):
+            yield from (replace(document, part=part) for document in source.read())
+
+    return Source(" + ".join(first.values()), digest(["together", list(first)], 64), read)
 
 
-def _kind(path: Path, files: list[Path]) -> str:
-    kinds = sorted({KINDS.get(file.suffix.lower(), "text") for file in files})
-    if len(kinds) > 1:
-        raise InputError(f"{path}: holds {' and '.join(kinds)} files; name a folder or file of one kind")
-    return kinds[0]
+def _check_options(config: DataConfig, sources: list[Source]) -> None:
+    kinds = frozenset().union(*(source.kinds for source in sources))
+    for field, applies in APPLIES.items():
+        if getattr(config, field) is not None and not kinds & applies:
+            name = " + ".join(config.corpora)
+            raise InputError(f"data.{field} does not apply to the corpus {name!r}; leave it out")

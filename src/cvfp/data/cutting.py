@@ -6,31 +6,77 @@ and can be compared on them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
 import numpy as np
 
 from cvfp.data.documents import Document
+from cvfp.data.encodings import BLOCK
 from cvfp.data.gpt2_tokenizer import gpt2_tokenizer
+
+BORDER = re.compile(r"(?<=\S)(?=[ \t\n\r\u3000])|(?<=[^\W\d_])(?=[.,;:!?。、！？「」])")
+"""Where GPT-2's pattern ends a word whatever comes next: texts cut there have the tokens of the whole."""
+LONGEST_WITHOUT_BORDER = 4 * BLOCK
+"""Characters; a longer run is cut anywhere, to bound the memory."""
 
 
 def cut_documents(documents: Iterable[Document], max_tokens: int | None) -> Iterator[Document]:
-    """Consecutive pieces of at most `max_tokens` GPT-2 tokens each; together they are the text unchanged."""
-    for document in documents:
-        pieces = [document.text] if max_tokens is None else _pieces(document.text, max_tokens)
+    """Consecutive pieces of at most `max_tokens` GPT-2 tokens each; together they are the text unchanged.
+
+    None: documents stay whole. Of long texts that come in parts only a few parts are held at a time.
+    """
+    iterator = iter(documents)
+    for first in iterator:
+        texts = _texts(first, iterator)
+        pieces = ["".join(texts)] if max_tokens is None else _pieces(texts, max_tokens)
         for number, piece in enumerate(pieces):
-            yield Document(piece, document.speakers, document.continues or number > 0)
+            yield Document(piece, first.speakers, first.continues or number > 0, part=first.part)
 
 
-def _pieces(text: str, max_tokens: int) -> list[str]:
-    tokenizer = gpt2_tokenizer()
-    (ids,) = tokenizer.encode_batch([text])
-    ends = np.cumsum(tokenizer.token_bytes[ids])
-    data = text.encode()
-    cuts = [_character_start(data, int(end)) for end in ends[max_tokens - 1 :: max_tokens]]
-    bounds = sorted({0, *cuts, len(data)})
-    return [data[start:end].decode() for start, end in pairwise(bounds)]
+def _texts(first: Document, following: Iterator[Document]) -> Iterator[str]:
+    """The parts of the document that begins with `first`."""
+    yield first.text
+    while first.unfinished:
+        first = next(following)
+        yield first.text
+
+
+def _pieces(texts: Iterable[str], max_tokens: int) -> Iterator[str]:
+    """The text between every `max_tokens`-th token; an empty text is one piece."""
+    rest, seen, tokenizer = b"", 0, gpt2_tokenizer()
+    for block in _blocks(texts):
+        (ids,) = tokenizer.encode_batch([block])
+        data = rest + block.encode()
+        ends = len(rest) + np.cumsum(tokenizer.token_bytes[ids])
+        chosen = ends[max_tokens - 1 - seen % max_tokens :: max_tokens].tolist()
+        bounds = sorted({0, *(_character_start(data, end) for end in chosen)})
+        yield from (data[start:end].decode() for start, end in pairwise(bounds))
+        rest, seen = data[bounds[-1] :], seen + len(ids)
+    if rest or not seen:
+        yield rest.decode()
+
+
+def _blocks(texts: Iterable[str]) -> Iterator[str]:
+    """The same text in blocks that can be tokenized one by one."""
+    rest = ""
+    for text in texts:
+        rest += text
+        if len(rest) > BLOCK:
+            cut = _last_border(rest)
+            yield rest[:cut]
+            rest = rest[cut:]
+    yield rest
+
+
+def _last_border(text: str) -> int:
+    """0 where there is none and the text is not too long."""
+    for start in range(len(text) - 1000, -1000, -1000):
+        found = [match.end() for match in BORDER.finditer(text, max(0, start), start + 1000)]
+        if found and found[-1]:
+            return found[-1]
+    return len(text) if len(text) > LONGEST_WITHOUT_BORDER else 0
 
 
 def _character_start(data: bytes, position: int) -> int:

@@ -13,8 +13,8 @@ import numpy as np
 
 from cvfp.data.cache import Note, cached_folder
 from cvfp.data.corpora import Corpus, open_corpus
-from cvfp.data.splits import MIN_SOURCES, Split, has_whole_sources, split_documents, training_documents
-from cvfp.data.stats import corpus_stats, speaker_stats
+from cvfp.data.splits import MIN_SOURCES, Split, has_whole_sources, split_parts, training_documents
+from cvfp.data.stats import corpus_stats, density, part_stats, speaker_stats
 from cvfp.data.streams import Stream, first_tokens, make_stream
 from cvfp.data.token_store import TokenStore, open_token_store
 from cvfp.data.tokenizers import Tokenizer, bpe_size, load_tokenizer, saved_tokenizer
@@ -28,6 +28,9 @@ JOINT = "\n\n"
 """Between the conversations of the published validation text."""
 LOSSY = 0.01
 """Share of bytes that a tokenizer may change before it is noted (a space before every text stays below)."""
+
+DENSE = 2.0
+"""Bytes per token below which gpt2 does not suit the text; Japanese has about 1.5, English 4."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,16 +100,26 @@ class Dataset:
             "tokenizer": self.tokenizer.name,
             "vocab_size": self.vocab_size,
             **corpus_stats(lengths, sizes),
+            "characters": int(self.corpus.store.characters.sum()),
+            **density(lengths, sizes, self.corpus.store.characters),
             "sources": int(self.corpus.sources[-1]) + 1,
             "empty_documents": self.corpus.store.dropped,
             "split": self.config.split,
             "splits": {name: corpus_stats(lengths[part], sizes[part]) for name, part in parts.items()},
             "documents_in_no_split": self.split.dropped(len(self.corpus)),
+            **self._parts(),
         }
         speakers = self.corpus.speakers()
         return (
             facts if speakers is None else facts | {"speakers": speaker_stats(speakers, lengths, self.split)}
         )
+
+    def _parts(self) -> dict[str, Any]:
+        """What the files of the corpus are; of several corpora, what each of them is."""
+        parts, store = self.corpus.parts, self.corpus.store
+        if len(parts) == 1:
+            return dict(*parts.values())
+        return {"corpora": part_stats(parts, store.parts, self.store.lengths, store.sizes, self.split)}
 
     def _stream(self, name: str, documents: np.ndarray) -> Stream:
         tokens = self.store.concatenate(documents)
@@ -159,12 +172,8 @@ def open_dataset(config: DataConfig, note: Note) -> Dataset:
         CvfpError: the cache cannot be used.
     """
     corpus = open_corpus(config, note)
-    if not has_whole_sources(config, corpus.sources):
-        note(
-            f"{corpus.name}: fewer than {MIN_SOURCES} files or records, too few to hold out whole ones: dev "
-            f"and test are the last of the pieces they are cut into"
-        )
-    split = split_documents(config, corpus.sources, corpus.speakers())
+    split = split_parts(config, corpus.store.parts, corpus.sources, corpus.speakers())
+    _note_pieces(config, corpus, split, note)
     dropped = split.dropped(len(corpus))
     if dropped:
         note(f"split {config.split}: {dropped} of {len(corpus)} documents are in no part")
@@ -174,14 +183,40 @@ def open_dataset(config: DataConfig, note: Note) -> Dataset:
         return corpus.store.texts(np.arange(len(corpus)))
 
     store = open_token_store(tokenizer, [corpus.fingerprint, "documents"], texts, note)
+    _note_dense(corpus, tokenizer, store, note)
     return Dataset(config, corpus, tokenizer, split, store, note)
+
+
+def _note_pieces(config: DataConfig, corpus: Corpus, split: Split, note: Note) -> None:
+    """Say of which corpora no whole files or records are held out, or nothing at all."""
+    for number, name in enumerate(corpus.parts):
+        own = corpus.store.parts == number
+        sources = corpus.sources[own]
+        if not has_whole_sources(config, sources - sources[0]):
+            note(
+                f"{name}: fewer than {MIN_SOURCES} files or records, too few to hold out whole ones: dev "
+                f"and test are the last of the pieces they are cut into"
+            )
+        elif not own[split.test].any():
+            note(f"{name}: none of its {own.sum()} documents are test documents")
+
+
+def _note_dense(corpus: Corpus, tokenizer: Tokenizer, store: TokenStore, note: Note) -> None:
+    """GPT-2's tokens are for English: of other scripts they are fragments of characters."""
+    found = density(store.lengths, corpus.store.sizes, corpus.store.characters)
+    if tokenizer.name == "gpt2" and found["bytes_per_token"] < DENSE:
+        note(
+            f"{corpus.name}: gpt2 takes {found['tokens_per_character']:.1f} tokens per character here "
+            f"({found['bytes_per_token']:.1f} bytes per token; English has 4); data.tokenizer=bpe:8192, a "
+            f"tokenizer trained on the corpus, takes fewer"
+        )
 
 
 def _tokenizer(config: DataConfig, corpus: Corpus, split: Split, note: Note) -> Tokenizer:
     size = bpe_size(config.tokenizer)
 
-    def pool() -> list[str]:
-        return list(corpus.store.texts(split.pool))
+    def pool() -> Iterable[str]:
+        return corpus.store.texts(split.pool)
 
     if size is None:
         return load_tokenizer(config.tokenizer, pool)

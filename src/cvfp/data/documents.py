@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from cvfp.records.errors import InputError
+
+LARGEST_DOCUMENT = 64 << 20
+"""Characters of a document, which is tokenized as a whole."""
 
 
 @dataclass(frozen=True)
@@ -17,6 +20,10 @@ class Document:
     speakers: frozenset[str] | None = None
     continues: bool = False
     """True for the second and later pieces of one source: a file, a record, a conversation."""
+    unfinished: bool = False
+    """True where the text goes on in the next `Document`: long texts are read in blocks."""
+    part: int = 0
+    """Number of the corpus it is from, where several are read as one."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +33,12 @@ class Source:
     name: str
     fingerprint: str
     read: Callable[[], Iterator[Document]]
+    kinds: frozenset[str] = frozenset()
+    """What it is read from; decides which options apply."""
+    notes: tuple[str, ...] = ()
+    """What a user should know of its files, in lines: what was left out, what is not UTF-8."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """The same in numbers, for `data stats`; empty where it has no files of the user's."""
 
 
 def text_of(record: Any, field: str | None, where: str) -> str:

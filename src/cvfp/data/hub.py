@@ -13,17 +13,20 @@ from typing import Any
 
 from cvfp.data.documents import Document, Source, text_of
 from cvfp.data.extras import require
+from cvfp.data.folder import Listing
 from cvfp.data.hashing import file_sha256
-from cvfp.data.parquet import open_parquet
+from cvfp.data.local_files import local_source, parquet_files
+from cvfp.records.config import DataConfig
 from cvfp.records.errors import InputError
 from cvfp.records.files import is_dir
 from cvfp.records.schema import digest
 
 ULTRACHAT = "HuggingFaceH4/ultrachat_200k"
+KINDS = frozenset({"hub"})
 OFFLINE = "offline there are --corpus chitchat, a local text, .jsonl or .parquet file, or a copy: "
 
 
-def open_hub(spec: str, field: str | None) -> Source:
+def open_hub(spec: str, config: DataConfig) -> Source:
     """The data set that `ultrachat[:FOLDER]` or `hub:OWNER/NAME[:SPLIT]` names; SPLIT is `train` if left out.
 
     SPLIT may be a slice, e.g. `train_sft[:2000]`, of a downloaded data set.
@@ -33,15 +36,15 @@ def open_hub(spec: str, field: str | None) -> Source:
     """
     where, split = _parse(spec)
     if is_dir(Path(where)):
-        return _local(spec, Path(where), split, field)
-    name = "ultrachat" if where == ULTRACHAT else where
+        return _local(spec, Path(where), split, config)
+    name, field = "ultrachat" if where == ULTRACHAT else where, config.text_field
     datasets = require("datasets")
     copy = "ultrachat:FOLDER" if where == ULTRACHAT else "hub:FOLDER:SPLIT"
     with reach_hub(f"corpus {spec!r}", OFFLINE + copy, datasets.exceptions.DatasetsError):
         rows = datasets.load_dataset(where, split=split, keep_in_memory=False)
     files = [file_sha256(Path(file["filename"])) for file in rows.cache_files]
     fingerprint = digest(["hub", files, split, field], 64)
-    return Source(f"{name}:{split}", fingerprint, lambda: _read(rows, field, f"{name}:{split}"))
+    return Source(f"{name}:{split}", fingerprint, lambda: _read(rows, field, f"{name}:{split}"), KINDS)
 
 
 @contextmanager
@@ -77,7 +80,7 @@ def _parse(spec: str) -> tuple[str, str]:
     return where, split if split else "train"
 
 
-def _local(spec: str, folder: Path, split: str, field: str | None) -> Source:
+def _local(spec: str, folder: Path, split: str, config: DataConfig) -> Source:
     every = sorted(folder.rglob("*.parquet"))
     files = [path for path in every if path.name.startswith(f"{split}-") or path.stem == split]
     if not files:
@@ -85,7 +88,8 @@ def _local(spec: str, folder: Path, split: str, field: str | None) -> Source:
         raise InputError(
             f"corpus {spec!r}: no {split}-*.parquet below {folder}; splits there: {', '.join(there)}"
         )
-    return open_parquet(spec.partition(":")[0] + f":{split}", files, field)
+    name = spec.partition(":")[0] + f":{split}"
+    return local_source(name, parquet_files(files), config, Listing([]))
 
 
 def _read(rows: Any, field: str | None, name: str) -> Iterator[Document]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -60,6 +61,57 @@ def split_documents(config: DataConfig, sources: np.ndarray, speakers: list[froz
     return Split(pool, dev, test)
 
 
+def split_parts(
+    config: DataConfig, parts: np.ndarray, sources: np.ndarray, speakers: list[frozenset[str]] | None
+) -> Split:
+    """As `split_documents`, of several corpora: each gives dev and test documents in proportion to its size.
+
+    A corpus of fewer than three documents gives none. Speakers are held out from all corpora together.
+
+    Args:
+        config: names the split and its sizes.
+        parts: (N,) number of the corpus that every document is from, ascending.
+        sources: (N,) as in `split_documents`.
+        speakers: as there.
+
+    Raises:
+        InputError: as there; the published split of more than one corpus.
+    """
+    if parts[0] == parts[-1] or config.split == "speakers":
+        return split_documents(config, sources, speakers)
+    if config.split == "published":
+        raise InputError("data.split published: it is of one corpus; use documents or tail")
+    starts = [*np.unique(parts, return_index=True)[1].tolist(), len(parts)]
+    within = [sources[start:end] - sources[start] for start, end in pairwise(starts)]
+    units = [_num_units(config, own) for own in within]
+    held = zip(*(_shares(total, units) for total in _checked_sizes(config, sum(units))), strict=True)
+    splits = [
+        split_documents(config.model_copy(update={"dev_documents": dev, "test_documents": test}), own, None)
+        for own, (dev, test) in zip(within, held, strict=True)
+    ]
+    pools, devs, tests = (
+        np.concatenate([start + getattr(split, name) for start, split in zip(starts, splits, strict=False)])
+        for name in ("pool", "dev", "test")
+    )
+    return Split(pools, devs, tests)
+
+
+def _num_units(config: DataConfig, sources: np.ndarray) -> int:
+    """What of a corpus is held out as a whole: its sources, or their pieces."""
+    return int(sources[-1]) + 1 if has_whole_sources(config, sources) else len(sources)
+
+
+def _shares(total: int, units: list[int]) -> list[int]:
+    """`total` in proportion to the units of those that have enough; remainders go to the largest ones."""
+    weights = np.array([number if number >= MIN_SOURCES else 0 for number in units])
+    if not weights.any():
+        raise InputError(f"no corpus has {MIN_SOURCES} documents, of which some can be held out")
+    exact = total * weights / weights.sum()
+    shares = np.floor(exact).astype(int)
+    shares[np.argsort(shares - exact, kind="stable")[: total - int(shares.sum())]] += 1
+    return shares.tolist()
+
+
 def has_whole_sources(config: DataConfig, sources: np.ndarray) -> bool:
     """Whether dev and test can be whole sources.
 
@@ -110,7 +162,7 @@ def _split_sources(config: DataConfig, num_documents: int, speakers: list[frozen
     generator = np.random.default_rng(config.split_seed)
     if config.split == "speakers":
         if speakers is None:
-            raise InputError("data.split speakers: this corpus does not say who speaks; use documents")
+            raise InputError("data.split speakers: not every document says who speaks in it; use documents")
         pool, held = hold_out_speakers(speakers, num_dev + num_test, generator)
     else:
         held = generator.permutation(num_documents)[: num_dev + num_test]
@@ -130,9 +182,15 @@ def _checked_sizes(config: DataConfig, num_documents: int) -> tuple[int, int]:
         raise InputError(
             f"{num_dev} dev and {num_test} test documents leave none to train on: the corpus has "
             f"{num_documents} (what is cut from one file or record counts once where there are "
-            f"{MIN_SOURCES} of them)"
+            f"{MIN_SOURCES} of them){_hint(config)}"
         )
     return num_dev, num_test
+
+
+def _hint(config: DataConfig) -> str:
+    if config.document_tokens is not None or config.document_separator is not None:
+        return ""
+    return "; data.document_separator, or e.g. data.document_tokens=1000, cuts long texts into documents"
 
 
 def _published(config: DataConfig, num_documents: int) -> Split:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,40 @@ from cvfp.data.splits import Split
 
 TOP = 20
 LONGEST = 0.01
+
+
+def part_stats(
+    parts: Mapping[str, Mapping[str, Any]],
+    numbers: np.ndarray,
+    lengths: np.ndarray,
+    sizes: np.ndarray,
+    split: Split,
+) -> dict[str, Any]:
+    """Counts of each of several corpora, with facts of its files; `numbers` (N,) tells whose a document is."""
+    found = {}
+    for number, (name, facts) in enumerate(parts.items()):
+        own = numbers == number
+        found[name] = {
+            "documents": int(own.sum()),
+            "tokens": int(lengths[own].sum()),
+            "bytes": int(sizes[own].sum()),
+            "dev_documents": int(own[split.dev].sum()),
+            "test_documents": int(own[split.test].sum()),
+            **facts,
+        }
+    return found
+
+
+def density(lengths: np.ndarray, sizes: np.ndarray, characters: np.ndarray) -> dict[str, float]:
+    """How much text a token stands for, which tells whether the tokenizer suits the language.
+
+    Args: tokens, UTF-8 bytes and characters of every document, (N,) each.
+    """
+    tokens = int(lengths.sum())
+    return {
+        "bytes_per_token": float(sizes.sum() / tokens) if tokens else 0.0,
+        "tokens_per_character": float(tokens / characters.sum()),
+    }
 
 
 def corpus_stats(lengths: np.ndarray, sizes: np.ndarray) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,10 @@ from cvfp.data.documents import Document
 from cvfp.records.errors import InputError
 from cvfp.records.files import read_json, write_json
 
-FORMAT = 2
+FORMAT = 3
 """Raised when the same documents would be stored otherwise."""
+ARRAYS = ("offsets", "sources", "parts", "characters")
+"""Fields of `TextStore` that are arrays of whole numbers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +30,10 @@ class TextStore:
     sources: np.ndarray
     """(N,) number of the source that every document is cut from, from 0 on; documents that are not cut have
     one each."""
+    parts: np.ndarray
+    """(N,) number of the corpus that every document is from, ascending; all 0 where there is one."""
+    characters: np.ndarray
+    """(N,) characters of every document."""
     speakers: list[frozenset[str]] | None
     dropped: int
     """Empty documents that were left out."""
@@ -61,33 +68,40 @@ def open_text_store(name: str, key: list, documents: Iterable[Document], note: N
     folder = cached_folder("text", [*key, FORMAT], build, note)
     facts = read_json(folder / "documents.json")
     speakers = facts["speakers"]
-    store = TextStore(
-        path=folder / "text.bin",
-        offsets=np.load(folder / "offsets.npy", allow_pickle=False),
-        sources=np.load(folder / "sources.npy", allow_pickle=False),
-        speakers=None if speakers is None else [frozenset(members) for members in speakers],
-        dropped=facts["dropped"],
-    )
+    arrays = {each: np.load(folder / f"{each}.npy", allow_pickle=False) for each in ARRAYS}
+    known = None if speakers is None else [frozenset(members) for members in speakers]
+    store = TextStore(folder / "text.bin", **arrays, speakers=known, dropped=facts["dropped"])
     if store.dropped:
         note(f"{name}: {store.dropped} empty documents were left out, {len(store)} remain")
     return store
 
 
 def _write(name: str, documents: Iterable[Document], folder: Path) -> None:
-    offsets, sources, speakers, source, dropped = [0], [], [], -1, 0
+    columns = {each: array("q") for each in ARRAYS}
+    speakers, source, dropped, end = [], -1, 0, 0
+    columns["offsets"].append(0)
     with (folder / "text.bin").open("wb") as file:
         for document in documents:
             source += not document.continues
             if not document.text.strip():
                 dropped += 1
                 continue
-            offsets.append(offsets[-1] + file.write(document.text.encode()))
-            sources.append(source)
+            end += file.write(document.text.encode())
+            row = {
+                "offsets": end,
+                "sources": source,
+                "parts": document.part,
+                "characters": len(document.text),
+            }
+            for each, value in row.items():
+                columns[each].append(value)
             speakers.append(document.speakers)
     if not speakers:
         raise InputError(f"{name}: no text in it ({dropped} empty documents)")
-    np.save(folder / "offsets.npy", np.array(offsets, dtype=np.int64))
+    arrays = {each: np.array(values, dtype=np.int64) for each, values in columns.items()}
     # A source without text has no number.
-    np.save(folder / "sources.npy", np.unique(sources, return_inverse=True)[1].astype(np.int64))
+    arrays["sources"] = np.unique(arrays["sources"], return_inverse=True)[1].astype(np.int64)
+    for each, values in arrays.items():
+        np.save(folder / f"{each}.npy", values)
     known = None if None in speakers else [sorted(members) for members in speakers]
     write_json(folder / "documents.json", {"speakers": known, "dropped": dropped})

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from array import array
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,8 @@ from cvfp.data.tokenizers import Tokenizer
 
 FORMAT = 1
 """Raised when the same texts would be stored otherwise."""
-BATCH = 1024
-"""Texts tokenized at a time; bounds the memory, changes nothing else."""
+BATCH, CHARACTERS = 1024, 4 << 20
+"""Most texts tokenized at a time, and characters; they bound the memory, and change nothing else."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,10 +63,22 @@ def open_token_store(
 
 
 def _write(tokenizer: Tokenizer, texts: Iterable[str], dtype: np.dtype, folder: Path) -> None:
-    lengths, remaining = [], iter(texts)
+    lengths = array("q", [0])
     with (folder / "tokens.bin").open("wb") as file:
-        while batch := list(islice(remaining, BATCH)):
+        for batch in _batches(texts):
             for ids in tokenizer.encode_batch(batch):
                 lengths.append(len(ids))
                 file.write(ids.astype(dtype).tobytes())
-    np.save(folder / "offsets.npy", np.cumsum([0, *lengths], dtype=np.int64))
+    np.save(folder / "offsets.npy", np.cumsum(lengths, dtype=np.int64))
+
+
+def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    batch, characters = [], 0
+    for text in texts:
+        batch.append(text)
+        characters += len(text)
+        if len(batch) == BATCH or characters >= CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -47,7 +47,7 @@ def bpe_size(spec: str) -> int | None:
     return int(spec.removeprefix("bpe:")) if spec.startswith("bpe:") else None
 
 
-def load_tokenizer(spec: str, pool: Callable[[], list[str]]) -> Tokenizer:
+def load_tokenizer(spec: str, pool: Callable[[], Iterable[str]]) -> Tokenizer:
     """The tokenizer that `spec` names; `pool` gives the training texts if it has to be trained.
 
     Raises:

@@ -53,4 +53,4 @@ class Datasets:
 
     @staticmethod
     def _name(key: DataConfig) -> str:
-        return f"{key.corpus} {key.tokenizer} {digest(key.model_dump(exclude={'draw_seed'}))}"
+        return f"{' + '.join(key.corpora)} {key.tokenizer} {digest(key.model_dump(exclude={'draw_seed'}))}"

@@ -38,9 +38,9 @@ def embedding_settings(source: Any) -> dict[str, Any]:
 class DataConfig(Schema):
     """The text, its tokens and its splits (see `cvfp.data`)."""
 
-    corpus: Annotated[str, Field(min_length=1)] = "chitchat"
+    corpus: str | tuple[str, ...] = "chitchat"
     """`chitchat`, `ultrachat`, `hub:OWNER/NAME[:SPLIT]`, a local copy of hub data (`ultrachat:FOLDER`,
-    `hub:FOLDER:SPLIT`), or a path: text file, folder, .jsonl, .parquet."""
+    `hub:FOLDER:SPLIT`), or a path: text file, folder, .jsonl, .parquet. A list of them is read as one."""
     text_field: str | None = None
     """Field that holds the text in .jsonl, .parquet and hub data; None takes `text`, else chat `messages`."""
     document_separator: str | None = None
@@ -65,6 +65,21 @@ class DataConfig(Schema):
     """Number of training documents."""
     draw_seed: Count | None = None
     """Drives which documents are drawn; None: the run's seed, so that every seed is a draw of its own."""
+
+    @field_validator("corpus", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> str | tuple[str, ...]:
+        names = tuple(value) if isinstance(value, list | tuple) else (value,)
+        if not names or not all(isinstance(name, str) and name for name in names):
+            raise ValueError(f"a name, a path, or a list of them is needed, got {value!r}")
+        if len(set(names)) < len(names):
+            raise ValueError(f"the same corpus is given twice, got {value!r}")
+        return names[0] if len(names) == 1 else names
+
+    @property
+    def corpora(self) -> tuple[str, ...]:
+        """The names and paths of all corpora."""
+        return (self.corpus,) if isinstance(self.corpus, str) else self.corpus
 
     @field_validator("tokenizer")
     @classmethod

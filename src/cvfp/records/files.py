@@ -132,6 +132,12 @@ def _exists(path: Path) -> bool:
     return True
 
 
+def refuse_special(path: Path) -> None:
+    """Raise `InputError` for a pipe, a socket or a device."""
+    if _exists(path) and not (path.is_file() or path.is_dir()):
+        raise InputError(f"{path}: is a pipe or a device, a file is needed")
+
+
 def reason(error: Exception) -> str:
     """Why a path could not be used, in the words of the operating system where it said so."""
     return getattr(error, "strerror", None) or str(error)
@@ -213,8 +219,7 @@ def _holds(value: Any) -> bool:
 
 
 def _bytes(path: Path) -> bytes:
-    if _exists(path) and not (path.is_file() or path.is_dir()):
-        raise InputError(f"{path}: is a pipe or a device, a file is needed")
+    refuse_special(path)
     try:
         return path.read_bytes()
     except FileNotFoundError as error:

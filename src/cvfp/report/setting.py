@@ -80,7 +80,7 @@ def _table(rows: Sequence[Row]) -> str:
 
 def _data_rows(plan: Plan) -> list[Row]:
     return [
-        (_("corpus"), _each(plan, lambda c: c.data.corpus)),
+        (_("corpus"), _each(plan, lambda c: " + ".join(c.data.corpora))),
         (_("tokenizer"), _each(plan, lambda c: c.data.tokenizer)),
         (_("split"), _each(plan, lambda c: _split_text(c))),
         (_("training documents"), _sizes(plan)),
