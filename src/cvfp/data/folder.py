@@ -25,7 +25,7 @@ REASONS = {
     "empty": "empty",
     "binary": "binary (NUL bytes)",
     "undecodable": "of no known encoding",
-    "broken_parquet": "not readable as Parquet",
+    "no_records": "broken, or without the text field (data.text_field names it)",
     "unreadable": "cannot be read",
     "broken_links": "links that lead nowhere",
     "linked_folders": "links to folders, which are not followed",
@@ -34,7 +34,7 @@ REASONS = {
     "other_kinds": "of other kinds",
 }
 """Why something in a folder is left out, in words."""
-SHOWN = 5
+SHOWN = 3
 """Names that a note gives; the others are counted."""
 
 

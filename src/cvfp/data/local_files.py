@@ -54,6 +54,8 @@ def open_local(path: Path, config: DataConfig) -> Source:
     folder = is_dir(path)
     listing = list_folder(path) if folder else Listing([path])
     files = _readable(_scanned(listing.files), path if folder else None, listing)
+    if folder:
+        files = _with_records(files, config, path, listing)
     if not files:
         why = "".join(f"; {note}" for note in listing.notes())
         raise InputError(f"{path}: no {', '.join(KINDS)} files to read in this folder{why}")
@@ -120,6 +122,21 @@ def _readable(files: list[LocalFile], root: Path | None, listing: Listing) -> li
             listing.leave(file.scan.flaw, file.path.relative_to(root).as_posix())
         else:
             kept.append(file)
+    return kept
+
+
+def _with_records(
+    files: list[LocalFile], config: DataConfig, root: Path, listing: Listing
+) -> list[LocalFile]:
+    """Those of a folder whose first record, where they hold records, can be read."""
+    kept = []
+    for file in files:
+        try:
+            if file.kind != "text":
+                next(_read([file], config), None)
+            kept.append(file)
+        except InputError:
+            listing.leave("no_records", file.path.relative_to(root).as_posix())
     return kept
 
 

@@ -24,12 +24,6 @@ def read_parquet(path: Path, field: str | None) -> Iterator[Document]:
         yield Document(text_of(row, field, f"{path}, row {number}"))
 
 
-def check_parquet(path: Path) -> None:
-    """Raise `InputError` for a file whose beginning and end are not those of Parquet."""
-    with _told(path), require("pyarrow.parquet").ParquetFile(path):
-        pass
-
-
 def _rows(path: Path, field: str | None) -> Iterator[dict]:
     # Without buffering ahead, which takes the memory of all row groups.
     with (

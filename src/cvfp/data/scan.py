@@ -9,7 +9,6 @@ from pathlib import Path
 
 from cvfp.data.encodings import BLOCK, marked_encoding
 from cvfp.data.hashing import file_sha256
-from cvfp.data.parquet import check_parquet
 from cvfp.records.errors import InputError
 from cvfp.records.files import reason
 
@@ -35,19 +34,11 @@ class Scan:
 def scan_file(path: Path, kind: str) -> Scan:
     """Look at a text, jsonl or parquet file; what is wrong with it is in the result."""
     try:
-        if kind == "parquet":
-            return _scan_parquet(path)
-        return _scan_text(path)
-    except (OSError, ValueError) as error:  # a ValueError: no path can be like this
-        return Scan("", None, flaw="unreadable", problem=f"cannot be read: {reason(error)}")
-
-
-def _scan_parquet(path: Path) -> Scan:
-    try:
-        check_parquet(path)
+        return Scan(file_sha256(path), UTF8) if kind == "parquet" else _scan_text(path)
     except InputError as error:
-        return Scan("", None, flaw="broken_parquet", problem=str(error).removeprefix(f"{path}: "))
-    return Scan(file_sha256(path), UTF8)
+        return _unreadable(str(error).removeprefix(f"{path}: "))
+    except (OSError, ValueError) as error:  # a ValueError: no path can be like this
+        return _unreadable(f"cannot be read: {reason(error)}")
 
 
 def _scan_text(path: Path) -> Scan:
@@ -86,6 +77,10 @@ def _decoded(decoder: codecs.IncrementalDecoder, chunk: bytes, start: int) -> tu
         return decoder.decode(chunk), None
     except UnicodeDecodeError as error:
         return "", start + error.start
+
+
+def _unreadable(problem: str) -> Scan:
+    return Scan("", None, flaw="unreadable", problem=problem)
 
 
 def _binary(position: int) -> Scan:

@@ -22,7 +22,7 @@ def part_stats(
     sizes: np.ndarray,
     split: Split,
 ) -> dict[str, Any]:
-    """Counts of each of several corpora, with facts of its files; `numbers` (N,) tells whose a document is."""
+    """Counts of each of several corpora, with facts of its files; `numbers` (N,) tells its documents."""
     found = {}
     for number, (name, facts) in enumerate(parts.items()):
         own = numbers == number
