@@ -147,8 +147,12 @@ def _with_tuned(spec: SweepSpec, directory: Path | None) -> SweepSpec:
         return spec
     found = read_tuning(directory).arms
     for arm in sorted(set(spec.arms) - set(found)):
-        print(f"cvfp: note: {arm} was not tuned in {directory}: it keeps its settings", file=sys.stderr)
+        _print_note(f"{arm} was not tuned in {directory}: it keeps its settings")
     return spec.override(tuned=found)
+
+
+def _print_note(line: str) -> None:
+    print(f"cvfp: note: {line}", file=sys.stderr)
 
 
 def _run_plan(plan: Plan, out: Path, execute: Execute, track: Track, json: bool) -> int:
@@ -160,7 +164,7 @@ def _run_plan(plan: Plan, out: Path, execute: Execute, track: Track, json: bool)
         outcome = execute(plan, out, monitor=monitor)
     if outcome is None:
         return 0
-    write_report(out)
+    write_report(out, note=_print_note)
     if json:
         print_json({"out": str(out), "done": outcome.done, "failed": len(outcome.failed)})
     else:
@@ -212,6 +216,6 @@ def report(directory: tyro.conf.Positional[Path], lang: Lang = "en") -> int:
     """
     from cvfp.report.write import write_report
 
-    for path in write_report(directory, lang):
+    for path in write_report(directory, lang, _print_note):
         print(path)
     return 0

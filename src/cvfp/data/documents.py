@@ -8,7 +8,7 @@ from typing import Any
 
 from cvfp.records.errors import InputError
 
-LARGEST_DOCUMENT = 64 << 20
+LARGEST_DOCUMENT = 64_000_000
 """Characters of a document, which is tokenized as a whole."""
 
 

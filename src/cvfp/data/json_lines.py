@@ -23,7 +23,7 @@ def read_json_lines(path: Path, encoding: str, field: str | None) -> Iterator[Do
             number += 1
             where = f"{path}, line {number}"
             if len(line) == LARGEST_DOCUMENT:
-                raise InputError(f"{where}: longer than {LARGEST_DOCUMENT >> 20} million characters")
+                raise InputError(f"{where}: longer than {LARGEST_DOCUMENT // 1_000_000} million characters")
             if line.strip():
                 record = parse_json(line.removeprefix("\ufeff"), where)
                 yield Document(_whole(text_of(record, field, where), where))

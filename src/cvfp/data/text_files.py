@@ -46,4 +46,4 @@ def _too_long(path: Path, separator: str | None) -> str:
         if separator is None
         else "data.document_tokens=1000"
     )
-    return f"{path}: {where} of more than {LARGEST_DOCUMENT >> 20} million characters; {cuts} cuts it"
+    return f"{path}: {where} of more than {LARGEST_DOCUMENT // 1_000_000} million characters; {cuts} cuts it"

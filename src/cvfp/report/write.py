@@ -8,6 +8,7 @@ from pathlib import Path
 from cvfp.records.files import write_text
 from cvfp.records.sweep import Sweep, SweepFiles, load_sweep
 from cvfp.report.figures.analysis import write_analysis
+from cvfp.report.figures.fonts import font_note
 from cvfp.report.figures.phase1 import write_phase1
 from cvfp.report.figures.phase2 import write_phase2
 from cvfp.report.figures.progression import write_progression
@@ -21,11 +22,13 @@ from cvfp.report.text import render_report
 Draw = Callable[[Path], bool]
 
 
-def write_report(directory: Path, language: str = SOURCE) -> list[Path]:
+def write_report(
+    directory: Path, language: str = SOURCE, note: Callable[[str], None] = lambda line: None
+) -> list[Path]:
     """(Re)write `report.md`, `report.html` and the figures of a sweep directory.
 
     A sweep in progress gets a report of what is there, which says what is missing; a figure with nothing to
-    show is left out. Returns the files written.
+    show is left out. `note` is told which characters of names no font has. Returns the files written.
 
     Raises:
         InputError: as `load_sweep`; a language that there is no catalogue of.
@@ -34,6 +37,9 @@ def write_report(directory: Path, language: str = SOURCE) -> list[Path]:
     files = SweepFiles(Path(directory))
     sweep = load_sweep(directory)
     lines = report_lines(sweep)
+    lacking = font_note(line.label for line in lines)
+    if lacking is not None:
+        note(lacking)
     with speaking(language):
         figures = draw_figures(files.figures, _drawings(sweep, lines))
         links = {name: f"{files.figures.name}/{path.name}" for name, path in figures.items()}

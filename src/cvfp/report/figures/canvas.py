@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from cvfp.records.files import atomic_path
+from cvfp.report.figures.fonts import families
 
 DPI = 150
 WIDTH = 10.0
@@ -17,7 +20,6 @@ WIDTH = 10.0
 INK, GRID = "#222222", "#dddddd"
 
 HOUSE: dict[str, Any] = {
-    "font.family": ["DejaVu Sans"],
     "font.size": 9,
     "axes.titlesize": 9,
     "axes.labelsize": 9,
@@ -43,7 +45,14 @@ HOUSE: dict[str, Any] = {
     "text.parse_math": False,
 }
 
-house_style = matplotlib.style.context(["default", HOUSE])
+
+@contextmanager
+def _house_style() -> Iterator[None]:
+    with matplotlib.style.context(["default", HOUSE | {"font.family": list(families())}]):
+        yield
+
+
+house_style = _house_style()
 """Around whatever draws: what the user's own matplotlibrc says does not change a figure."""
 
 

@@ -7,6 +7,8 @@ import math
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
+from cvfp.report.figures.fonts import drawable
+
 COLUMNS = {1: 1, 2: 2, 4: 2}
 """Of a grid by the number of panels; others have three."""
 
@@ -27,7 +29,7 @@ def panel_grid(
     for unused in panels[len(titles) :]:
         unused.remove()
     for axes, title in zip(panels, titles, strict=False):
-        axes.set_title(title, loc="left", fontweight="bold")
+        axes.set_title(drawable(title), loc="left", fontweight="bold")
     return panels[: len(titles)]
 
 

@@ -17,6 +17,7 @@ from matplotlib.lines import Line2D
 
 from cvfp.records.results import PointRecord
 from cvfp.report.figures.canvas import INK
+from cvfp.report.figures.fonts import columns, drawable
 from cvfp.report.headline import REFERENCE
 from cvfp.report.lines import Line
 from cvfp.report.numbers import count, short_count
@@ -138,11 +139,11 @@ def by_arm(lines: Sequence[Line]) -> dict[str, list[Line]]:
 
 
 def short_label(label: str) -> str:
-    """A label that fits beside the axes: the middle of a long one is left out."""
-    label = " ".join(label.split())
-    if len(label) <= LONGEST_LABEL:
+    """A label that fits beside the axes: the middle of a long one is left out. All of it has glyphs."""
+    label = drawable(" ".join(label.split()))
+    if columns(label) <= LONGEST_LABEL:
         return label
-    half = LONGEST_LABEL // 2
+    half = LONGEST_LABEL // 2 * len(label) // columns(label)
     return f"{label[:half]}…{label[-half:]}"
 
 
@@ -185,10 +186,10 @@ def seeds_entry() -> tuple[str, Line2D]:
 def legend_below(figure: Figure | SubFigure, entries: Sequence[tuple[str, Line2D]]) -> Legend:
     """A legend under the panels, in as many columns as fit."""
     names = [short_label(name) for name, _handle in entries]
-    fitting = max(1, ROW_CHARACTERS // (max(map(len, names)) + 10))
-    columns = math.ceil(len(names) / math.ceil(len(names) / fitting))
+    fitting = max(1, ROW_CHARACTERS // (max(map(columns, names)) + 10))
+    ncols = math.ceil(len(names) / math.ceil(len(names) / fitting))
     handles = [each for _name, each in entries]
-    return figure.legend(handles, names, loc="outside lower center", ncols=columns)
+    return figure.legend(handles, names, loc="outside lower center", ncols=ncols)
 
 
 def line_entries(
