@@ -125,5 +125,6 @@ def _differences(first: RunConfig, other: RunConfig) -> list[str]:
     for key, value in now.items():
         if key not in LINE_VARIES and before.get(key) != value:
             end = key.split(".")[-1]
-            parts.append(f"{end if ends[end] == 1 else key}={value}")
+            shown = "+".join(value) if isinstance(value, tuple) else value
+            parts.append(f"{end if ends[end] == 1 else key}={shown}")
     return parts

@@ -48,7 +48,8 @@ def run_point(point: PlannedPoint, dataset: Dataset, budget: Budget) -> PointRes
             row | {"status": "done", "val_er": val_er, "wall_seconds": seconds}, f"arm {config.arm}"
         ),
         phase1_converged=facts.phase1_converged,
-        facts=facts.notes | {"prior": [*dataset.prior, *facts.prior]},
+        facts=facts.notes
+        | {"prior": [*dataset.prior, *facts.prior], "test_corpora": corpus_scores(scores.nll, dataset)},
         test_documents=document_scores(scores.nll, dataset.test.offsets),
     )
     return PointResult(record, fitted, scores)
@@ -63,6 +64,26 @@ def document_scores(nll: np.ndarray, offsets: np.ndarray) -> DocumentScores:
     return DocumentScores(
         tokens=tuple(lengths.tolist()), nats=tuple(round(value, 3) for value in nats.tolist())
     )
+
+
+def corpus_scores(nll: np.ndarray, dataset: Dataset) -> dict[str, dict]:
+    """The scores of each of several corpora; empty for one corpus."""
+    test, names = dataset.test, list(dataset.corpus.parts)
+    if len(names) == 1:
+        return {}
+    lengths = np.diff(test.offsets, append=len(test))
+    corpora = np.repeat(dataset.corpus.store.parts[dataset.split.test][: len(lengths)], lengths)[1:]
+    sizes = dataset.tokenizer.token_bytes[test.tokens[1:]]
+    own = {name: corpora == number for number, name in enumerate(names)}
+    return {
+        name: {
+            "tokens": int(chosen.sum()),
+            "ppl": perplexity(nll[chosen]),
+            "bits_per_byte": bits_per_byte(nll[chosen], int(sizes[chosen].sum())),
+        }
+        for name, chosen in own.items()
+        if chosen.any()
+    }
 
 
 def failed(point: PlannedPoint, error: str) -> RunRecord:

@@ -126,6 +126,14 @@ class DocumentScores(Schema):
         return self
 
 
+class CorpusScores(Schema):
+    """The test documents of one of several corpora."""
+
+    tokens: Count
+    ppl: NonNegative
+    bits_per_byte: NonNegative
+
+
 class RunFacts(Schema):
     """What a run says beyond its row. An arm may add named numbers and words (JSON values) of its own."""
 
@@ -138,6 +146,8 @@ class RunFacts(Schema):
     """Of an arm that is trained through time."""
     prior: list[str] = []
     """Data other than the training documents that the run profited from, in words."""
+    test_corpora: dict[str, CorpusScores] = {}
+    """By name, where the data are of several corpora and some of their documents are test documents."""
 
 
 class RunRecord(Schema):

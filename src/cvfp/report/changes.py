@@ -37,6 +37,8 @@ class SettingChange:
 
 def shown_value(value: Any) -> str:
     """A config value as a sweep file writes it; what is not set as `none`."""
+    if isinstance(value, tuple):
+        return " + ".join(value)
     words = {True: "true", False: "false", None: "none"}
     return words[value] if value is None or isinstance(value, bool) else str(value)
 

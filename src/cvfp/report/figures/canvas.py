@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,8 +49,15 @@ HOUSE: dict[str, Any] = {
 
 @contextmanager
 def _house_style() -> Iterator[None]:
-    with matplotlib.style.context(["default", HOUSE | {"font.family": list(families())}]):
-        yield
+    # It warns that a further font has no bold face.
+    fonts = logging.getLogger("matplotlib.font_manager")
+    before = fonts.level
+    fonts.setLevel(logging.ERROR)
+    try:
+        with matplotlib.style.context(["default", HOUSE | {"font.family": list(families())}]):
+            yield
+    finally:
+        fonts.setLevel(before)
 
 
 house_style = _house_style()
