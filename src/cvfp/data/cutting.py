@@ -18,7 +18,7 @@ from cvfp.data.gpt2_tokenizer import gpt2_tokenizer
 
 BORDER = re.compile(r"(?<=\S)(?=[ \t\n\r\u3000])|(?<=[^\W\d_])(?=[.,;:!?。、！？「」])")
 """Where GPT-2's pattern ends a word whatever comes next: texts cut there have the tokens of the whole."""
-LONGEST_WITHOUT_BORDER = 4 * BLOCK
+LONGEST_WITHOUT_BORDER = 16 * BLOCK
 """Characters; a longer run is cut anywhere, to bound the memory."""
 
 

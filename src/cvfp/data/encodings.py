@@ -32,7 +32,7 @@ KANA_SHARE, JAPANESE_SHARE = 0.15, 0.95
 """Least shares of kana, and of kana, kanji and full-width signs, in the characters beyond ASCII. Japanese
 sentences are about half kana; Chinese and Korean read as Japanese have none."""
 JAPANESE = ("cp932", "euc_jp", "euc_jis_2004")
-BLOCK = 1 << 20
+BLOCK = 1 << 18
 """Characters read at a time."""
 
 
