@@ -18,7 +18,7 @@ from cvfp.records.config import dotted
 class Stats:
     """What a corpus holds and how it is split.
 
-    Example: cvfp data stats --corpus my-folder more.jsonl --tokenizer bpe:4096
+    Example: cvfp data stats --corpus my-folder text.txt --tokenizer bpe:4096
     """
 
     corpus: Corpora = ("chitchat",)

@@ -31,6 +31,8 @@ LOSSY = 0.01
 
 DENSE = 2.0
 """Bytes per token below which gpt2 does not suit the text; Japanese has about 1.5, English 4."""
+FOREIGN = 1.25
+"""UTF-8 bytes per character above which a text is mostly in another script than the Latin one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,10 +106,10 @@ class Dataset:
             **density(lengths, sizes, self.corpus.store.characters),
             "sources": int(self.corpus.sources[-1]) + 1,
             "empty_documents": self.corpus.store.dropped,
+            **self._parts(),
             "split": self.config.split,
             "splits": {name: corpus_stats(lengths[part], sizes[part]) for name, part in parts.items()},
             "documents_in_no_split": self.split.dropped(len(self.corpus)),
-            **self._parts(),
         }
         speakers = self.corpus.speakers()
         return (
@@ -204,7 +206,8 @@ def _note_pieces(config: DataConfig, corpus: Corpus, split: Split, note: Note) -
 def _note_dense(corpus: Corpus, tokenizer: Tokenizer, store: TokenStore, note: Note) -> None:
     """GPT-2's tokens are for English: of other scripts they are fragments of characters."""
     found = density(store.lengths, corpus.store.sizes, corpus.store.characters)
-    if tokenizer.name == "gpt2" and found["bytes_per_token"] < DENSE:
+    sizes, characters = corpus.store.sizes.sum(), corpus.store.characters.sum()
+    if tokenizer.name == "gpt2" and found["bytes_per_token"] < DENSE and sizes > FOREIGN * characters:
         note(
             f"{corpus.name}: gpt2 takes {found['tokens_per_character']:.1f} tokens per character here "
             f"({found['bytes_per_token']:.1f} bytes per token; English has 4); data.tokenizer=bpe:8192, a "

@@ -147,7 +147,8 @@ def training_documents(pool: np.ndarray, order: str, seed: int, num_samples: int
     """
     if num_samples > len(pool):
         raise InputError(
-            f"{num_samples} training documents asked for, but there are {len(pool)} in the training pool"
+            f"{num_samples} training documents asked for, but there are {len(pool)} in the training pool; "
+            f"give smaller sizes (--samples)"
         )
     return training_order(pool, order, seed)[:num_samples]
 
