@@ -173,6 +173,19 @@ def test_what_cannot_be_read_is_counted_and_named(tmp_path, monkeypatch):
     assert all(name in told for name in named)
 
 
+def test_names_in_an_old_encoding_are_noted_as_text_that_can_be_written(tmp_path):
+    names = ["猫.txt".encode("cp932"), "空.txt".encode("cp932"), b"bad\xff.txt"]
+    contents = [JAPANESE.encode("cp932"), b"", b"\xe9"]
+    try:
+        for name, content in zip(names, contents, strict=True):
+            Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_bytes(content)
+    except OSError:
+        pytest.skip("this file system has names in UTF-8 only")
+    documents, notes, _facts = opened(tmp_path)
+    assert documents == [JAPANESE] and len(notes) == 4
+    assert "\n".join(notes).encode() and any(r"empty: \x8b\xf3.txt" in line for line in notes)
+
+
 def test_notes_and_figures_are_in_the_data_stats(tmp_path):
     for number, text in enumerate(sentences(12)):
         (tmp_path / f"{number}.txt").write_text(text)

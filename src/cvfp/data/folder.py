@@ -84,6 +84,11 @@ def few(names: list[str]) -> str:
     return ", ".join(names[:SHOWN]) + more
 
 
+def shown_name(path: Path) -> str:
+    """A path as text that can be written: bytes of old encodings, as archives leave them, as `\\x82`."""
+    return os.fsencode(path.as_posix()).decode(errors="backslashreplace")
+
+
 def _is_folder(entry: os.DirEntry, root: Path, listing: Listing) -> bool:
     """Sort what is not a folder into the listing."""
     path = Path(entry.path)
@@ -112,7 +117,7 @@ def _why_no_file(entry: os.DirEntry) -> str | None:
 
 
 def _name(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix()
+    return shown_name(path.relative_to(root))
 
 
 def _note(why: str, names: list[str]) -> str:

@@ -12,7 +12,7 @@ from cvfp.data.cache import cached_folder, silent
 from cvfp.data.documents import Document, Source
 from cvfp.data.encodings import detect_encoding
 from cvfp.data.extras import require
-from cvfp.data.folder import KINDS, Listing, few, list_folder
+from cvfp.data.folder import KINDS, Listing, few, list_folder, shown_name
 from cvfp.data.json_lines import read_json_lines
 from cvfp.data.parquet import read_parquet
 from cvfp.data.scan import UTF8, Scan, scan_file
@@ -119,7 +119,7 @@ def _readable(files: list[LocalFile], root: Path | None, listing: Listing) -> li
         if root is None and file.scan.problem:
             raise InputError(f"{file.path}: {file.scan.problem}")
         if root is not None and file.scan.flaw is not None:
-            listing.leave(file.scan.flaw, file.path.relative_to(root).as_posix())
+            listing.leave(file.scan.flaw, shown_name(file.path.relative_to(root)))
         else:
             kept.append(file)
     return kept
@@ -136,7 +136,7 @@ def _with_records(
                 next(_read([file], config), None)
             kept.append(file)
         except InputError:
-            listing.leave("no_records", file.path.relative_to(root).as_posix())
+            listing.leave("no_records", shown_name(file.path.relative_to(root)))
     return kept
 
 
@@ -171,7 +171,7 @@ def _encoding_notes(files: list[LocalFile]) -> list[str]:
     others: dict[str, list[str]] = {}
     for file in files:
         if file.encoding != UTF8:
-            others.setdefault(file.encoding, []).append(file.path.name)
+            others.setdefault(file.encoding, []).append(shown_name(Path(file.path.name)))
     return [
         f"{len(names)} {'file' if len(names) == 1 else 'files'} read as {encoding}, not UTF-8: {few(names)}"
         for encoding, names in sorted(others.items())
