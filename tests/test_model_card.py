@@ -110,3 +110,9 @@ def test_a_users_words_end_neither_yaml_nor_table(checkpoint: Path):
     assert card.data.model_name == name
     assert card.data.eval_results[0].dataset_name == name
     assert not any(line.startswith("# d") for line in card.text.splitlines())
+
+
+def test_several_corpora_are_named_without_their_paths(checkpoint: Path, tmp_path: Path):
+    (tmp_path / "mine.txt").touch()
+    text = card_of(checkpoint, {"data.corpus": ["chitchat", str(tmp_path / "mine.txt")]})
+    assert ModelCard(text).data.eval_results[0].dataset_name == "chitchat + mine.txt"

@@ -75,7 +75,7 @@ def model_card(config: RunConfig, record: RunRecord, vocab_size: int, environmen
         _front_matter(config, row),
         f"# {name}",
         f"A context-vector fixed-point language model ({shape}; arm `{row.arm}`), trained with cvfp "
-        f"{environment['cvfp']} on {row.num_samples:,} documents of {_code(config.data.corpus)} "
+        f"{environment['cvfp']} on {row.num_samples:,} documents of {_code(' + '.join(config.data.corpora))} "
         f"({row.train_tokens:,} tokens).",
         _measured(record, vocab_size),
         USE.strip(),
@@ -87,8 +87,7 @@ def model_card(config: RunConfig, record: RunRecord, vocab_size: int, environmen
 
 def _front_matter(config: RunConfig, row: PointRecord) -> str:
     """YAML; every value is written as JSON, which is YAML too."""
-    path = Path(config.data.corpus)
-    name = path.name if is_file(path) or is_dir(path) else config.data.corpus
+    name = " + ".join(map(_without_path, config.data.corpora))
     corpus = {"type": _slug(name), "name": name, "split": "test"}
     metrics = [
         {"type": kind, "name": name, "value": getattr(row, field)}
@@ -105,6 +104,12 @@ def _front_matter(config: RunConfig, row: PointRecord) -> str:
     }
     lines = [f"{key}: {json.dumps(value, ensure_ascii=True)}" for key, value in fields.items()]
     return "\n".join(["---", *lines, "---"])
+
+
+def _without_path(corpus: str) -> str:
+    """The name of a local corpus; any other as it is."""
+    path = Path(corpus)
+    return path.name if is_file(path) or is_dir(path) else corpus
 
 
 def _measured(record: RunRecord, vocab_size: int) -> str:
