@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from cvfp.cli.options import Device, Json, Set, Track, given, print_json, settings_of
+from cvfp.cli.options import Corpora, Device, Json, Set, Track, corpus_and_table, print_json, settings_of
 from cvfp.cli.tables import print_table, value_text
 from cvfp.records.errors import InputError
 
@@ -20,9 +20,7 @@ def train(
     out: Annotated[Path, tyro.conf.arg(metavar="DIR", help="where the checkpoint goes")],
     preset: Annotated[str, tyro.conf.arg(help="settings to start from (cvfp presets)")] = "recommended",
     samples: Annotated[int, tyro.conf.arg(help="number of training documents")] = 200,
-    corpus: Annotated[
-        str | None, tyro.conf.arg(help="chitchat, ultrachat, hub:OWNER/NAME, or a path")
-    ] = None,
+    corpus: Corpora | None = None,
     embedding: Annotated[str | None, tyro.conf.arg(help="random, gpt2, or a path to a table")] = None,
     device: Device = "auto",
     set_: Set = (),
@@ -37,7 +35,7 @@ def train(
     from cvfp.lab import single
     from cvfp.lab.tracking.monitor import tracked
 
-    settings = given(**{"data.corpus": corpus, "embedding.source": embedding}) | settings_of(set_)
+    settings = corpus_and_table(corpus, embedding) | settings_of(set_)
     with Bars() as bars, tracked(track, out, bars) as monitor:
         record = single.train(out, samples, preset, settings, device, monitor)
     if json:

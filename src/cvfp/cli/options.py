@@ -85,6 +85,13 @@ def given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
+def corpus_and_table(corpus: tuple[str, ...] | None, embedding: str | None) -> dict[str, Any]:
+    """The settings of these two options; one corpus is a name, several are a list."""
+    several = None if corpus is None else list(corpus)
+    named = several[0] if several is not None and len(several) == 1 else several
+    return given(**{"data.corpus": named, "embedding.source": embedding})
+
+
 def settings_of(assignments: Sequence[str], option: str = "--set") -> dict[str, Any]:
     """`("model.context_dim=256",)` as `{"model.context_dim": 256}`. Values are TOML; bare words are text.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
@@ -20,6 +20,7 @@ from cvfp.cli.options import (
     SaveEvery,
     Set,
     Track,
+    corpus_and_table,
     given,
     not_negative,
     print_json,
@@ -110,7 +111,7 @@ def run(
         seeds=seeds,
         inits=inits,
     )
-    settings = _corpus_and_table(corpus, embedding) | settings_of(set_)
+    settings = corpus_and_table(corpus, embedding) | settings_of(set_)
     spec = _with_tuned(spec.override(**fields), tuned)
     plan = make_plan(spec.with_settings(settings))
     out = out or Path("cvfp-runs") / plan.name
@@ -120,13 +121,6 @@ def run(
     execute = make_executor(executor, device, gpus_per_point)
     execute = partial(execute, checkpoints=checkpoints, retry=retry, save_every=save_every)
     return _run_plan(plan, out, execute, track, json)
-
-
-def _corpus_and_table(corpus: tuple[str, ...] | None, embedding: str | None) -> dict[str, Any]:
-    """The settings of these two options; one corpus is a name, several are a list."""
-    several = None if corpus is None else list(corpus)
-    named = several[0] if several is not None and len(several) == 1 else several
-    return given(**{"data.corpus": named, "embedding.source": embedding})
 
 
 def _in_shape(
