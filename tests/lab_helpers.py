@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -73,3 +74,8 @@ def checkpoint_of(sweep: Path) -> Path:
         if config["arm"] == "cvfp" and config["data"]["num_samples"] == 16:
             return run / "checkpoint"
     raise AssertionError(f"{sweep} has no such point")
+
+
+def listen_to_sigint():
+    """What a shell starts in the background is deaf to SIGINT, and so is what that starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -15,6 +15,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lab_helpers import listen_to_sigint
 from model_helpers import make_model
 from test_cli import assert_one_line, call
 
@@ -182,7 +183,7 @@ def started(checkpoint: Path) -> subprocess.Popen:
     """A command that writes for ever."""
     command = [sys.executable, "-m", "cvfp", "generate", checkpoint, "ok", "--device", "cpu"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "bufsize": 0}
-    return subprocess.Popen([*command, "--max-new-tokens", str(10**9)], **pipes)
+    return subprocess.Popen([*command, "--max-new-tokens", str(10**9)], **pipes, preexec_fn=listen_to_sigint)
 
 
 def test_an_interrupt_keeps_what_was_written(checkpoint):

@@ -11,7 +11,7 @@ from collections import Counter
 
 import pytest
 import torch
-from lab_helpers import rows_of, tiny_plan, tiny_spec, toml_of
+from lab_helpers import listen_to_sigint, rows_of, tiny_plan, tiny_spec, toml_of
 
 from cvfp.lab.ledger import Ledger
 from cvfp.lab.monitor import Monitor
@@ -139,11 +139,6 @@ def slow(tmp_path_factory, corpus):
     )
     run_sweep(make_plan(spec), path, CPU, Monitor())
     return spec, path
-
-
-def listen_to_sigint():
-    """What a shell starts in the background is deaf to SIGINT, and so is what that starts."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.mark.parametrize("devices", ["cpu", "cpu,cpu"])
