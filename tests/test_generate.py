@@ -202,3 +202,18 @@ def test_a_reader_that_leaves_ends_the_writing_quietly(checkpoint):
     process.stdout.read(20)
     process.stdout.close()
     assert (process.stderr.read(), process.wait(60)) == (b"", 1)
+
+
+def test_a_prompt_that_is_no_text_is_one_line(checkpoint, capsys):
+    code, _, err = call(capsys, "generate", checkpoint, "hi \udc82")
+    assert code == 2
+    assert_one_line(err, "not UTF-8")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_output_that_cannot_be_written_is_one_line(checkpoint):
+    command = [sys.executable, "-m", "cvfp", "generate", checkpoint, "ok", "--device", "cpu"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == ["cvfp: error: standard output: No space left on device"]

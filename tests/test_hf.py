@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -306,6 +307,23 @@ def test_generation_goes_on_from_a_state(pair, given):
     written = wrapped.generate(ids, attention_mask=mask, cache=cache, **options)
     assert written[0, -10:].tolist() == list(model.generate(whole, 10, temperature=0.0))
     assert said.cache.get_seq_length() == 17  # the newest token has not been read
+
+
+def test_a_config_without_a_format_and_one_of_the_future_are_refused(checkpoint, tmp_path):
+    for number, way in ((None, "train it again"), (3, "install a newer cvfp")):
+        folder = tmp_path / str(number)
+        shutil.copytree(checkpoint, folder)
+        config = json.loads((folder / "config.json").read_text()) | {"format": number}
+        (folder / "config.json").write_text(json.dumps({k: v for k, v in config.items() if v is not None}))
+        with pytest.raises(InputError, match=way):
+            AutoModelForCausalLM.from_pretrained(folder)
+        with pytest.raises(InputError, match=way):
+            CVFPModel.from_pretrained(folder)
+
+
+def test_half_precision_is_refused_when_it_is_loaded(checkpoint):
+    with pytest.raises(InputError, match="float16"):
+        AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float16)
 
 
 def test_streamers_hand_on_what_is_written(checkpoint, capsys):

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from huggingface_hub import ModelCard
-from lab_helpers import checkpoint_of
+from lab_helpers import TINY, checkpoint_of
 
 from cvfp.data.tokenizers import saved_tokenizer
 from cvfp.lab.model_card import model_card
+from cvfp.lab.single import train
 from cvfp.models.cvfp import CVFPModel
 from cvfp.records.config import RunConfig
 from cvfp.records.results import RunRecord
@@ -116,3 +117,12 @@ def test_several_corpora_are_named_without_their_paths(checkpoint: Path, tmp_pat
     (tmp_path / "mine.txt").touch()
     text = card_of(checkpoint, {"data.corpus": ["chitchat", str(tmp_path / "mine.txt")]})
     assert ModelCard(text).data.eval_results[0].dataset_name == "chitchat + mine.txt"
+
+
+def test_what_is_given_away_names_local_files_without_their_paths(tmp_path: Path, corpus: Path):
+    settings = TINY | {"data.corpus": str(corpus)}
+    train(tmp_path / "model", samples=10, settings=settings, device="cpu")
+    for file in (tmp_path / "model").glob("*.*"):
+        if file.suffix in (".md", ".json"):
+            assert str(corpus.parent) not in file.read_text(), file.name
+    assert f"`{corpus.name}`" in (tmp_path / "model" / "README.md").read_text()

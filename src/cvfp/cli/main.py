@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -60,6 +61,11 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise Interrupted
 
 
+def _write_no_more() -> None:
+    """Nothing goes to standard output from here on, at exit either."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. Usage errors leave through `SystemExit(2)`."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
@@ -80,11 +86,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if "" in arguments:
             raise InputError(f"argument {arguments.index('') + 1} is empty ('')")
         code = _dispatch(arguments)
-        sys.stdout.flush()
+        print(end="", flush=True)
         return code
     except BrokenPipeError:
-        # Whoever read the output (head, a pager) has left: nothing more is written, at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_no_more()  # whoever read the output (head, a pager) has left
+        return CvfpError.exit_code
+    except OSError as error:
+        if debug or error.errno != errno.ENOSPC:
+            raise
+        _write_no_more()
+        print(f"cvfp: error: {error.filename or 'standard output'}: {error.strerror}", file=sys.stderr)
         return CvfpError.exit_code
     except CvfpError as error:
         if debug:

@@ -93,8 +93,9 @@ def generate(
     from cvfp.lab.writing import generate
 
     text = _standard_input() if prompt == "-" else prompt
-    sampling = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
-    writing = generate(checkpoint, text, max_new_tokens, **sampling, device=device, weights=weights)
+    settings = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p}
+    settings |= {"seed": seed, "device": device, "weights": weights}
+    writing = generate(checkpoint, text, **settings)
     written: list[str] = []
     try:
         for piece in writing:
@@ -102,14 +103,16 @@ def generate(
             if not json:
                 print(piece, end="", flush=True)
     except KeyboardInterrupt:
-        _end_of_text(json, writing, text, written, sampling)
+        _end_of_text(json, writing, text, written, settings)
         raise
-    _end_of_text(json, writing, text, written, sampling)
+    _end_of_text(json, writing, text, written, settings)
     return 0
 
 
 def _standard_input() -> str:
     """The prompt from a pipe, without the line break at its end. Raises `InputError`."""
+    if sys.stdin is None:
+        raise InputError("standard input is closed: there is no prompt to read")
     try:
         text = sys.stdin.buffer.read().decode()
     except UnicodeDecodeError as error:
@@ -118,14 +121,14 @@ def _standard_input() -> str:
 
 
 def _end_of_text(
-    json: bool, writing: Writing, prompt: str, written: list[str], sampling: dict[str, Any]
+    json: bool, writing: Writing, prompt: str, written: list[str], settings: dict[str, Any]
 ) -> None:
     """The line break behind a text; or the whole answer."""
     if not json:
         print(flush=True)
         return
     tokens = {"prompt_tokens": writing.prompt_ids, "tokens": writing.ids}
-    print_json({"prompt": prompt, "text": "".join(written), **sampling, **tokens})
+    print_json({"prompt": prompt, "text": "".join(written), **settings, **tokens})
 
 
 def diagnose(

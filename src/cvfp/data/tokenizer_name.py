@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cvfp.records.errors import InputError
-from cvfp.records.files import read_json, write_json
+from cvfp.records.files import is_dir, is_file, read_json, write_json
 
 NAME_FILE = "tokenizer_name.json"
 
@@ -22,6 +22,10 @@ def read_name(directory: Path) -> tuple[str, str]:
     Raises:
         InputError: the file is missing, or is not what `write_name` writes.
     """
+    if is_dir(directory) and not is_file(directory / NAME_FILE):
+        raise InputError(
+            f"{directory / NAME_FILE}: no such file; copy tokenizer*.json from the checkpoint that cvfp wrote"
+        )
     saved: Any = read_json(directory / NAME_FILE)
     values = [saved.get("name"), saved.get("sha256")] if isinstance(saved, dict) else []
     if len(values) != 2 or not all(isinstance(value, str) for value in values):

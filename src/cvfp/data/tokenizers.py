@@ -63,7 +63,7 @@ def load_tokenizer(spec: str, pool: Callable[[], Iterable[str]]) -> Tokenizer:
         raise InputError(
             f"tokenizer {spec!r}: no such file; there are gpt2, bpe:SIZE, or a path to a tokenizer.json"
         )
-    return read_tokenizer(path, spec)
+    return read_tokenizer(path, Path(spec).resolve().name)
 
 
 def saved_tokenizer(directory: Path | str) -> Tokenizer:

@@ -49,6 +49,12 @@ class CvfpConfig(PretrainedConfig):
         self.tie_word_embeddings = tie_word_embeddings
         self.checked()
 
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """As in transformers, of a `config.json`. Raises `InputError` as the class does."""
+        check_format(config_dict, "config.json")
+        return super().from_dict(config_dict, **kwargs)
+
     def checked(self) -> CheckpointConfig:
         """The same as cvfp's own config. Raises `InputError` as the class does."""
         fields = {name: getattr(self, name) for name in CheckpointConfig.model_fields}

@@ -70,6 +70,7 @@ class CvfpForCausalLM(PreTrainedModel, GenerationMixin):
                 raise InputError(
                     f"{model.name_or_path}: weights do not fit the config: {what.replace('_', ' ')}: {first}"
                 )
+        model._require_precision()
         model._freeze_contexts()  # loading has put new parameters in their place
         return (model, info) if output_loading_info else model
 
@@ -160,11 +161,7 @@ class CvfpForCausalLM(PreTrainedModel, GenerationMixin):
     def _check(
         self, ids: Tensor, mask: Tensor, state: CvfpState, labels: Tensor | None, logits_to_keep: int
     ) -> None:
-        if self.model.embedding.dtype not in (torch.float32, torch.float64):
-            raise InputError(
-                f"weights are {self.model.embedding.dtype}: a CVFP model computes in torch.float32 or "
-                "torch.float64 (from_pretrained(..., dtype=torch.float32))"
-            )
+        self._require_precision()
         if mask.shape != ids.shape:
             raise InputError(f"attention_mask is {tuple(mask.shape)} for input_ids of {tuple(ids.shape)}")
         if len(state.window) != len(ids):
@@ -182,6 +179,13 @@ class CvfpForCausalLM(PreTrainedModel, GenerationMixin):
             raise InputError(
                 f"token {wrong} is not in the vocabulary: 0 to {self.config.vocab_size - 1}; padding is told "
                 "by an attention_mask"
+            )
+
+    def _require_precision(self) -> None:
+        if self.model.embedding.dtype not in (torch.float32, torch.float64):
+            raise InputError(
+                f"weights are {self.model.embedding.dtype}: a CVFP model computes in torch.float32 or "
+                "torch.float64 (from_pretrained(..., dtype=torch.float32))"
             )
 
     @classmethod

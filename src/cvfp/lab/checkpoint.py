@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cvfp.data.tokenizers import Tokenizer
-from cvfp.lab.model_card import model_card
+from cvfp.lab.model_card import model_card, without_paths
 from cvfp.lab.point import PointResult
 from cvfp.records.arms import arm_kind
 from cvfp.records.config import RunConfig
@@ -20,12 +20,14 @@ def save_point(
 ) -> None:
     """Write a checkpoint directory; nothing for an arm that has no checkpoint.
 
-    Raises `WriteError` when the directory cannot be written.
+    It is made to be given away: local files are named without their paths. Raises `WriteError` when the
+    directory cannot be written.
     """
     result.fitted.save(directory)
     if not is_dir(directory):
         return
     tokenizer.save(directory)
+    config = without_paths(config)
     made = {"config": config.relevant(), "environment": environment}
     write_json(directory / RECORD, made | {"record": result.record.model_dump(mode="json")})
     if arm_kind(config.arm).two_phase:

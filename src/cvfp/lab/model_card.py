@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from cvfp.records.config import RunConfig, dotted
 from cvfp.records.files import is_dir, is_file
 from cvfp.records.results import CAP, PointRecord, RunRecord
 
+BAR = "\\|"
+"""A bar that does not end the cell of a table."""
 METRICS = (
     ("val_ppl", "perplexity", "Perplexity", "PPL", ".2f"),
     ("val_acc", "accuracy", "Next-token accuracy", "next-token accuracy", ".4f"),
@@ -66,7 +69,7 @@ def model_card(config: RunConfig, record: RunRecord, vocab_size: int, environmen
         vocab_size: ids of the tokenizer, V.
         environment: as `cvfp.lab.machine.environment` gives it.
     """
-    row = record.point
+    row, config = record.point, without_paths(config)
     name = _code(row.config_name)
     shape = ", ".join(
         f"{key} {getattr(row, key)}" for key in ("num_layers", "context_dim", "num_input_tokens")
@@ -87,7 +90,7 @@ def model_card(config: RunConfig, record: RunRecord, vocab_size: int, environmen
 
 def _front_matter(config: RunConfig, row: PointRecord) -> str:
     """YAML; every value is written as JSON, which is YAML too."""
-    name = " + ".join(map(_without_path, config.data.corpora))
+    name = " + ".join(config.data.corpora)
     corpus = {"type": _slug(name), "name": name, "split": "test"}
     metrics = [
         {"type": kind, "name": name, "value": getattr(row, field)}
@@ -104,12 +107,6 @@ def _front_matter(config: RunConfig, row: PointRecord) -> str:
     }
     lines = [f"{key}: {json.dumps(value, ensure_ascii=True)}" for key, value in fields.items()]
     return "\n".join(["---", *lines, "---"])
-
-
-def _without_path(corpus: str) -> str:
-    """The name of a local corpus; any other as it is."""
-    path = Path(corpus)
-    return path.name if is_file(path) or is_dir(path) else corpus
 
 
 def _measured(record: RunRecord, vocab_size: int) -> str:
@@ -135,11 +132,16 @@ def _measured(record: RunRecord, vocab_size: int) -> str:
         ("tokens seen in phase 2", _count(row.tokens_seen)),
         ("parameters, of them trained", f"{_count(row.total_params)}, {_count(row.trained_params)}"),
         ("vocabulary", f"{vocab_size:,}"),
-        ("iterations of phase 1", _count(row.phase1_iter)),
+        ("iterations of phase 1", _at_least(record) + _count(row.phase1_iter)),
         ("end of training", f"{row.stop_reason}, epoch {row.best_epoch}"),
     ]
     lines = ["## Measured", "", "| figure | value |", "|---|---|", *(f"| {a} | {b} |" for a, b in rows)]
     return "\n".join(lines)
+
+
+def _at_least(record: RunRecord) -> str:
+    """Where phase 1 was cut off, its iterations are a lower bound."""
+    return "≥ " if record.phase1_converged is False else ""
 
 
 def _limits(config: RunConfig, record: RunRecord) -> str:
@@ -172,7 +174,8 @@ def _flags(config: RunConfig, record: RunRecord) -> list[str]:
 def _configuration(config: RunConfig) -> str:
     settings = dotted(config.relevant())
     rows = [
-        f"| `{key}` | {_code(json.dumps(value, ensure_ascii=False))} |" for key, value in settings.items()
+        f"| `{key}` | {_code(json.dumps(value, ensure_ascii=False)).replace('|', BAR)} |"
+        for key, value in settings.items()
     ]
     return "\n".join(["## Configuration", "", "| setting | value |", "|---|---|", *rows])
 
@@ -182,9 +185,31 @@ def _count(value: int | None) -> str:
 
 
 def _code(text: str) -> str:
-    """A user's words (a path, a name) as inline code: nothing in them is Markdown or ends a table's cell."""
-    return "`" + re.sub(r"[`\r\n]", " ", text).replace("|", "\\|") + "`"
+    """A user's words (a path, a name) as inline code: nothing in them is Markdown."""
+    return "`" + re.sub(r"[`\r\n]", " ", text) + "`"
 
 
 def _slug(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-") or "corpus"
+
+
+def without_paths(config: RunConfig) -> RunConfig:
+    """The same with the names of local files and folders, for what is given away."""
+    data, embedding = config.data, config.embedding
+    named = {"corpus": _named(data.corpus), "tokenizer": _named(data.tokenizer)}
+    changes = {
+        "data": data.model_copy(update=named),
+        "embedding": embedding.model_copy(update={"source": _named(embedding.source)}),
+    }
+    return config.model_copy(update=changes)
+
+
+def _named(spec: str | Sequence[str]) -> Any:
+    """The names of local files and folders in a setting such as `hub:FOLDER:SPLIT`, or in each of several."""
+    if not isinstance(spec, str):
+        return type(spec)(map(_named, spec))
+    parts = [Path(part) for part in spec.split(":")]
+    return ":".join(
+        part.resolve().name if is_file(part) or is_dir(part) else text
+        for part, text in zip(parts, spec.split(":"), strict=True)
+    )

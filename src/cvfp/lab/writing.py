@@ -66,6 +66,8 @@ def generate(
     """
     if not 0 <= seed <= LARGEST_SEED:
         raise InputError(f"seed is {seed}: it must be 0 to 2^63 - 1")
+    if any("\ud800" <= sign <= "\udfff" for sign in prompt):
+        raise InputError("the prompt holds bytes that are not UTF-8 text")
     model, tokenizer = open_model(Path(checkpoint), pick_device(device))
     (ids,) = tokenizer.encode_batch([prompt])
     dtype = None if weights is None else getattr(torch, weights)

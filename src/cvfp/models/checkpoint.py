@@ -102,7 +102,9 @@ def check_format(config: dict[str, Any], where: str) -> None:
         found = (
             f"format {config['format']!r}"[:60] if "format" in config else "a file without a format number"
         )
-        raise InputError(f"{where}: {found}, this cvfp reads checkpoints of format {FORMAT}; train it again")
+        newer = isinstance(config.get("format"), int) and config["format"] > FORMAT
+        way = "install a newer cvfp" if newer else "train it again"
+        raise InputError(f"{where}: {found}, this cvfp reads checkpoints of format {FORMAT}; {way}")
     if config.get("model_type") != MODEL_TYPE:
         found = repr(config.get("model_type"))[:60]
         raise InputError(f"{where}: model_type is {found}, a CVFP model has {MODEL_TYPE!r}")
