@@ -68,7 +68,8 @@ def open_corpus(config: DataConfig, note: Note = silent) -> Corpus:
 
     Raises:
         InputError: an unknown name, a file that is missing, empty, binary, broken or of no known encoding,
-            two corpora with the same text, an option that does not apply, or a hub that cannot be reached.
+            two corpora with the same text or a file in common, an option that does not apply,
+            or a hub that cannot be reached.
     """
     sources = _named([_source(spec, config) for spec in config.corpora], config.corpora)
     _check_options(config, sources)
@@ -125,12 +126,27 @@ def _together(sources: list[Source]) -> Source:
                 f"corpora {first[source.fingerprint]} and {source.name}: they hold the same text"
             )
         first[source.fingerprint] = source.name
+    _refuse_common_files(sources)
 
     def read() -> Iterator[Document]:
         for part, source in enumerate(sources):
             yield from (replace(document, part=part) for document in source.read())
 
     return Source(" + ".join(first.values()), digest(["together", list(first)], 64), read)
+
+
+def _refuse_common_files(sources: list[Source]) -> None:
+    known: dict[tuple[str, str], str] = {}
+    for source in sources:
+        common = known.keys() & source.files.keys()
+        if common:
+            key = min(common, key=lambda key: source.files[key])
+            more = f", and {len(common) - 1} more of its files are so" if len(common) > 1 else ""
+            raise InputError(
+                f"corpus {source.name}: {source.files[key]} is the same as {known[key]} of another corpus{more}; "
+                "leave out one of the two"
+            )
+        known |= source.files
 
 
 def _check_options(config: DataConfig, sources: list[Source]) -> None:

@@ -39,6 +39,8 @@ class Source:
     """What a user should know of its files, in lines: what was left out, what is not UTF-8."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """The same in numbers, for `data stats`; empty where it has no files of the user's."""
+    files: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    """Paths of the local files, by kind and SHA-256."""
 
 
 def text_of(record: Any, field: str | None, where: str) -> str:

@@ -32,6 +32,9 @@ KANA_SHARE, JAPANESE_SHARE = 0.15, 0.95
 """Least shares of kana, and of kana, kanji and full-width signs, in the characters beyond ASCII. Japanese
 sentences are about half kana; Chinese and Korean read as Japanese have none."""
 JAPANESE = ("cp932", "euc_jp", "euc_jis_2004")
+JIS = "iso2022_jp"
+"""Japanese in 7 bits, as in old mail: to look at it is ASCII, with `JIS_ESCAPES`."""
+JIS_ESCAPES = (b"\x1b$B", b"\x1b$@", b"\x1b(J")
 BLOCK = 1 << 18
 """Characters read at a time."""
 
@@ -51,7 +54,7 @@ def detect_encoding(path: Path, position: int) -> str | None:
     if _is_damaged_utf8(sample):
         return None
     for name in _guesses(sample):
-        if _is_text(sample, name) and _decodes(path, name):
+        if _is_text(sample, name) and decodes(path, name):
             return name
     return None
 
@@ -61,6 +64,21 @@ def text_blocks(path: Path, encoding: str) -> Iterator[str]:
     with path.open(encoding=encoding, newline="") as file:
         while block := file.read(BLOCK):
             yield block
+
+
+def has_jis_escape(chunk: bytes) -> bool:
+    """Whether Japanese in 7 bits begins somewhere in these bytes."""
+    return b"\x1b" in chunk and any(code in chunk for code in JIS_ESCAPES)
+
+
+def decodes(path: Path, encoding: str) -> bool:
+    """Whether all of a file is text in this encoding. Raises `OSError` where it cannot be read."""
+    try:
+        for _block in text_blocks(path, encoding):
+            pass
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _sample(path: Path, position: int) -> bytes:
@@ -117,12 +135,3 @@ def _decoded(sample: bytes, encoding: str) -> str | None:
         return codecs.getincrementaldecoder(encoding)().decode(sample)
     except UnicodeDecodeError:
         return None
-
-
-def _decodes(path: Path, encoding: str) -> bool:
-    try:
-        for _block in text_blocks(path, encoding):
-            pass
-    except UnicodeDecodeError:
-        return False
-    return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ REASONS = {
     "empty": "empty",
     "binary": "binary (NUL bytes)",
     "undecodable": "of no known encoding",
+    "same": "the same as another file",
     "no_records": "broken, or without the text field (data.text_field names it)",
     "unreadable": "cannot be read",
     "broken_links": "links that lead nowhere",
@@ -85,8 +87,16 @@ def few(names: list[str]) -> str:
 
 
 def shown_name(path: Path) -> str:
-    """A path as text that can be written: bytes of old encodings, as archives leave them, as `\\x82`."""
-    return os.fsencode(path.as_posix()).decode(errors="backslashreplace")
+    """A path as one line of text: bytes of old encodings, as archives leave them, and control characters as
+    `\\x82` and `\\n`."""
+    text = os.fsencode(path.as_posix()).decode(errors="backslashreplace")
+    return "".join(_shown(character) for character in text)
+
+
+def _shown(character: str) -> str:
+    if character.isprintable() or unicodedata.category(character) == "Zs":  # such as the wide Japanese space
+        return character
+    return character.encode("unicode_escape").decode("ascii")
 
 
 def _is_folder(entry: os.DirEntry, root: Path, listing: Listing) -> bool:

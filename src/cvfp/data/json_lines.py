@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cvfp.data.documents import LARGEST_DOCUMENT, Document, text_of
 from cvfp.records.errors import InputError
-from cvfp.records.files import parse_json
+from cvfp.records.files import parse_json_line
 
 
 def read_json_lines(path: Path, encoding: str, field: str | None) -> Iterator[Document]:
@@ -25,7 +25,7 @@ def read_json_lines(path: Path, encoding: str, field: str | None) -> Iterator[Do
             if len(line) == LARGEST_DOCUMENT:
                 raise InputError(f"{where}: longer than {LARGEST_DOCUMENT // 1_000_000} million characters")
             if line.strip():
-                record = parse_json(line.removeprefix("\ufeff"), where)
+                record = parse_json_line(line.removeprefix("\ufeff"), where)
                 yield Document(_whole(text_of(record, field, where), where))
 
 

@@ -43,23 +43,26 @@ class LocalFile:
 def open_local(path: Path, config: DataConfig) -> Source:
     """A text, jsonl or parquet file, or all of them below a folder. Any other file is taken for text.
 
-    Of a folder, what cannot be read is left out and noted.
+    Of a folder, what cannot be read or is the same as an earlier file is left out and noted.
 
     Raises:
-        InputError: an empty separator; a named file that is binary, broken or of no known encoding; a folder
-            in which nothing is left to read.
+        InputError: an empty separator; a `.json` file; a named file that is binary, broken or of no known
+            encoding; a folder in which nothing is left to read.
     """
     if config.document_separator == "":
         raise InputError("data.document_separator: an empty string cuts nothing; leave it out")
     folder = is_dir(path)
+    if not folder and path.suffix.lower() == ".json":
+        raise InputError(f"{path}: a .json file is no corpus: write one record a line, as .jsonl")
     listing = list_folder(path) if folder else Listing([path])
     files = _readable(_scanned(listing.files), path if folder else None, listing)
     if folder:
-        files = _with_records(files, config, path, listing)
+        files = _with_records(_different(files, path, listing), config, path, listing)
     if not files:
         why = "".join(f"; {note}" for note in listing.notes())
         raise InputError(f"{path}: no {', '.join(KINDS)} files to read in this folder{why}")
-    return local_source(path.name if path.name else path.resolve().name, files, config, listing)
+    name = path.name if path.name else path.resolve().name
+    return local_source(shown_name(Path(name)), files, config, listing)
 
 
 def local_source(name: str, files: list[LocalFile], config: DataConfig, listing: Listing) -> Source:
@@ -73,6 +76,7 @@ def local_source(name: str, files: list[LocalFile], config: DataConfig, listing:
         kinds,
         tuple(f"{name}: {note}" for note in notes),
         _facts(files, listing),
+        {(file.kind, file.scan.sha256): shown_name(file.path) for file in files},
     )
 
 
@@ -123,6 +127,15 @@ def _readable(files: list[LocalFile], root: Path | None, listing: Listing) -> li
         else:
             kept.append(file)
     return kept
+
+
+def _different(files: list[LocalFile], root: Path, listing: Listing) -> list[LocalFile]:
+    """The files without those that an earlier one equals: one copy could be trained on, another tested on."""
+    first: dict[tuple[str, str], LocalFile] = {}
+    for file in files:
+        if first.setdefault((file.kind, file.scan.sha256), file) is not file:
+            listing.leave("same", shown_name(file.path.relative_to(root)))
+    return list(first.values())
 
 
 def _with_records(

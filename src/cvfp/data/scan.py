@@ -7,7 +7,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from cvfp.data.encodings import BLOCK, marked_encoding
+from cvfp.data.encodings import BLOCK, JIS, decodes, has_jis_escape, marked_encoding
 from cvfp.data.hashing import file_sha256
 from cvfp.records.errors import InputError
 from cvfp.records.files import reason
@@ -43,6 +43,7 @@ def scan_file(path: Path, kind: str) -> Scan:
 
 def _scan_text(path: Path) -> Scan:
     digest, blank, read, lines, broken = hashlib.sha256(), True, 0, 1, None
+    ascii_only, escapes, last = True, False, b""
     with path.open("rb") as file:
         marked = marked_encoding(file.read(4))
         file.seek(0)
@@ -50,6 +51,9 @@ def _scan_text(path: Path) -> Scan:
         decoder = codecs.getincrementaldecoder(marked if wide else "utf-8")()
         while chunk := file.read(BLOCK):
             digest.update(chunk)
+            ascii_only = ascii_only and chunk.isascii()
+            escapes = escapes or has_jis_escape(last + chunk)
+            last = chunk[-2:]
             if not wide and b"\0" in chunk:
                 return _binary(read + chunk.index(0))
             if broken is None:
@@ -68,7 +72,16 @@ def _scan_text(path: Path) -> Scan:
     found = digest.hexdigest()
     if broken is not None:
         return Scan(found, None, broken, lines)
+    if ascii_only and escapes:
+        return _jis(path, found)
     return Scan(found, marked if wide else UTF8, flaw="empty" if blank else None)
+
+
+def _jis(path: Path, sha256: str) -> Scan:
+    if decodes(path, JIS):
+        return Scan(sha256, JIS)
+    problem = "has the escape codes of ISO-2022-JP, but is not whole text of it; convert it to UTF-8"
+    return Scan("", None, flaw="undecodable", problem=problem)
 
 
 def _decoded(decoder: codecs.IncrementalDecoder, chunk: bytes, start: int) -> tuple[str, int | None]:

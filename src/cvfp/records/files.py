@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -177,12 +177,19 @@ def parse_json(text: str, where: str) -> Any:
         InputError: the text is not JSON (the message gives line and column), is nested too deeply, or holds
             a number of thousands of digits.
     """
+    return _json(text, where, lambda error: f"line {error.lineno}, column {error.colno}")
+
+
+def parse_json_line(line: str, where: str) -> Any:
+    """The JSON value of one line, which `where` names. Raises `InputError` as `parse_json`."""
+    return _json(line.rstrip("\r\n"), where, lambda error: f"column {error.colno}")
+
+
+def _json(text: str, where: str, place: Callable[[json.JSONDecodeError], str]) -> Any:
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
-        raise InputError(
-            f"{where}: not JSON at line {error.lineno}, column {error.colno}: {error.msg}"
-        ) from error
+        raise InputError(f"{where}: not JSON at {place(error)}: {error.msg}") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: {_excess(error)}") from error
     return _check_depth(value, where)

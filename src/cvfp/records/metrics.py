@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ConfigDict
 
 from cvfp.records.errors import InputError
-from cvfp.records.files import is_file, parse_json, read_text
+from cvfp.records.files import is_file, parse_json_line, read_text
 from cvfp.records.schema import Schema
 from cvfp.records.values import Count
 
@@ -45,7 +45,7 @@ def read_metrics(path: Path) -> tuple[Measurement, ...]:
     found = []
     for number, line in enumerate(lines[:-1], 1):
         where = f"{path}, line {number}"
-        value = parse_json(line, where)
+        value = parse_json_line(line, where)
         if not isinstance(value, dict):
             raise InputError(f"{where}: a JSON object is needed, found {type(value).__name__}")
         found.append(Measurement.parse_json(value, where))

@@ -1,0 +1,107 @@
+"""Claims: a file is read once, 7-bit Japanese is text, and names and mistakes are told in one clean line."""
+
+import json
+from pathlib import Path
+
+import pytest
+from data_helpers import corpus_of, refusal, sentences, write_jsonl
+
+from cvfp.data.corpora import open_corpus
+from cvfp.data.encodings import BLOCK
+from cvfp.data.folder import list_folder, shown_name
+from cvfp.records.config import DataConfig
+
+JAPANESE = "吾輩は猫である。名前はまだ無い。\nどこで生れたかとんと見当がつかぬ。\n"
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("CVFP_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+def opened(path):
+    notes = []
+    corpus = open_corpus(DataConfig(corpus=str(path)), notes.append)
+    return corpus.documents(), notes, next(iter(corpus.parts.values()))
+
+
+@pytest.fixture
+def letters(tmp_path):
+    folder = tmp_path / "letters"
+    folder.mkdir()
+    for number, text in enumerate(sentences(4)):
+        (folder / f"{number}.txt").write_text(text)
+    return folder
+
+
+def test_copies_of_a_file_and_links_to_it_are_read_once_and_named(letters):
+    before = corpus_of(letters)
+    (letters / "copy.txt").write_bytes((letters / "0.txt").read_bytes())
+    (letters / "link.md").symlink_to("1.txt")
+    documents, notes, facts = opened(letters)
+    assert documents == sentences(4) and facts["left_out"] == {"same": 2}
+    assert "letters: 2 files left out, the same as another file: copy.txt, link.md" in notes
+    assert corpus_of(letters).fingerprint == before.fingerprint
+
+
+def test_the_same_bytes_as_text_and_as_records_are_two_files(tmp_path):
+    write_jsonl(tmp_path / "a.jsonl", [{"text": "one"}])
+    (tmp_path / "b.txt").write_bytes((tmp_path / "a.jsonl").read_bytes())
+    assert len(opened(tmp_path)[0]) == 2
+
+
+def test_two_corpora_with_a_file_in_common_are_refused(letters, tmp_path):
+    (tmp_path / "more.txt").write_bytes((letters / "2.txt").read_bytes())
+    line = refusal(open_corpus, DataConfig(corpus=[str(letters), str(tmp_path / "more.txt")]))
+    assert "corpus more.txt" in line and f"more.txt is the same as {letters}/2.txt" in line
+
+
+@pytest.mark.parametrize("before", ["", "x" * (BLOCK - 1)])
+def test_seven_bit_japanese_is_read_and_reported(tmp_path, before):
+    (tmp_path / "mail.txt").write_bytes((before + JAPANESE).encode("iso2022_jp"))
+    write_jsonl(tmp_path / "plain.jsonl", [{"text": "plain"}])
+    documents, notes, facts = opened(tmp_path)
+    assert documents == [before + JAPANESE, "plain"]
+    assert facts["encodings"] == {"iso2022_jp": 1, "utf-8": 1}
+    assert f"{tmp_path.name}: 1 file read as iso2022_jp, not UTF-8: mail.txt" in notes
+    assert opened(tmp_path / "mail.txt")[0] == [before + JAPANESE]
+
+
+def test_records_may_be_seven_bit_japanese(tmp_path):
+    record = json.dumps({"text": JAPANESE}, ensure_ascii=False) + "\n"
+    (tmp_path / "mail.jsonl").write_bytes((record * 2).encode("iso2022_jp"))
+    assert opened(tmp_path / "mail.jsonl")[0] == [JAPANESE] * 2
+
+
+def test_broken_seven_bit_japanese_is_left_out_and_terminal_colours_are_plain_text(tmp_path):
+    (tmp_path / "bad.txt").write_bytes(b"mail \x1b$B\x7f\x7f!\x1b(B")
+    (tmp_path / "log.txt").write_bytes(b"\x1b[31mred\x1b[0m")
+    documents, _notes, facts = opened(tmp_path)
+    assert documents == ["\x1b[31mred\x1b[0m"] and facts["left_out"] == {"undecodable": 1}
+    assert "bad.txt: has the escape codes of ISO-2022-JP" in refusal(corpus_of, tmp_path / "bad.txt")
+
+
+def test_control_characters_of_names_are_spelled_out(tmp_path):
+    assert shown_name(Path("小説 一\u3000二.txt")) == "小説 一\u3000二.txt"
+    assert shown_name(Path("a\nb\x1b[31m\u202e.txt")) == r"a\nb\x1b[31m\u202e.txt"
+    folder = tmp_path / "red\x1b[31m"
+    folder.mkdir()
+    (folder / "a.txt").write_text("good")
+    for name in ("b\nc.txt", "d.p\x1bng"):
+        (folder / name).touch()
+    assert all(line.isprintable() for line in opened(folder)[1])
+    assert r"other kinds: .p\x1bng 1" in list_folder(folder).notes()[0]
+
+
+def test_a_json_file_is_no_corpus_and_in_a_folder_of_another_kind(letters):
+    (letters / "all.json").write_text('[{"text": "one"}]')
+    assert "all.json: a .json file is no corpus: write one record" in refusal(corpus_of, letters / "all.json")
+    assert opened(letters)[2]["left_out"] == {"other_kinds": 1}
+
+
+@pytest.mark.parametrize(("broken", "column"), [('{"text": nothing}', 10), ('{"text": "x"', 13)])
+def test_a_broken_record_is_placed_by_one_line_and_one_column(tmp_path, broken, column):
+    path = tmp_path / "mid.jsonl"
+    path.write_text('{"text": "fine"}\n' * 10 + broken + "\n")
+    line = refusal(lambda: corpus_of(path).documents())
+    assert f"mid.jsonl, line 11: not JSON at column {column}: " in line
