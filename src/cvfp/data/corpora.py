@@ -141,11 +141,9 @@ def _refuse_common_files(sources: list[Source]) -> None:
         common = known.keys() & source.files.keys()
         if common:
             key = min(common, key=lambda key: source.files[key])
-            more = f", and {len(common) - 1} more of its files are so" if len(common) > 1 else ""
-            raise InputError(
-                f"corpus {source.name}: {source.files[key]} is the same as {known[key]} of another corpus{more}; "
-                "leave out one of the two"
-            )
+            same = f"{source.files[key]} is the same as {known[key]} of another corpus"
+            more = f" (and {len(common) - 1} more of its files)" if len(common) > 1 else ""
+            raise InputError(f"corpus {source.name}: {same}{more}; leave out one of the two")
         known |= source.files
 
 
