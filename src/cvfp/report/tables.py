@@ -11,7 +11,7 @@ from cvfp.report.language import _
 from cvfp.report.lines import Line, capped, phase1_iterations, several_seeds, tuned_text
 from cvfp.report.markdown import plain, table
 
-STOP_REASONS = (N_("dev minimum"), N_("closed form"), N_("cap"))
+STOP_REASONS = (N_("dev minimum"), N_("fixed steps"), N_("closed form"), N_("cap"))
 """Stop reasons of the arms as they are shown, for the catalogues."""
 
 
