@@ -21,7 +21,7 @@ from cvfp.records.config import RunConfig, dotted
 from cvfp.records.errors import InputError
 from cvfp.records.results import PointRecord, RunRecord
 from cvfp.records.sweep import SweepFiles, load_sweep, read_plan, read_records
-from cvfp.records.tuning import read_tuning
+from cvfp.records.tuning import read_tuning, tuned_at
 
 CPU = torch.device("cpu")
 KEPT = Path(__file__).parents[1] / "docs" / "results" / "tuning" / "recommended"
@@ -130,11 +130,41 @@ def test_a_tuning_resumes_and_its_choice_is_what_runs(tmp_path, corpus):
 def test_what_the_user_sets_wins_and_is_no_longer_called_tuned(corpus):
     found = {"no-context": {"trials": 7, "settings": {"phase2.lr": 0.004}, "dev_ppl": (9.0,)}}
     spec = tiny_spec(corpus, arms=("no-context", "cvfp"), samples=(4,), tuned=found)
+    found["no-context"]["at"] = tuned_at(make_plan(spec).points[0].config)
+    spec = spec.override(tuned=found)
     points = {point.config.arm: point for point in make_plan(spec).points}
     assert points["no-context"].config.phase2.lr == 0.004 and points["no-context"].tuned_trials == 7
     assert points["cvfp"].config.phase2.lr == TINY["phase2.lr"] and points["cvfp"].tuned_trials is None
     changed = make_plan(spec.with_settings({"phase2.lr": 0.001})).points[0]
     assert changed.config.phase2.lr == 0.001 and changed.tuned_trials is None
+
+
+@pytest.mark.parametrize(
+    ("changed", "trials"),
+    [
+        ({"data.corpus": "my-folder"}, None),
+        ({"data.corpus": ["chitchat", "my-folder"]}, None),
+        ({"data.tokenizer": "bpe:400"}, None),
+        ({"data.split": "tail"}, None),
+        ({"model.embed_dim": 64}, None),
+        ({"embedding.std": 0.1}, None),
+        ({"lstm.epochs": 3}, None),
+        ({"lstm.steps": 100}, None),
+        ({"lstm.lr": 0.5}, None),
+        ({"data.test_tokens": 500, "data.split_seed": 3, "data.order": "file", "seed": 7}, 12),
+        ({"model.context_dim": 32, "phase1.lr": 1.0}, 12),
+    ],
+)
+def test_settings_count_as_tuned_only_where_they_were_tuned(changed: dict, trials: int | None):
+    """What an LSTM does not read changes nothing for it."""
+    spec = find_spec("recommended").override(arms=("lstm",), samples=(10, 20)).with_settings(changed)
+    assert {point.tuned_trials for point in make_plan(spec).points} == {trials}
+
+
+def test_a_tuning_that_does_not_say_where_it_was_made_is_not_taken_for_one_here():
+    found = {"lstm": TUNED["lstm"].model_dump() | {"at": {}}}
+    spec = find_spec("recommended").override(arms=("lstm",), tuned=found)
+    assert {point.tuned_trials for point in make_plan(spec).points} == {None}
 
 
 def test_a_directory_without_a_tuning_is_named(tmp_path):

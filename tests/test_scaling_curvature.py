@@ -83,3 +83,10 @@ def test_sizes_that_are_close_together_have_a_local_exponent_too():
     assert found.exponent.value < -1000
     (same,) = local_exponents(points_of([7, 7], [200, 150], sizes=[1, 2]))
     assert same.exponent is None
+
+
+def test_two_sizes_have_no_curvature_however_many_tokens_their_draws_have():
+    tokens, draws = np.array([1000.0, 2100.0, 1300.0, 2600.0]), (0, 0, 1, 1)
+    for sizes, verdict in (([10, 20, 10, 20], "not testable"), ([10, 20, 30, 40], "curved")):
+        points = points_of(tokens, np.exp(9 + 0.3 * np.log(tokens) ** 2), draws, sizes)
+        assert bend(curvature(points)) == verdict

@@ -14,6 +14,7 @@ from cvfp.records.errors import InputError
 from cvfp.records.files import read_text
 from cvfp.records.plan import Plan, PlannedPoint
 from cvfp.records.schema import digest
+from cvfp.records.tuning import tuned_at
 
 LINE_VARIES = ("data.num_samples", "data.draw_seed", "seed")
 """What differs between the points of one line."""
@@ -84,11 +85,9 @@ def own_arm(file: str) -> dict[str, Any]:
 
 
 def _tuned_trials(spec: SweepSpec, config: RunConfig) -> int | None:
-    """Trials that chose the settings of a point; None where one of them has been changed since."""
-    if config.arm not in spec.tuned:
-        return None
-    tuned, now = spec.tuned[config.arm], dotted(config.model_dump())
-    return tuned.trials if all(now[key] == value for key, value in tuned.settings.items()) else None
+    """Trials that chose the settings of a point; None where they were made at other settings."""
+    tuned = spec.tuned.get(config.arm)
+    return tuned.trials if tuned is not None and tuned.at == tuned_at(config) else None
 
 
 def base_name(config: RunConfig) -> str:

@@ -6,11 +6,14 @@ for the n-gram every order. `LstmConfig` and `TransformerConfig` have these valu
 
 from __future__ import annotations
 
-from cvfp.records.tuning import TunedArm
+from cvfp.records.config import RunConfig
+from cvfp.records.tuning import TunedArm, tuned_at
 
+_WHERE = {"model.num_input_tokens": 2, "phase1.slice_length": 5000, "phase2.epochs": 60}
+"""What the trials were run at, where it is not a default."""
 _TOKEN_LAYERS = {"phase2.lr": 0.0016, "phase2.dropout": 0.15, "phase2.weight_decay": 0.54}
 
-TUNED: dict[str, TunedArm] = {
+_CHOSEN: dict[str, TunedArm] = {
     "cvfp": TunedArm(
         trials=12,
         settings=_TOKEN_LAYERS,
@@ -52,3 +55,11 @@ TUNED: dict[str, TunedArm] = {
         untuned_dev_ppl=(192.48336089283754, 111.5716606925052),
     ),
 }
+
+
+def _located(arm: str, tuned: TunedArm) -> TunedArm:
+    config = RunConfig.from_settings(_WHERE | tuned.settings | {"arm": arm})
+    return tuned.model_copy(update={"at": tuned_at(config)})
+
+
+TUNED: dict[str, TunedArm] = {arm: _located(arm, tuned) for arm, tuned in _CHOSEN.items()}

@@ -25,7 +25,7 @@ from cvfp.records.errors import InputError
 from cvfp.records.files import write_json
 from cvfp.records.plan import Plan
 from cvfp.records.results import PointRecord, RunRecord
-from cvfp.records.tuning import KNOBS, ORDER, TUNING, TunedArm, Tuning
+from cvfp.records.tuning import KNOBS, ORDER, TUNING, TunedArm, Tuning, tuned_at
 
 LR = (2e-4, 5e-3)
 DROPOUT = (0.0, 0.6)
@@ -128,6 +128,7 @@ def _choose_for(
         trials=len(lines),
         failed=len(lines) - len(finished),
         settings=_knobs(lines[best]),
+        at=tuned_at(lines[best]),
         dev_ppl=_by_size(finished[best], samples),
         untuned_dev_ppl=_by_size(finished[first], samples) if first in finished else None,
     )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
 from cvfp.records.arms import ARM_KINDS, arm_kind
+from cvfp.records.config import RunConfig, dotted
 from cvfp.records.errors import InputError
 from cvfp.records.files import is_file, read_json
 from cvfp.records.schema import Schema
@@ -18,6 +19,11 @@ KNOBS = ("lr", "dropout", "weight_decay")
 """Of the section that says how an arm learns tokens."""
 ORDER = "ngram.order"
 """Of n-grams."""
+_FREE = frozenset(
+    f"data.{field}"
+    for field in ("num_samples", "draw_seed", "order", "split_seed", "test_documents", "test_tokens")
+) | {"seed"}
+"""Sizes, seeds, draws, and how much test text is scored: a choice made at one holds at another."""
 
 
 def tunable(arm: str) -> set[str]:
@@ -26,6 +32,18 @@ def tunable(arm: str) -> set[str]:
     if kind.training_section is not None:
         return {f"{kind.training_section}.{knob}" for knob in KNOBS}
     return {ORDER} if "ngram" in kind.sections else set()
+
+
+def tuned_at(config: RunConfig) -> dict[str, Any]:
+    """The settings, by dotted key, that a run must share with a tuning for its own to count as tuned.
+
+    All that can change the arm's result: text, splits, tokenizer, model, token table, training. Sizes, seeds,
+    draws and the amount of test text are not among them.
+    """
+    fields = dotted(config.relevant()).items()
+    return {
+        key: list(value) if isinstance(value, tuple) else value for key, value in fields if key not in _FREE
+    }
 
 
 class TunedArm(Schema):
@@ -37,6 +55,8 @@ class TunedArm(Schema):
     """Of them, those that diverged at some size."""
     settings: dict[str, float | int]
     """The chosen ones, by dotted key."""
+    at: dict[str, Any] = {}
+    """Where they were chosen (`tuned_at`); empty where that is not known: then nothing counts as tuned."""
     dev_ppl: tuple[Perplexity, ...]
     """At each size, of the choice."""
     untuned_dev_ppl: tuple[Perplexity, ...] | None = None

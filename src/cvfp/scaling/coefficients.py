@@ -24,7 +24,8 @@ def top_coefficients(points: Points, rows: np.ndarray, degree: int) -> list[Esti
         One per row; None where the units have no more sizes than `degree`.
     """
     units = points.units(degree + 1)
-    if min(len(np.unique(points.tokens[unit])) for unit in units) <= degree:
+    distinct = [len(np.unique(values[unit])) for unit in units for values in (points.sizes, points.tokens)]
+    if min(distinct) <= degree:
         return [None] * len(rows)
     fits = [_fit(points.log_tokens[unit], rows[:, unit], degree) for unit in units]
     if len(fits) > 1:
