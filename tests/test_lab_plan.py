@@ -243,3 +243,29 @@ def test_a_draw_of_the_seed_itself_is_the_run_without_one():
     alone = RunConfig(seed=7)
     assert RunConfig.from_settings({"seed": 7, "data.draw_seed": 7}).run_hash == alone.run_hash
     assert RunConfig.from_settings({"seed": 7, "data.draw_seed": 8}).run_hash != alone.run_hash
+
+
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [
+        ("data.corpus", ("books.txt", ["books.txt", "messy"])),
+        ("data.split", ("documents", "tail")),
+        ("data.split_seed", (0, 1)),
+        ("data.test_documents", (None, 5)),
+        ("data.dev_documents", (4, 5)),
+        ("data.test_tokens", (None, 100)),
+        ("data.document_tokens", (None, 100)),
+        ("data.document_separator", (None, "--")),
+        ("data.text_field", (None, "body")),
+    ],
+)
+def test_lines_with_other_test_texts_are_refused(key, values):
+    spec = SweepSpec(name="texts", samples=(10,), variants=tuple({key: value} for value in values))
+    with pytest.raises(InputError, match=rf"'texts': {key} differs .*share one test text; run a sweep for"):
+        make_plan(spec)
+
+
+def test_lines_may_differ_in_tokenizer_and_order():
+    variants = ({}, {"data.tokenizer": "bpe:400"}, {"data.order": "file"})
+    spec = SweepSpec(name="tokens", samples=(10,), arms=("unigram",), variants=variants)
+    assert len(make_plan(spec).points) == 3

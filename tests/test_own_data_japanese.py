@@ -61,18 +61,22 @@ def test_a_tokenizer_of_the_text_takes_fewer_tokens_than_gpt2_which_is_noted(nov
 
 @pytest.fixture(scope="module")
 def swept(novels, tmp_path_factory):
-    """A sweep with two tokenizers, and one with both folders, whose line is named after them."""
+    """A sweep with two tokenizers, and a line with a Japanese name."""
     spec = SweepSpec(
         name="日本語",
         samples=(12, 24),
         arms=("cvfp", "kneser-ney"),
         settings=TINY | {"data.corpus": "小説", "data.tokenizer": "bpe:300", "phase2.epochs": 1},
-        variants=({}, {"data.tokenizer": "bpe:600"}, {"data.corpus": ["小説", "新聞"]}),
+        variants=({}, {"data.tokenizer": "bpe:600"}, {"data.order": "file"}),
     )
+    plan = make_plan(spec)
+    named = [
+        p.model_copy(update={"config_name": p.config_name.replace("file", "小説+新聞")}) for p in plan.points
+    ]
     out = tmp_path_factory.mktemp("out") / "結果"
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(novels.parent)
-        run_sweep(make_plan(spec), out, torch.device("cpu"), Monitor())
+        run_sweep(plan.model_copy(update={"points": tuple(named)}), out, torch.device("cpu"), Monitor())
     return out
 
 

@@ -18,6 +18,21 @@ from cvfp.records.tuning import tuned_at
 
 LINE_VARIES = ("data.num_samples", "data.draw_seed", "seed")
 """What differs between the points of one line."""
+HELD_OUT = tuple(
+    f"data.{field}"
+    for field in (
+        "corpus",
+        "text_field",
+        "document_separator",
+        "document_tokens",
+        "split",
+        "split_seed",
+        "dev_documents",
+        "test_documents",
+        "test_tokens",
+    )
+)
+"""What decides the dev and test texts: one for all lines, or their scores would not compare."""
 
 
 def make_plan(spec: SweepSpec) -> Plan:
@@ -26,13 +41,14 @@ def make_plan(spec: SweepSpec) -> Plan:
     Variants that an arm cannot tell apart (an n-gram has no context_dim) are one line of it.
 
     Raises:
-        InputError: a setting that does not exist or is outside its range.
+        InputError: a setting that does not exist or is outside its range; lines with other test texts.
     """
     configs: dict[str, RunConfig] = {}
     for arm in spec.arms:
         for variant in spec.variants:
             for config in _line(spec, arm, variant):
                 configs.setdefault(config.run_hash, config)
+    _check_one_test_text(spec.name, list(configs.values()))
     names = line_names(list(configs.values()))
     points = tuple(
         PlannedPoint(config_name=names[c.config_hash], config=c, tuned_trials=_tuned_trials(spec, c))
@@ -45,6 +61,18 @@ def make_plan(spec: SweepSpec) -> Plan:
         points=points,
         analysis=spec.analysis,
     )
+
+
+def _check_one_test_text(name: str, configs: Sequence[RunConfig]) -> None:
+    first = dotted(configs[0].model_dump())
+    for config in configs[1:]:
+        now = dotted(config.model_dump())
+        for key in HELD_OUT:
+            if now[key] != first[key]:
+                raise InputError(
+                    f"sweep {name!r}: {key} differs between lines ({first[key]!r}, {now[key]!r}), but lines of "
+                    "a sweep share one test text; run a sweep for each, compare exponents with cvfp compare"
+                )
 
 
 def _line(spec: SweepSpec, arm: str, variant: dict[str, Any]) -> list[RunConfig]:

@@ -126,6 +126,8 @@ def _support(goal: Goal, best: Standing, others: Sequence[Standing], top: Headli
     if not others:
         return _("no other line to compare")
     changes = [(other, goal.difference(LineChange(best.line, other.line), top)) for other in others]
+    if all(change is None for _other, change in changes):
+        return _("any: not comparable, no verdict")
     if all(change is None or change.one_draw for _other, change in changes):
         return _("any: one draw, no verdict")
     unsure = [plain(other.line.label) for other, change in changes if not (change and change.distinguishable)]
