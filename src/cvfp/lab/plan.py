@@ -70,8 +70,8 @@ def _check_one_test_text(name: str, configs: Sequence[RunConfig]) -> None:
         for key in HELD_OUT:
             if now[key] != first[key]:
                 raise InputError(
-                    f"sweep {name!r}: {key} differs between lines ({first[key]!r}, {now[key]!r}), but lines of "
-                    "a sweep share one test text; run a sweep for each, compare exponents with cvfp compare"
+                    f"sweep {name!r}: {key} differs between lines ({first[key]!r}, {now[key]!r}), but lines "
+                    "of a sweep share one test text; run a sweep for each and compare their exponents"
                 )
 
 
