@@ -3,7 +3,7 @@
 from typing import get_args
 
 import pytest
-from report_helpers import DEFAULT_LINES, write_sweep
+from report_helpers import DEFAULT_LINES, LineSpec, write_sweep
 
 from cvfp.records.results import OF_ONE_DRAW, IntervalKind
 from cvfp.records.sweep import load_sweep
@@ -83,3 +83,10 @@ def test_one_draw_shows_the_interval_over_test_documents_and_gives_no_verdict(tm
     table = recommendation_table(lines)
     assert "| lowest perplexity | kneser-ney |" in table
     assert "any: one draw, no verdict" in table.split("lowest perplexity")[1].splitlines()[0]
+
+
+def test_lines_that_do_not_compare_are_not_said_to_have_one_draw(tmp_path):
+    lines = (LineSpec("unigram", "1gram"), LineSpec("unigram", "1gram bpe", {"data.tokenizer": "bpe:400"}))
+    table = recommendation_table(report_lines(load_sweep(write_sweep(tmp_path, lines=lines, seeds=(1, 2)))))
+    row = table.split("lowest perplexity")[1].splitlines()[0]
+    assert "any: not comparable, no verdict" in row and "one draw" not in row
