@@ -53,7 +53,7 @@ def test_the_same_bytes_as_text_and_as_records_are_two_files(tmp_path):
 def test_two_corpora_with_a_file_in_common_are_refused(letters, tmp_path):
     (tmp_path / "more.txt").write_bytes((letters / "2.txt").read_bytes())
     line = refusal(open_corpus, DataConfig(corpus=[str(letters), str(tmp_path / "more.txt")]))
-    assert "corpus more.txt" in line and f"more.txt is the same as {letters}/2.txt" in line
+    assert "corpus more.txt" in line and f"more.txt too, as {letters}/2.txt" in line
 
 
 @pytest.mark.parametrize("before", ["", "x" * (BLOCK - 1)])

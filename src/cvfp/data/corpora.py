@@ -141,7 +141,7 @@ def _refuse_common_files(sources: list[Source]) -> None:
         common = known.keys() & source.files.keys()
         if common:
             key = min(common, key=lambda key: source.files[key])
-            same = f"{source.files[key]} is the same as {known[key]} of another corpus"
+            same = f"another corpus holds {source.files[key]} too, as {known[key]}"
             more = f" (and {len(common) - 1} more of its files)" if len(common) > 1 else ""
             raise InputError(f"corpus {source.name}: {same}{more}; leave out one of the two")
         known |= source.files
