@@ -268,6 +268,13 @@ def test_wandb_without_a_key_is_refused_before_anything_runs(tmp_path, monkeypat
         pass
 
 
+def test_a_mode_that_wandb_does_not_know_is_one_line(tmp_path, monkeypatch):
+    pytest.importorskip("wandb").teardown()
+    monkeypatch.setenv("WANDB_MODE", "bogus")
+    with pytest.raises(InputError, match=r"'offline'.*got 'bogus'$"), cvfp.tracked(["wandb"], tmp_path):
+        pass
+
+
 def test_names_are_file_names(corpus):
     plan = tiny_plan(corpus, arms=("cvfp", "unigram"), variants=({}, {"phase2.lr": 1e-4}))
     points = [TrackedPoint(point, "a sweep: one", "2026-11-25") for point in plan.points]

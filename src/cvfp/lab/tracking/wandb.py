@@ -6,11 +6,14 @@ import os
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from cvfp.data.extras import require
 from cvfp.lab.tracking.base import TrackedPoint, TrackedRun, Tracker, phase_of, values_of
 from cvfp.records.errors import InputError
 from cvfp.records.metrics import Measurement
 from cvfp.records.results import RunRecord
+from cvfp.records.schema import explain
 
 PROJECT = "cvfp"
 
@@ -24,8 +27,8 @@ class Wandb(Tracker):
         self.folder, self.wandb = folder, require("wandb", "wandb")
         try:
             mode = self.wandb.setup().settings.mode
-        except ValueError as error:
-            raise InputError(f"--track wandb: its settings are wrong: {error}") from error
+        except ValidationError as error:
+            raise InputError(f"--track wandb: its settings are wrong: {explain(error)}") from error
         if mode == "online" and not self.wandb.login(prompt=False):
             raise InputError("--track wandb: it has no key; run `wandb login`, or set WANDB_MODE=offline")
 
