@@ -16,12 +16,12 @@ from benchmarks.inputs import SEED, corpus_tokens, make_model
 from benchmarks.limits import Limits, usable_precisions
 from benchmarks.table import Row, checked, median_seconds, relative_error, row_per_token
 from cvfp.metrics.cost import model_cost
+from cvfp.models.cells import ContextBlock
 from cvfp.models.cvfp import CVFPModel
-from cvfp.models.layers import ContextBlock
 from cvfp.records.training_config import Phase1Config
 from cvfp.records.values import Precision
 from cvfp.training.events import silent
-from cvfp.training.loop import ADAM_BETAS, ADAM_EPS
+from cvfp.training.loop import ADAM_EPS, BETA1
 from cvfp.training.phase1 import START_STD, _FixedPointObjective, contexts_of, learn_contexts
 from cvfp.training.precision import computing_in
 from cvfp.training.slices import slice_bounds
@@ -59,7 +59,7 @@ def _seconds(model: CVFPModel, tokens: Tensor, precision: Precision) -> float:
 def _naive_seconds(model: CVFPModel, tokens: Tensor) -> float:
     block, config = model.context_block, Phase1Config()
     optimizer = torch.optim.AdamW(
-        block.parameters(), lr=config.lr, betas=ADAM_BETAS, eps=ADAM_EPS, weight_decay=0.0
+        block.parameters(), lr=config.lr, betas=(BETA1, 0.999), eps=ADAM_EPS, weight_decay=0.0
     )
     contexts = START_STD * torch.randn(len(tokens), block.context_dim, device=tokens.device)
 

@@ -21,7 +21,7 @@ from cvfp.records.training_config import Phase2Config
 from cvfp.records.values import Precision
 from cvfp.training.events import Event
 from cvfp.training.head import Head
-from cvfp.training.loop import ADAM_BETAS, ADAM_EPS
+from cvfp.training.loop import ADAM_EPS, BETA1
 from cvfp.training.phase2 import learn_tokens, trained_parameters
 from cvfp.training.precision import BITS, usable
 from cvfp.training.spans import SpanContexts
@@ -81,7 +81,7 @@ def _naive_seconds(model: CVFPModel, tokens: Tensor, contexts: Tensor, trained: 
         parameter.requires_grad_(True)
     config = Phase2Config()
     optimizer = torch.optim.AdamW(
-        parameters, lr=config.lr, betas=ADAM_BETAS, eps=ADAM_EPS, weight_decay=config.weight_decay
+        parameters, lr=config.lr, betas=(BETA1, config.beta2), eps=ADAM_EPS, weight_decay=config.weight_decay
     )
     order = torch.randperm(len(tokens) - 1, device=tokens.device)
 

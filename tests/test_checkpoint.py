@@ -120,12 +120,15 @@ DAMAGES = {
     ),
     "the first format": (
         damage_config(lambda c: c.update(format=1)),
-        r"config\.json: format 1, this cvfp reads checkpoints of format 2",
+        r"config\.json: format 1, this cvfp reads checkpoints of formats 2 and 3",
     ),
-    "a later format": (damage_config(lambda c: c.update(format=3)), r"format 3, this cvfp reads .* format 2"),
+    "a later format": (
+        damage_config(lambda c: c.update(format=4)),
+        r"format 4, this cvfp reads .* formats 2 and 3",
+    ),
     "no format": (
         damage_config(lambda c: c.pop("format")),
-        r"config\.json: a file without a format number, this cvfp reads .* format 2",
+        r"config\.json: a file without a format number, this cvfp reads .* formats 2 and 3",
     ),
     "another model": (
         damage_config(lambda c: c.update(model_type="gpt2")),

@@ -25,10 +25,17 @@ from cvfp.training import group
 from cvfp.training.slices import SlicedContexts
 
 CPU = torch.device("cpu")
-ARMS = ("cvfp", "random-context", "lstm", "transformer", "unigram")
+ARMS = ("cvfp", "cvfp-joint", "random-context", "lstm", "transformer", "unigram")
 SETTINGS = {
     "phase1.slice_length": 100,
     "phase1.context_noise": 0.1,
+    "joint.context_dim": 12,
+    "joint.rank": 4,
+    "joint.epochs": 2,
+    "joint.window": 4,
+    "joint.chunks": 7,
+    "joint.dropout": 0.0,
+    "joint.word_dropout": 0.0,
     "lstm.epochs": 2,
     "lstm.window": 8,
     "lstm.sequences": 5,
@@ -55,7 +62,9 @@ def launch(processes: int, spec_file: Path, out: Path, *options: object) -> subp
 
 def spec_file(tmp_path: Path, corpus: Path, arms=ARMS, precision: str = "float32", **settings):
     """A sweep of one size, and the file that says it."""
-    precisions = {f"{part}.precision": precision for part in ("phase1", "phase2", "lstm", "transformer")}
+    precisions = {
+        f"{part}.precision": precision for part in ("phase1", "phase2", "joint", "lstm", "transformer")
+    }
     spec = tiny_spec(corpus, arms=arms, samples=(8,)).with_settings(SETTINGS | precisions | settings)
     path = tmp_path / "sweep.toml"
     path.write_text(toml_of(spec))

@@ -29,9 +29,9 @@ from transformers import (
 )
 
 from cvfp.hf import CvfpConfig, CvfpForCausalLM
+from cvfp.models.cells import ContextBlock
 from cvfp.models.cvfp import CVFPModel
-from cvfp.models.layers import ContextBlock
-from cvfp.models.rows import contexts_of_rows
+from cvfp.models.rows import outputs_of_rows
 from cvfp.records.errors import InputError
 
 BOUND = {torch.float32: 1e-5, torch.float64: 1e-10}
@@ -111,7 +111,7 @@ def test_rows_of_a_padded_batch_have_the_logits_they_have_alone(shape, side, len
             alone = wrapped(text[None])
             found = output.logits[row][mask[row] == 1]
             assert (found - native_logits(model, text)).abs().max() <= 1e-10
-            assert (output.cache.context[row] - alone.cache.context[0]).abs().sum() <= 1e-9
+            assert (output.cache.state[row] - alone.cache.state[0]).abs().sum() <= 1e-9
             assert torch.equal(output.cache.window[row], alone.cache.window[0])
             if side == "right":  # so that the last position gives the next token on either side
                 assert torch.equal(output.logits[row, -1], found[-1])
@@ -135,7 +135,7 @@ def test_a_text_read_in_pieces_is_the_text_read_at_once(pair):
         for piece in text.split([1, 3, 150, 1, 1, 44]):
             output = wrapped(piece[None], cache=cache)
             cache = output.cache
-            assert [cache.context.shape, cache.window.shape] == [(1, 24), (1, 3)]
+            assert [cache.state.shape, cache.window.shape] == [(1, 24), (1, 3)]
             parts.append(output.logits[0])
     assert cache.get_seq_length() == 200
     assert (torch.cat(parts) - native_logits(model, text)).abs().max() <= 1e-10
@@ -149,7 +149,7 @@ def test_parts_that_memory_needs_change_nothing(pair, monkeypatch):
         monkeypatch.setattr("cvfp.models.rows.SEGMENT", {"cpu": 62})
         parts = wrapped(ids, attention_mask=mask)
     assert (whole.logits - parts.logits).abs().max() <= 1e-10
-    assert (whole.cache.context - parts.cache.context).abs().max() <= 1e-10
+    assert (whole.cache.state - parts.cache.state).abs().max() <= 1e-10
 
 
 def test_texts_side_by_side_are_rolled_out_in_lockstep():
@@ -157,7 +157,7 @@ def test_texts_side_by_side_are_rolled_out_in_lockstep():
     block, steps = native(dtype=torch.float32).context_block, []
     step = block.step
     block.step = lambda c, z: steps.append(len(c)) or step(c, z)
-    contexts_of_rows(block, torch.randn(32, 100, 32), torch.zeros(32, 24))
+    outputs_of_rows(block, torch.randn(32, 100, 32), torch.zeros(32, 24))
     assert len(steps) <= 120 and set(steps) == {32}
 
 
@@ -196,10 +196,10 @@ def test_a_loss_trains_what_phase_2_trains(tmp_path):
 def test_contexts_stay_exact_under_autocast(tmp_path):
     """What trains in bfloat16 reads the contexts that phase 2 reads."""
     wrapped, tokens = loaded(native(torch.float32), tmp_path), draw_tokens(60)[None]
-    exact = wrapped(tokens).cache.context
+    exact = wrapped(tokens).cache.state
     with torch.autocast("cpu", dtype=torch.bfloat16):
         output = wrapped(tokens, labels=tokens)
-    assert torch.equal(output.cache.context, exact)
+    assert torch.equal(output.cache.state, exact)
     output.loss.backward()
     assert wrapped.model.embedding.grad.isfinite().all()
 
@@ -411,7 +411,7 @@ def test_tokens_cannot_be_taken_back_so_there_is_no_assisted_generation(pair):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 1}, "format 1, this cvfp reads checkpoints of format 2"),
+        ({"format": 1}, "format 1, this cvfp reads checkpoints of formats 2 and 3"),
         ({"tie_word_embeddings": False}, "tie_word_embeddings"),
         ({"context_dim": 0}, "context_dim"),
         ({"context_dim": 32}, "weights do not fit"),

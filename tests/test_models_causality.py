@@ -8,8 +8,8 @@ from model_helpers import VOCABULARY, draw_tokens, make_model, train_contexts
 from torch import Tensor
 from torch.testing import assert_close
 
+from cvfp.models.cells import ContextBlock
 from cvfp.models.cvfp import CVFPModel
-from cvfp.models.layers import ContextBlock
 from cvfp.records.training_config import Phase1Config
 from cvfp.training.evaluation import score
 from cvfp.training.phase1 import learn_contexts, one_step_segments

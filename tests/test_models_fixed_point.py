@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from cvfp.models import recurrence
+from cvfp.models.cells import ContextBlock
 from cvfp.models.cvfp import CVFPModel
 from cvfp.models.fixed_point import FixedPoint, Tolerance, solve_blocks, solve_tokens
-from cvfp.models.layers import ContextBlock
 
 LENGTH = 500
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}

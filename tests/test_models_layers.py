@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from cvfp.metrics.cost import model_cost
+from cvfp.models.cells import ContextBlock
 from cvfp.models.cvfp import CVFPModel
-from cvfp.models.layers import ContextBlock, TokenBlock, token_features
+from cvfp.models.layers import TokenBlock, token_features
 from cvfp.models.recurrence import roll_out
 from cvfp.records.config import ModelConfig
 

@@ -14,8 +14,8 @@ from model_helpers import draw_tokens, make_model
 from torch import Tensor
 from torch.testing import assert_close
 
+from cvfp.models.cells import ContextBlock
 from cvfp.models.cvfp import CVFPModel
-from cvfp.models.layers import ContextBlock
 from cvfp.records.seeds import derived_seed
 from cvfp.records.training_config import Phase1Config
 from cvfp.training import context_store, phase1

@@ -24,10 +24,20 @@ from cvfp.training.phase1 import _FixedPointObjective
 from cvfp.training.savepoint import Savepoints, State
 
 CPU = torch.device("cpu")
-ARMS = ("cvfp", "lstm", "transformer")
+ARMS = ("cvfp", "cvfp-joint", "lstm", "transformer")
 SETTINGS = {
     "phase1.context_noise": 0.1,
     "phase2.dropout": 0.2,
+    "joint.dropout": 0.2,
+    "joint.word_dropout": 0.1,
+    "joint.context_dim": 12,
+    "joint.rank": 4,
+    "joint.epochs": 3,
+    "joint.window": 4,
+    "joint.chunks": 6,
+    "lstm.locked_dropout": True,
+    "lstm.word_dropout": 0.1,
+    "lstm.averaging": 0.9,
     "lstm.dropout": 0.2,
     "lstm.epochs": 3,
     "lstm.window": 8,

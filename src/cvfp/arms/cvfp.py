@@ -156,6 +156,14 @@ def _rank_rows(stream: Tensor, seed: int) -> Tensor:
     return torch.from_numpy(sample_rows(len(stream), derived_seed(seed, "rank"))).to(stream.device)
 
 
+def rank_of_contexts(model: CVFPModel, stream: Tensor, seed: int) -> float:
+    """Effective rank of a stream's exact contexts as a share of d_c."""
+    rows, seen = _rank_rows(stream, seed), []
+    for _ in watch(model.context_segments(stream), rows, seen):
+        pass
+    return _share_of_rank(torch.cat(seen))
+
+
 def _share_of_rank(rows: Tensor) -> float:
     """Effective rank of (T, d_c) contexts as a share of d_c."""
     return effective_rank(rows.cpu().numpy()) / rows.shape[1]

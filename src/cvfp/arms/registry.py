@@ -7,7 +7,8 @@ from cvfp.records.config import RunConfig
 
 
 def make_arm(config: RunConfig, vocab_size: int) -> Arm:
-    """The arm that `config.arm` names, with its settings."""
+    """The arm that `config.arm` names, with its settings at the run's number of documents."""
+    config = config.resolved()
     if config.own is not None:
         from cvfp.arms.own import load_own_arm
 
@@ -28,6 +29,10 @@ def make_arm(config: RunConfig, vocab_size: int) -> Arm:
         from cvfp.arms.sequence import transformer_arm
 
         return transformer_arm(config, vocab_size)
+    if config.arm == "cvfp-joint":
+        from cvfp.arms.joint import JointArm
+
+        return JointArm(config, vocab_size)
     from cvfp.arms.cvfp import CvfpArm
 
     return CvfpArm(config, vocab_size)

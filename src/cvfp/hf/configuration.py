@@ -14,9 +14,11 @@ class CvfpConfig(PretrainedConfig):
 
     Args:
         vocab_size: number of token ids, V.
-        num_layers, num_input_tokens, context_dim, embed_dim: as in `cvfp.records.config.ModelConfig`.
+        num_layers, num_input_tokens, context_dim, embed_dim, cell, rounds, rank, token_layers: as in
+            `cvfp.records.config.ModelConfig`.
         output_bias: whether logits get a trained bias.
         use_context: False: a model without a context block.
+        frozen_table: whether contexts are computed from a table of their own.
         tie_word_embeddings: the head is the embedding; anything else is refused.
         format: version of the checkpoint.
 
@@ -37,6 +39,11 @@ class CvfpConfig(PretrainedConfig):
         embed_dim: int = 768,
         output_bias: bool = True,
         use_context: bool = True,
+        frozen_table: bool = True,
+        cell: str = "residual",
+        rounds: int = 4,
+        rank: int = 64,
+        token_layers: bool = True,
         tie_word_embeddings: bool = True,
         format: int = FORMAT,
         **kwargs: Any,
@@ -44,7 +51,8 @@ class CvfpConfig(PretrainedConfig):
         self.format = format
         self.vocab_size, self.embed_dim, self.context_dim = vocab_size, embed_dim, context_dim
         self.num_layers, self.num_input_tokens = num_layers, num_input_tokens
-        self.output_bias, self.use_context = output_bias, use_context
+        self.output_bias, self.use_context, self.frozen_table = output_bias, use_context, frozen_table
+        self.cell, self.rounds, self.rank, self.token_layers = cell, rounds, rank, token_layers
         super().__init__(**kwargs)
         self.tie_word_embeddings = tie_word_embeddings
         self.checked()

@@ -139,12 +139,12 @@ class CvfpForCausalLM(PreTrainedModel, GenerationMixin):
         state = CvfpState.start(self.model, len(input_ids)) if cache is None else cache
         mask = self._mask(input_ids, attention_mask)
         self._check(input_ids, mask, state, labels, logits_to_keep)
-        hidden, context, window = read_rows(self.model, input_ids, mask, state.context, state.window)
+        hidden, last, window = read_rows(self.model, input_ids, mask, state.state, state.window)
         logits = self.model.logits(hidden[:, -logits_to_keep:].flatten(0, 1)).unflatten(0, (len(hidden), -1))
         loss = None
         if labels is not None:
             loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size)
-        after = CvfpState(context, window, state.length + input_ids.shape[1])
+        after = CvfpState(last, window, state.length + input_ids.shape[1])
         output = CvfpOutput(loss, logits, after if use_cache is not False else None)
         return output if return_dict is not False else output.to_tuple()
 

@@ -14,12 +14,12 @@ from cvfp.models.rows import BEFORE
 
 @dataclass(eq=False)
 class CvfpState:
-    """The last context and the latest n tokens of every row; a forward pass makes a new one.
+    """The cell's state and the latest n tokens of every row; a forward pass makes a new one.
 
     `length` counts the positions that were given, padding included, as transformers counts them.
     """
 
-    context: Float[Tensor, "B d_c"]
+    state: Float[Tensor, "B d_s"]
     window: Int[Tensor, "B n"]
     """`BEFORE` stands for a token before the start."""
     length: int = 0
@@ -31,9 +31,9 @@ class CvfpState:
     @classmethod
     def start(cls, model: CVFPModel, rows: int) -> CvfpState:
         """Of a batch that has read nothing."""
-        context = model.context_table.new_zeros(rows, model.context_dim)
+        state = model.read_table.new_zeros(rows, model.state_dim)
         shape = (rows, model.config.num_input_tokens)
-        return cls(context, torch.full(shape, BEFORE, device=model.device))
+        return cls(state, torch.full(shape, BEFORE, device=model.device))
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Positions given so far."""
@@ -42,4 +42,4 @@ class CvfpState:
     def select(self, rows: Int[Tensor, " B2"]) -> CvfpState:
         """The state of these rows, in this order."""
         rows = rows.to(self.window.device)
-        return CvfpState(self.context[rows], self.window[rows], self.length)
+        return CvfpState(self.state[rows], self.window[rows], self.length)

@@ -123,11 +123,11 @@ def base_name(config: RunConfig) -> str:
     kind = arm_kind(config.arm)
     if config.own is not None:
         return f"{config.model.embed_dim}d"
-    if kind.neural and not kind.two_phase:
+    if kind.neural and not kind.two_phase and not kind.has_context:
         return f"{config.token_training.num_layers}L_{config.model.embed_dim}d"
     if kind.neural:
-        context_dim = config.model.context_dim if kind.has_context else 0
-        return f"{config.model.num_layers}L_{context_dim}d_{config.model.num_input_tokens}tok"
+        context_dim = config.shape.context_dim if kind.has_context else 0
+        return f"{config.shape.num_layers}L_{context_dim}d_{config.shape.num_input_tokens}tok"
     return f"{config.ngram.order}gram" if config.arm == "kneser-ney" else "1gram"
 
 

@@ -110,12 +110,12 @@ def _shape(config: RunConfig) -> dict:
     kind = arm_kind(config.arm)
     if not kind.neural:
         return {}
-    if not kind.two_phase:
+    if not kind.two_phase and not kind.has_context:
         return {} if config.own is not None else {"num_layers": config.token_training.num_layers}
     return {
-        "num_layers": config.model.num_layers,
-        "context_dim": config.model.context_dim if kind.has_context else 0,
-        "num_input_tokens": config.model.num_input_tokens,
+        "num_layers": config.shape.num_layers,
+        "context_dim": config.shape.context_dim if kind.has_context else 0,
+        "num_input_tokens": config.shape.num_input_tokens,
     }
 
 

@@ -26,11 +26,15 @@ class ModelCost:
 
 
 def model_cost(model: ModelConfig, vocab_size: int, output_bias: bool, use_context: bool = True) -> ModelCost:
-    """Counts of a CVFP model; `use_context=False` is the one without a context block."""
+    """Counts of a CVFP model; `use_context=False` is the one without a context block.
+
+    Without token layers the token block is the projection of contexts to the table's width, if there is one.
+    """
     d_c = model.context_dim if use_context else 0
-    d_f = model.num_input_tokens * model.embed_dim
     token_params = token_madds = 0
-    for width_in, width_out in pairwise(model.token_widths):
+    if not model.token_layers and d_c != model.embed_dim:
+        token_params = token_madds = d_c * model.embed_dim
+    for width_in, width_out in pairwise(model.token_widths) if model.token_layers else ():
         projection = width_in * width_out if width_in != width_out else 0
         weights = (d_c + width_in) * width_out + projection
         biases = width_out * (2 if projection else 1) + 2 * width_out
@@ -40,7 +44,7 @@ def model_cost(model: ModelConfig, vocab_size: int, output_bias: bool, use_conte
         context_block_params=model.context_block_params if use_context else 0,
         token_block_params=token_params,
         head_params=vocab_size * (model.embed_dim + bool(output_bias)),
-        context_madds=model.num_layers * (d_c + d_f) * d_c,
+        context_madds=model.context_block_madds if use_context else 0,
         token_madds=token_madds,
         head_madds=vocab_size * model.embed_dim,
     )
@@ -78,7 +82,7 @@ def run_cost(config: RunConfig, vocab_size: int, tokens: int) -> RunCost | None:
 
     None for arms that count, and for one of the user's own.
     """
-    kind = arm_kind(config.arm)
+    config, kind = config.resolved(), arm_kind(config.arm)
     if kind.training_section is None:
         return None
     bias, trained = config.embedding.output_bias, config.embedding.trained
@@ -89,6 +93,11 @@ def run_cost(config: RunConfig, vocab_size: int, tokens: int) -> RunCost | None:
         flops += phase2_flops(cost, config.phase2.most_tokens(tokens), trained)
         scored = cost.context_madds + cost.token_madds + cost.head_madds
         return RunCost(cost.total_params, scored, flops)
+    if kind.has_context:
+        cost = model_cost(config.shape, vocab_size, bias)
+        core = cost.context_madds + cost.token_madds
+        flops = training_flops(core, cost.head_madds, config.joint.most_tokens(tokens), trained)
+        return RunCost(cost.total_params, core + cost.head_madds, flops)
     params, madds = _sequence_core(config)
     head = vocab_size * config.model.embed_dim
     flops = training_flops(madds, head, config.token_training.most_tokens(tokens), trained)

@@ -19,7 +19,9 @@ from cvfp.records.errors import InputError
 from cvfp.records.files import read_json, write_json
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
-FORMAT = 2
+FORMAT = 3
+READABLE = (2, 3)
+"""Format 2 knows the residual cell with token layers alone."""
 MODEL_TYPE, ARCHITECTURE = "cvfp", "CvfpForCausalLM"
 PREFIX = "model."
 """Before the name of every tensor on disk: the attribute that holds the native model in transformers."""
@@ -31,12 +33,14 @@ class CheckpointConfig(ModelConfig):
     model_config = ConfigDict(extra="ignore")
 
     model_type: Literal["cvfp"] = MODEL_TYPE
-    format: Literal[2] = FORMAT
+    format: Literal[2, 3] = FORMAT
     vocab_size: int = Field(ge=1, le=LARGEST_VOCABULARY)
     output_bias: bool
     use_context: bool
+    frozen_table: bool = True
+    """Whether contexts are computed from `context_table`, a table of their own; else from the embedding."""
     tie_word_embeddings: Literal[True] = True
-    """The head is `embedding`; `context_table`, what contexts are computed from, is tied to nothing."""
+    """The head is `embedding`; a `context_table` is tied to nothing."""
 
     @classmethod
     def of(cls, model: CVFPModel) -> CheckpointConfig:
@@ -46,17 +50,18 @@ class CheckpointConfig(ModelConfig):
             vocab_size=model.vocab_size,
             output_bias=model.output_bias is not None,
             use_context=model.context_block is not None,
+            frozen_table=model.frozen_table,
         )
 
     def build(self, table: torch.Tensor) -> CVFPModel:
         """A model of this shape on the (V, d_e) table, its output bias zero."""
         bias = table.new_zeros(self.vocab_size) if self.output_bias else None
         shape = ModelConfig(**{name: getattr(self, name) for name in ModelConfig.model_fields})
-        return CVFPModel(shape, table, bias, self.use_context)
+        return CVFPModel(shape, table, bias, self.use_context, self.frozen_table)
 
 
 def save_checkpoint(model: CVFPModel, directory: Path) -> None:
-    """Write the model; both embedding tables are kept (they differ once phase 2 has trained one)."""
+    """Write the model; of two embedding tables both are kept (they differ once phase 2 has trained one)."""
     directory = Path(directory)
     write_tensors(directory / WEIGHTS, {PREFIX + name: tensor for name, tensor in model.state_dict().items()})
     dtype = str(model.embedding.dtype).removeprefix("torch.")
@@ -98,13 +103,14 @@ def read_config(path: Path) -> CheckpointConfig:
 
 def check_format(config: dict[str, Any], where: str) -> None:
     """Raises `InputError` for the config of another kind of model, or of another version of the format."""
-    if config.get("format") != FORMAT or isinstance(config["format"], bool):
+    if config.get("format") not in READABLE or isinstance(config["format"], bool):
         found = (
             f"format {config['format']!r}"[:60] if "format" in config else "a file without a format number"
         )
         newer = isinstance(config.get("format"), int) and config["format"] > FORMAT
         way = "install a newer cvfp" if newer else "train it again"
-        raise InputError(f"{where}: {found}, this cvfp reads checkpoints of format {FORMAT}; {way}")
+        reads = f"this cvfp reads checkpoints of formats {' and '.join(map(str, READABLE))}"
+        raise InputError(f"{where}: {found}, {reads}; {way}")
     if config.get("model_type") != MODEL_TYPE:
         found = repr(config.get("model_type"))[:60]
         raise InputError(f"{where}: model_type is {found}, a CVFP model has {MODEL_TYPE!r}")

@@ -1,4 +1,4 @@
-"""The CVFP language model: embedding, context block, token block, tied head."""
+"""The CVFP language model: embedding, cell, token layers or none, tied head."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from cvfp.models.cells import make_cell
 from cvfp.models.fixed_point import FixedPoint, Tolerance, solve_blocks
-from cvfp.models.layers import ContextBlock, TokenBlock, token_features
+from cvfp.models.layers import TokenBlock, token_features
 from cvfp.models.parts import Parts
 from cvfp.records.config import ModelConfig
 
@@ -20,16 +21,19 @@ tolerance."""
 
 
 class CVFPModel(nn.Module):
-    """Contexts by recurrence, token layers that read them, logits through the embedding.
+    """Contexts by recurrence, logits from them through the embedding.
 
-    The context block reads `context_table`, a frozen copy of the initial embedding; the token features and
-    the tied head read `embedding`. They are equal as long as phase 2 does not train the embedding.
+    Between contexts and head stand the published token layers, which read the token features too, or none:
+    then u_t = P c_t, P the identity where d_c = d_e. The token features and the tied head read `embedding`.
+    In two-phase training contexts are computed from `context_table`, a frozen copy of the initial embedding
+    (equal to it as long as phase 2 does not train it); in joint training from `embedding` itself.
 
     Args:
         config: the shape; `context_dim` 0 is not legal there, `use_context=False` gives the ablation.
         table: (V, d_e) initial embedding.
         output_bias: (V,) initial output bias, or None for a model without one.
         use_context: False leaves the context block out: token layers see the token features alone.
+        frozen_table: whether contexts are computed from a frozen copy of the table.
     """
 
     def __init__(
@@ -38,18 +42,27 @@ class CVFPModel(nn.Module):
         table: Float[Tensor, "V d_e"],
         output_bias: Float[Tensor, " V"] | None = None,
         use_context: bool = True,
+        frozen_table: bool = True,
     ) -> None:
         super().__init__()
         self.config = config
         self.context_dim = config.context_dim if use_context else 0
-        feature_dim = config.num_input_tokens * config.embed_dim
         self.embedding = nn.Parameter(table.clone())
-        self.register_buffer("context_table", table.clone())
+        self.frozen_table = frozen_table
+        if frozen_table:
+            self.register_buffer("context_table", table.clone())
         self.output_bias = None if output_bias is None else nn.Parameter(output_bias.clone())
-        self.context_block = (
-            ContextBlock(config.num_layers, config.context_dim, feature_dim) if use_context else None
-        )
-        self.token_block = TokenBlock(config.token_widths, self.context_dim)
+        self.context_block = make_cell(config) if use_context else None
+        self.state_dim = self.context_block.state_dim if use_context else 0
+        self.token_block = TokenBlock(config.token_widths, self.context_dim) if config.token_layers else None
+        self.projection = None
+        if not config.token_layers and config.context_dim != config.embed_dim:
+            self.projection = nn.Linear(config.context_dim, config.embed_dim, bias=False)
+
+    @property
+    def read_table(self) -> Float[Tensor, "V d_e"]:
+        """The table that contexts are computed from."""
+        return self.context_table if self.frozen_table else self.embedding
 
     @property
     def vocab_size(self) -> int:
@@ -62,8 +75,8 @@ class CVFPModel(nn.Module):
     def context_features(
         self, tokens: Int[Tensor, " N"], positions: Int[Tensor, " B"]
     ) -> Float[Tensor, "B d_f"]:
-        """What the context block reads: features from the frozen table."""
-        return token_features(self.context_table, tokens, positions, self.config.num_input_tokens)
+        """What the cell reads: features from `read_table`."""
+        return token_features(self.read_table, tokens, positions, self.config.num_input_tokens)
 
     def hidden(
         self,
@@ -79,9 +92,15 @@ class CVFPModel(nn.Module):
     def hidden_from(
         self, contexts: Float[Tensor, "B L d_c"], features: Float[Tensor, "B d_f"], dropout: float = 0.0
     ) -> Float[Tensor, "B d_e"]:
-        """As `hidden`, from token features."""
+        """As `hidden`, from token features, which only token layers read."""
+        if self.token_block is None:
+            return self.projected(nn.functional.dropout(contexts[:, -1], dropout))
         u = self.token_block(contexts, nn.functional.dropout(features, dropout))
         return nn.functional.dropout(u, dropout)
+
+    def projected(self, contexts: Float[Tensor, "... d_c"]) -> Float[Tensor, "... d_e"]:
+        """P c of a model without token layers."""
+        return contexts if self.projection is None else self.projection(contexts)
 
     def logits(self, hidden: Float[Tensor, "B d_e"]) -> Float[Tensor, "B V"]:
         """u_t E^T, plus the output bias if there is one."""
@@ -92,47 +111,63 @@ class CVFPModel(nn.Module):
         self,
         tokens: Int[Tensor, " N"],
         positions: Int[Tensor, " B"],
-        start: Float[Tensor, " d_c"],
+        start: Float[Tensor, " d_s"],
         tolerance: Tolerance | None = None,
     ) -> FixedPoint:
-        """Contexts at consecutive `positions` by the block solve, from the state before the first of them."""
+        """The cell's outputs at consecutive `positions` by the block solve, from the state before them."""
         if self.context_block is None:
             raise ValueError("a model without a context block has no contexts to solve")
-        inputs = self.context_block.token_parts(self.context_features(tokens, positions))
-        return solve_blocks(self.context_block.step, inputs, start, tolerance)
+        # Chunks could not agree to the tolerance in the few bits of autocast.
+        with torch.autocast(tokens.device.type, enabled=False):
+            inputs = self.context_block.token_parts(self.context_features(tokens, positions))
+            return solve_blocks(self.context_block.step, inputs, start, tolerance)
 
     @torch.no_grad()
-    def context_segments(
+    def output_segments(
         self,
         tokens: Int[Tensor, " N"],
         segment: int | None = None,
         first: int = 0,
         last: int | None = None,
-        start: Float[Tensor, " d_c"] | None = None,
-    ) -> Iterator[tuple[Int[Tensor, " B"], Float[Tensor, "B L d_c"]]]:
-        """(positions, contexts) of [first, last) of a stream, segment by segment (`SEGMENT` positions).
+        start: Float[Tensor, " d_s"] | None = None,
+        tolerance: Tolerance | None = None,
+    ) -> Iterator[tuple[Int[Tensor, " B"], Float[Tensor, "B L d_s"]]]:
+        """(positions, outputs of the cell) of [first, last) of a stream, `SEGMENT` positions at a time.
 
         `start` is the state before `first`, by default zero; every segment goes on from the one before.
         """
         segment = SEGMENT[tokens.device.type] if segment is None else segment
-        state = self.context_table.new_zeros(self.context_dim) if start is None else start
+        state = self.read_table.new_zeros(self.state_dim) if start is None else start
         end = len(tokens) if last is None else last
 
         def solve(begin: int, stop: int) -> tuple[Tensor, Tensor]:
             positions = torch.arange(begin, stop, device=tokens.device)
             if self.context_block is None:
                 return positions, state.new_zeros(len(positions), self.config.num_layers, 0)
-            return positions, self.solve_contexts(tokens, positions, state).states
+            return positions, self.solve_contexts(tokens, positions, state, tolerance).states
 
-        for positions, contexts in Parts(segment).over(first, end, solve):
-            state = contexts[-1, -1]
-            yield positions, contexts
+        for positions, outputs in Parts(segment).over(first, end, solve):
+            state = outputs[-1, -1]
+            yield positions, outputs
+
+    def context_segments(
+        self,
+        tokens: Int[Tensor, " N"],
+        segment: int | None = None,
+        first: int = 0,
+        last: int | None = None,
+        start: Float[Tensor, " d_s"] | None = None,
+        tolerance: Tolerance | None = None,
+    ) -> Iterator[tuple[Int[Tensor, " B"], Float[Tensor, "B L d_c"]]]:
+        """As `output_segments`, of the contexts alone."""
+        for positions, outputs in self.output_segments(tokens, segment, first, last, start, tolerance):
+            yield positions, outputs if self.context_block is None else self.context_block.contexts(outputs)
 
     def contexts(self, tokens: Int[Tensor, " N"]) -> Float[Tensor, "N L d_c"]:
         """Contexts of a whole stream, equal to the roll-out from zero within the solver's tolerance."""
         parts = [contexts for _, contexts in self.context_segments(tokens)]
         if not parts:
-            return self.context_table.new_zeros(0, self.config.num_layers, self.context_dim)
+            return self.read_table.new_zeros(0, self.config.num_layers, self.context_dim)
         return torch.cat(parts)
 
     def generate(

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 Step = Callable[[Tensor, Tensor], Tensor]
-"""Maps states (M, d_c) and inputs (M, L, d_c) to all layers' outputs; [:, -1] is the next state."""
+"""Maps states (M, d_s) and inputs (M, ...) to all outputs (M, L, d_s); [:, -1] is the next state."""
 
 CHECK_EVERY = 16
 """Lockstep positions between two comparisons with the pass before (a comparison costs about one step)."""
@@ -54,12 +54,12 @@ class Tolerance:
 
 @dataclass(frozen=True)
 class FixedPoint:
-    """What a solve found. `states` (N, L, d_c); `residuals` in units of the tolerance, one per pass.
+    """What a solve found. `states` (N, L, d_s); `residuals` in units of the tolerance, one per pass.
 
     `contraction` is the factor per position at which a wrong start was forgotten, where that could be seen.
     """
 
-    states: Float[Tensor, "N L d_c"]
+    states: Float[Tensor, "N L d_s"]
     status: Literal["converged", "bound"]
     passes: int
     chunks: int
@@ -70,8 +70,8 @@ class FixedPoint:
 
 def solve_tokens(
     step: Step,
-    inputs: Float[Tensor, "N L d_c"],
-    start: Float[Tensor, " d_c"],
+    inputs: Float[Tensor, "N ..."],
+    start: Float[Tensor, " d_s"],
     tolerance: Tolerance | None = None,
     max_sweeps: int | None = None,
 ) -> FixedPoint:
@@ -81,12 +81,11 @@ def solve_tokens(
     """
     tolerance = tolerance or Tolerance.of(inputs.dtype)
     bound = max(len(inputs), 1) if max_sweeps is None else max_sweeps
-    states, residuals = torch.zeros_like(inputs), []
+    before, states, residuals = start.new_zeros(max(len(inputs) - 1, 0), len(start)), None, []
     while len(residuals) < bound:
-        previous = torch.cat([start[None], states[:-1, -1]])[: len(inputs)]
-        new = step(previous, inputs)
-        residuals.append(tolerance.excess(new, states))
-        states = new
+        new = step(torch.cat([start[None], before])[: len(inputs)], inputs)
+        residuals.append(tolerance.excess(new, torch.zeros_like(new) if states is None else states))
+        states, before = new, new[:-1, -1]
         if residuals[-1] <= 1:
             break
     # N sweeps are exact by induction, also when the last one still moved something.
@@ -97,8 +96,8 @@ def solve_tokens(
 
 def solve_blocks(
     step: Step,
-    inputs: Float[Tensor, "N L d_c"],
-    start: Float[Tensor, " d_c"],
+    inputs: Float[Tensor, "N ..."],
+    start: Float[Tensor, " d_s"],
     tolerance: Tolerance | None = None,
     chunk_length: int = START_CHUNK,
     max_passes: int | None = None,
@@ -125,8 +124,8 @@ class _BlockSolver:
         self.length = max(min(length, len(inputs)), 1)
         self.first_chunks = self.num_chunks = max(-(-len(inputs) // self.length), 1)
         self.inputs = self._padded(inputs)
-        self.states = torch.zeros_like(self.inputs)
-        self.starts = torch.zeros_like(self.inputs[: self.num_chunks, -1])
+        self.states: Tensor | None = None
+        self.starts = start.new_zeros(self.num_chunks, len(start))
         self.starts[0] = start
         self.residuals: list[float] = []
         self.trace: list[tuple[int, float]] = []
@@ -135,7 +134,7 @@ class _BlockSolver:
 
     def _padded(self, rows: Tensor) -> Tensor:
         missing = self.num_chunks * self.length - len(rows)
-        return F.pad(rows, (0, 0, 0, 0, 0, missing)) if missing else rows
+        return F.pad(rows, (*[0] * (2 * rows.dim() - 1), missing)) if missing else rows
 
     def run_pass(self) -> None:
         """Roll every chunk out once, update the starts, and decide whether neighbours agree."""
@@ -159,6 +158,7 @@ class _BlockSolver:
         self.length *= factor
         self.starts = self.starts[::factor]
         self.num_chunks = len(self.starts)
+        assert self.states is not None  # neighbours merge after two passes
         self.inputs, self.states = self._padded(self.inputs), self._padded(self.states)
         return last_border
 
@@ -176,8 +176,8 @@ class _BlockSolver:
     def _lockstep(self, compare: bool, check_from: int) -> bool:
         """Roll all chunks out from their starts; True when all met their previous trajectories on the way."""
         shape = (self.num_chunks, self.length)
-        inputs, states = self.inputs.unflatten(0, shape), self.states.unflatten(0, shape)
-        state, self.trace = self.starts, []
+        inputs, state, self.trace = self.inputs.unflatten(0, shape), self.starts, []
+        states = None if self.states is None else self.states.unflatten(0, shape)
         last_chunk = self.num_positions - (self.num_chunks - 1) * self.length  # the rest of it is padding
         for position in range(self.length):
             outputs = self.step(state, inputs[:, position])
@@ -188,6 +188,9 @@ class _BlockSolver:
                 self.trace.append((position + 1, excess))
                 if excess <= 1:
                     return True
+            if states is None:
+                self.states = outputs.new_empty(len(self.inputs), *outputs.shape[1:])
+                states = self.states.unflatten(0, shape)
             states[:, position] = outputs
         return False
 

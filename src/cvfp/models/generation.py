@@ -1,4 +1,4 @@
-"""Writing text with a state of constant size: the last context and the latest n tokens.
+"""Writing text with a state of constant size: the cell's and the latest n tokens.
 
 A step reads every weight once, so it takes as long as memory needs to deliver them. On a CPU a product with
 one vector is cut into slices, because MKL gives a whole one to a single thread (half the speed on two), and
@@ -8,8 +8,9 @@ step is recorded as a graph, and the host waits for tokens a block at a time.
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +18,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from cvfp.models.cells import Cell, ContextBlock
 from cvfp.models.cvfp import CVFPModel
 from cvfp.models.layers import features_of
 from cvfp.models.parts import widest
@@ -172,35 +174,38 @@ def _recorded(step: Callable[[], None], state: list[Tensor]) -> Callable[[], Non
 class Stepper:
     """A model that has read a prompt: `logits` of the next token, then `append` it, and so on.
 
-    `context` (d_c,) is the state before the newest token and `window` (n,) the latest tokens: all that is
+    `cell_state` (d_s,) is the state before the newest token and `window` (n,) the latest tokens: all that is
     kept, in tensors that stay where they are. Call it with gradients off.
     """
 
     def __init__(self, model: CVFPModel, prompt: Int[Tensor, " P"], dtype: torch.dtype | None = None) -> None:
         self.model, number = model, model.config.num_input_tokens
-        self.context = model.context_table.new_zeros(model.context_dim)
-        for _, contexts in model.context_segments(prompt[:-1]):
-            self.context.copy_(contexts[-1, -1])
+        self.cell_state = model.read_table.new_zeros(model.state_dim)
+        for _, outputs in model.output_segments(prompt[:-1]):
+            self.cell_state.copy_(outputs[-1, -1])
         self.window = F.pad(prompt[-number:].long(), (max(number - len(prompt), 0), 0), value=BEFORE)
         dtype = dtype or model.embedding.dtype
-        block = model.context_block
-        self.context_layers = [_Layer(layer, dtype) for layer in block.layers] if block is not None else []
-        self.token_layers = [_Layer(layer, dtype) for layer in model.token_block.layers]
+        self.cell = None if model.context_block is None else _reading(model.context_block, dtype)
+        self.projection = None if model.projection is None else _Product(model.projection.weight, None, dtype)
+        self.token_layers = [_Layer(layer, dtype) for layer in getattr(model.token_block, "layers", ())]
         self.head = _Product(model.embedding, model.output_bias, dtype)
 
     @property
     def state(self) -> tuple[Tensor, Tensor]:
-        return self.context, self.window
+        return self.cell_state, self.window
 
     def logits(self) -> Float[Tensor, " V"]:
-        """Logits of the next token, valid until the next call; the context moves on to the newest one."""
+        """Logits of the next token, valid until the next call; the state moves on to the newest one."""
         ids, before = self.window.clamp(min=0), (self.window < 0)[None]
-        contexts = [self.context] * len(self.token_layers)
-        if self.context_layers:
-            f, c = features_of(F.embedding(ids[None], self.model.context_table), before)[0], self.context
-            for index, layer in enumerate(self.context_layers):
-                c = contexts[index] = layer(c, f, c)
-            self.context.copy_(c)
+        contexts: Sequence[Tensor] = [self.cell_state] * len(self.token_layers)
+        if self.cell is not None:
+            f = features_of(F.embedding(ids[None], self.model.read_table), before)
+            outputs = self.cell(self.cell_state[None], f)[0]
+            contexts = self.cell.contexts(outputs)
+            self.cell_state.copy_(outputs[-1])
+        if self.model.token_block is None:
+            u = contexts[-1] if self.projection is None else self.projection(contexts[-1])
+            return self.head(u)
         u = features_of(F.embedding(ids[None], self.model.embedding), before)[0]
         for layer, c in zip(self.token_layers, contexts, strict=True):
             u = layer(c, u, u)
@@ -211,19 +216,59 @@ class Stepper:
         self.window.copy_(torch.cat([self.window[1:], token]))
 
 
-class _Layer:
+class _Layer(nn.Module):
     """LN(R r + ReLU(W [c; x] + b)) for one vector; a layer of either block, r what it adds to."""
 
     def __init__(self, layer: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
         self.norm, residual = layer.norm, getattr(layer, "residual", None)
         self.product = _Product(layer.linear.weight, layer.linear.bias, dtype)
         self.residual = None
         if isinstance(residual, nn.Linear):
             self.residual = _Product(residual.weight, residual.bias, dtype)
 
-    def __call__(self, c: Tensor, x: Tensor, added: Tensor) -> Tensor:
+    def forward(self, c: Tensor, x: Tensor, added: Tensor) -> Tensor:
         hidden = torch.relu_(self.product(torch.cat([c, x])))
         return self.norm(hidden.add_(added if self.residual is None else self.residual(added)))
+
+
+class _ContextLayers(nn.Module):
+    """The residual cell for one row."""
+
+    def __init__(self, block: ContextBlock, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.layers = [_Layer(layer, dtype) for layer in block.layers]
+        self.contexts = block.contexts
+
+    def forward(self, s: Float[Tensor, "1 d_c"], f: Float[Tensor, "1 d_f"]) -> Float[Tensor, "1 L d_c"]:
+        c, outputs = s[0], []
+        for layer in self.layers:
+            c = layer(c, f[0], c)
+            outputs.append(c)
+        return torch.stack(outputs)[None]
+
+
+class _LinearOfOne(nn.Module):
+    """A linear map that is only ever given one row."""
+
+    def __init__(self, linear: nn.Linear, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.product = _Product(linear.weight, linear.bias, dtype)
+
+    def forward(self, rows: Float[Tensor, "1 d_in"]) -> Float[Tensor, "1 d_out"]:
+        return self.product(rows[0])[None]
+
+
+def _reading(cell: Cell, dtype: torch.dtype) -> nn.Module:
+    """The cell for one row, its matrices read in `dtype`."""
+    if isinstance(cell, ContextBlock):
+        return _ContextLayers(cell, dtype)
+    copied = copy.deepcopy(cell)
+    for module in list(copied.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.Linear):
+                setattr(module, name, _LinearOfOne(child, dtype))
+    return copied
 
 
 class _Product:

@@ -49,55 +49,6 @@ def initialise(linear: nn.Linear) -> nn.Linear:
     return linear
 
 
-class ContextLayer(nn.Module):
-    """c^l = LN_l(c^{l-1} + ReLU(W_l [c^{l-1}; f_t] + b_l)), for any number of rows at once."""
-
-    def __init__(self, context_dim: int, feature_dim: int) -> None:
-        super().__init__()
-        self.linear = initialise(nn.Linear(context_dim + feature_dim, context_dim))
-        self.norm = nn.LayerNorm(context_dim)
-
-    def forward(self, c: Float[Tensor, "B d_c"], f: Float[Tensor, "B d_f"]) -> Float[Tensor, "B d_c"]:
-        return self.from_token_part(c, self.token_part(f))
-
-    def token_part(self, f: Float[Tensor, "B d_f"]) -> Float[Tensor, "B d_c"]:
-        """W_f f_t + b: the part that does not depend on the recurrence."""
-        return F.linear(f, self.linear.weight[:, self.norm.normalized_shape[0] :], self.linear.bias)
-
-    def from_token_part(self, c: Float[Tensor, "B d_c"], z: Float[Tensor, "B d_c"]) -> Float[Tensor, "B d_c"]:
-        """The layer's output from its context input and its token part z."""
-        recurrent = self.linear.weight[:, : self.norm.normalized_shape[0]]
-        return self.norm(c + torch.relu(torch.addmm(z, c, recurrent.T)))
-
-
-class ContextBlock(nn.Module):
-    """The stack of context layers: the map whose fixed point over a text is its contexts.
-
-    Parameters: L * ((d_c + n*d_e)*d_c + d_c + 2*d_c).
-    """
-
-    def __init__(self, num_layers: int, context_dim: int, feature_dim: int) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(ContextLayer(context_dim, feature_dim) for _ in range(num_layers))
-        self.context_dim = context_dim
-
-    def forward(self, c: Float[Tensor, "B d_c"], f: Float[Tensor, "B d_f"]) -> Float[Tensor, "B L d_c"]:
-        """Outputs of all layers; the last one is the next state."""
-        return self.step(c, self.token_parts(f))
-
-    def token_parts(self, f: Float[Tensor, "B d_f"]) -> Float[Tensor, "B L d_c"]:
-        """Token parts of all layers: computed once, outside the recurrence."""
-        return torch.stack([layer.token_part(f) for layer in self.layers], dim=1)
-
-    def step(self, c: Float[Tensor, "B d_c"], z: Float[Tensor, "B L d_c"]) -> Float[Tensor, "B L d_c"]:
-        """One step of the recurrence from precomputed token parts."""
-        outputs = []
-        for index, layer in enumerate(self.layers):
-            c = layer.from_token_part(c, z[:, index])
-            outputs.append(c)
-        return torch.stack(outputs, dim=1)
-
-
 class TokenLayer(nn.Module):
     """u^l = LN_l(R_l u^{l-1} + ReLU(W_l [c_t^l; u^{l-1}] + b_l)); R_l is the identity at equal widths."""
 

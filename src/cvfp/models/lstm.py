@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from cvfp.models.sequence import SequenceModel, normalised
+from cvfp.models.sequence import SequenceModel, dropped, normalised
 
 State = list[tuple[Tensor, Tensor]]
 """(h, c), each (1, S, d_e), of every layer."""
@@ -40,13 +40,17 @@ class LstmLanguageModel(SequenceModel):
         return 8 * len(self.layers) * self.embedding.shape[1] ** 2
 
     def hidden(
-        self, vectors: Float[Tensor, "S T d_e"], state: State | None, dropout: float = 0.0
+        self,
+        vectors: Float[Tensor, "S T d_e"],
+        state: State | None,
+        dropout: float = 0.0,
+        locked: bool = False,
     ) -> tuple[Float[Tensor, "S T d_e"], State]:
         u, after = normalised(vectors), []
         for index, layer in enumerate(self.layers):
-            u, last = layer(F.dropout(u, dropout), None if state is None else state[index])
+            u, last = layer(dropped(u, dropout, locked), None if state is None else state[index])
             after.append((last[0].detach(), last[1].detach()))
-        return F.dropout(u, dropout), after
+        return dropped(u, dropout, locked), after
 
     @torch.no_grad()
     def stream(self, tokens: Int[Tensor, " N"], parallel: bool = False) -> Iterator[Float[Tensor, "B d_e"]]:

@@ -50,11 +50,12 @@ class SequenceModel(nn.Module):
 
     @abstractmethod
     def hidden(
-        self, vectors: Float[Tensor, "S T d_e"], state: Any, dropout: float = 0.0
+        self, vectors: Float[Tensor, "S T d_e"], state: Any, dropout: float = 0.0, locked: bool = False
     ) -> tuple[Float[Tensor, "S T d_e"], Any]:
         """u_t of windows of embedding vectors, and the state after them, which no gradient flows through.
 
-        The state of the start is None; so is that of a model without one.
+        `locked` dropout zeroes the same elements at all positions of a window (see `dropped`). The state of
+        the start is None; so is that of a model without one.
         """
 
     @abstractmethod
@@ -73,3 +74,10 @@ class SequenceModel(nn.Module):
 
 def normalised(vectors: Float[Tensor, "S T d_e"]) -> Float[Tensor, "S T d_e"]:
     return F.layer_norm(vectors, vectors.shape[-1:])
+
+
+def dropped(u: Float[Tensor, "S T d"], probability: float, locked: bool) -> Float[Tensor, "S T d"]:
+    """Dropout, on request of the same elements at all positions of a row (Gal & Ghahramani 2016)."""
+    if not locked or not probability:
+        return F.dropout(u, probability)
+    return u * F.dropout(torch.ones_like(u[:, :1]), probability)

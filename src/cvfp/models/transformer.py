@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from cvfp.models.sequence import SequenceModel, normalised
+from cvfp.models.sequence import SequenceModel, dropped, normalised
 
 POSITION_STD = 0.02
 ROWS = {"cpu": 16, "mps": 16, "cuda": 64}
@@ -29,9 +29,9 @@ class DecoderLayer(nn.Module):
         self.queries_keys_values, self.joined = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.wide, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
-    def forward(self, u: Float[Tensor, "S T d"], dropout: float) -> Float[Tensor, "S T d"]:
-        u = u + F.dropout(self._attention(self.before_attention(u), dropout), dropout)
-        return u + F.dropout(self.narrow(F.gelu(self.wide(self.before_mlp(u)))), dropout)
+    def forward(self, u: Float[Tensor, "S T d"], dropout: float, locked: bool) -> Float[Tensor, "S T d"]:
+        u = u + dropped(self._attention(self.before_attention(u), dropout), dropout, locked)
+        return u + dropped(self.narrow(F.gelu(self.wide(self.before_mlp(u)))), dropout, locked)
 
     def _attention(self, u: Tensor, dropout: float) -> Tensor:
         heads = self.queries_keys_values(u).unflatten(2, (3, -1, self.head_dim)).transpose(1, 3)
@@ -66,12 +66,12 @@ class TransformerLanguageModel(SequenceModel):
         return len(self.layers) * (12 * width**2 + self.window * width)
 
     def hidden(
-        self, vectors: Float[Tensor, "S T d_e"], state: None, dropout: float = 0.0
+        self, vectors: Float[Tensor, "S T d_e"], state: None, dropout: float = 0.0, locked: bool = False
     ) -> tuple[Float[Tensor, "S T d_e"], None]:
-        u = F.dropout(normalised(vectors) + self.positions[: vectors.shape[1]], dropout)
+        u = dropped(normalised(vectors) + self.positions[: vectors.shape[1]], dropout, locked)
         for layer in self.layers:
-            u = layer(u, dropout)
-        return F.dropout(self.norm(u), dropout), None
+            u = layer(u, dropout, locked)
+        return dropped(self.norm(u), dropout, locked), None
 
     @torch.no_grad()
     def stream(self, tokens: Int[Tensor, " N"], parallel: bool = False) -> Iterator[Float[Tensor, "B d_e"]]:

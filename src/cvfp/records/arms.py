@@ -30,6 +30,7 @@ class ArmKind:
 
 ARM_KINDS = {
     "cvfp": ArmKind(("model", "embedding", "phase1", "phase2"), "phase2", has_context=True),
+    "cvfp-joint": ArmKind(("model", "embedding", "joint"), "joint", has_context=True),
     "random-context": ArmKind(("model", "embedding", "phase2"), "phase2", has_context=True),
     "no-context": ArmKind(("model", "embedding", "phase2"), "phase2"),
     "lstm": ArmKind(("model", "embedding", "lstm"), "lstm"),
@@ -39,7 +40,7 @@ ARM_KINDS = {
 }
 
 ARMS = tuple(ARM_KINDS)
-DEFAULT_ARMS = ("cvfp", "kneser-ney", "no-context", "random-context")
+DEFAULT_ARMS = ("cvfp", "cvfp-joint", "kneser-ney", "no-context", "random-context")
 OWN_ARM = ArmKind(("model", "embedding", "own"))
 """An arm in a file of the user's."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any, Literal
 
@@ -11,6 +12,8 @@ from cvfp.records.arms import ARM_KINDS, arm_kind
 from cvfp.records.errors import InputError
 from cvfp.records.schema import Schema, digest
 from cvfp.records.training_config import (
+    Cell,
+    JointConfig,
     LstmConfig,
     NgramConfig,
     Phase1Config,
@@ -20,6 +23,26 @@ from cvfp.records.training_config import (
 )
 from cvfp.records.values import Count, Layers, Positive, Rate, Width
 
+SHAPE = (
+    "cell",
+    "num_layers",
+    "num_input_tokens",
+    "context_dim",
+    "rounds",
+    "rank",
+    "token_layers",
+    "head_dim",
+)
+"""Fields of training sections that say what is trained, not how."""
+_TRAINING = "phase2, lstm, transformer, joint"
+_LATER = ("beta2", "word_dropout", "averaging", "evaluations_per_epoch")
+LATER = {
+    "model": ("cell", "rounds", "rank", "token_layers"),
+    "phase2": _LATER,
+    "lstm": (*_LATER, "locked_dropout"),
+    "transformer": (*_LATER, "locked_dropout"),
+}
+"""Fields that joined when results had been recorded: at their defaults they are in no hash."""
 LARGEST_VOCABULARY = 1_000_000
 """Ids of a tokenizer; four times those of the largest in use."""
 EMBEDDING_SETTINGS = {
@@ -104,6 +127,19 @@ class ModelConfig(Schema):
     """Width d_c of the context vector."""
     embed_dim: Width = 768
     """Width d_e of the token embedding."""
+    cell: Cell = "residual"
+    """What computes contexts; the published one is residual."""
+    rounds: Annotated[int, Field(ge=0, le=16)] = 4
+    """Of the mogrified cell: how often input and context gate each other."""
+    rank: Positive = 64
+    """Of the mogrified cell: rank of the matrices of a round."""
+    token_layers: bool = True
+    """Whether token layers stand between contexts and head; False: the head reads the last context."""
+
+    @property
+    def feature_dim(self) -> int:
+        """Width n * d_e of the token features."""
+        return self.num_input_tokens * self.embed_dim
 
     @property
     def token_widths(self) -> list[int]:
@@ -114,9 +150,22 @@ class ModelConfig(Schema):
 
     @property
     def context_block_params(self) -> int:
-        """L * ((d_c + n*d_e)*d_c + d_c + 2*d_c)."""
-        d_c, d_f = self.context_dim, self.num_input_tokens * self.embed_dim
-        return self.num_layers * ((d_c + d_f) * d_c + d_c + 2 * d_c)
+        """Of the residual cell L * ((d_c + n*d_e)*d_c + d_c + 2*d_c)."""
+        vectors = {"residual": 3, "gated": 3, "highway": 2, "lstm": 4, "mogrified": 4}[self.cell]
+        return self.context_block_madds + vectors * self.num_layers * self.context_dim
+
+    @property
+    def context_block_madds(self) -> int:
+        """Multiply-adds per position: one per element of the cell's matrices."""
+        d_c, d_f, further = self.context_dim, self.feature_dim, self.num_layers - 1
+        if self.cell == "residual":
+            return self.num_layers * (d_c + d_f) * d_c
+        if self.cell == "gated":
+            return self.num_layers * 3 * (d_c + d_f) * d_c
+        if self.cell == "highway":
+            return 2 * (d_c + d_f) * d_c + further * 2 * d_c * d_c
+        rounds = self.rounds * self.rank if self.cell == "mogrified" else 0
+        return (4 * d_c + rounds) * (d_c + d_f) + further * (4 * d_c + rounds) * 2 * d_c
 
 
 class EmbeddingConfig(Schema):
@@ -162,8 +211,12 @@ class RunConfig(Schema):
     phase2: Phase2Config = Phase2Config()
     lstm: LstmConfig = LstmConfig()
     transformer: TransformerConfig = TransformerConfig()
+    joint: JointConfig = JointConfig()
     ngram: NgramConfig = NgramConfig()
     own: OwnArm | None = None
+    by_size: dict[str, dict[str, dict[str, bool | int | float | str]]] = {}
+    """Settings of training that follow the number of training documents: section, field, number, value, e.g.
+    `by_size.joint.lr.50 = 0.003`. They win over the section's own value; see `resolved`."""
     seed: Count = 42
     """Drives the order of documents, the initialisation and the order of batches."""
 
@@ -200,6 +253,54 @@ class RunConfig(Schema):
             )
         return self
 
+    @model_validator(mode="after")
+    def _cells_that_make_sense(self) -> RunConfig:
+        kind = arm_kind(self.arm)
+        if kind.two_phase and self.model.cell in ("lstm", "mogrified"):
+            raise ValueError(
+                f"model.cell: phase 1 cannot iterate {self.model.cell!r}: nothing bounds its memory, and the "
+                "dispersion loss would drive it off; use residual, gated or highway, or joint.cell"
+            )
+        if self.arm == "no-context" and not self.model.token_layers:
+            raise ValueError("model.token_layers: arm no-context has nothing but token layers; keep them")
+        return self
+
+    @model_validator(mode="after")
+    def _sizes_of_training_fields(self) -> RunConfig:
+        section = arm_kind(self.arm).training_section
+        for name, fields in self.by_size.items():
+            known = getattr(self, name, None) if name in type(self).model_fields else None
+            if not isinstance(known, TokenTraining):
+                raise ValueError(f"by_size.{name}: no section of training; there are {_TRAINING}")
+            for field, values in fields.items():
+                if field not in type(known).model_fields or field in SHAPE:
+                    raise ValueError(f"by_size.{name}.{field}: no setting that may follow the size")
+                bad = [size for size in values if not (size.isdecimal() and int(size) > 0)]
+                if bad or not values:
+                    raise ValueError(f"by_size.{name}.{field}: a number of documents is needed, got {bad}")
+        if section in self.by_size:
+            self.resolved()  # raises where a value is outside its range
+        return self
+
+    def resolved(self) -> RunConfig:
+        """This run with the settings of `by_size` at its number of documents, and `by_size` empty.
+
+        Between two numbers a real value is interpolated linearly in ln(documents): `lr` and `weight_decay` in
+        their logarithm, decays (`averaging`, `beta2`) in that of their distance from 1, others as they are;
+        whole numbers and words are those of the nearer one. Outside, the nearest one holds.
+        """
+        if not self.by_size:
+            return self
+        sections = {
+            name: type(getattr(self, name)).parse(
+                getattr(self, name).model_dump()
+                | {field: _at_size(field, values, self.data.num_samples) for field, values in fields.items()},
+                f"by_size.{name}",
+            )
+            for name, fields in self.by_size.items()
+        }
+        return self.model_copy(update=sections | {"by_size": {}})
+
     @classmethod
     def from_settings(cls, settings: dict[str, Any], where: str = "config") -> RunConfig:
         """Build from dotted keys, e.g. `{"model.context_dim": 256}`; what is not named takes its default.
@@ -220,6 +321,14 @@ class RunConfig(Schema):
         section = arm_kind(self.arm).training_section
         return None if section is None else getattr(self, section)
 
+    @property
+    def shape(self) -> ModelConfig:
+        """The network of a model with contexts: `model`, or what `joint` says on a table of that width."""
+        if self.arm != "cvfp-joint":
+            return self.model
+        fields = {name: getattr(self.joint, name) for name in ModelConfig.model_fields if name != "embed_dim"}
+        return ModelConfig(embed_dim=self.model.embed_dim, **fields)
+
     def relevant(self) -> dict[str, Any]:
         """The fields that can change this arm's result, as nested plain data."""
         fields, kind = self.model_dump(), arm_kind(self.arm)
@@ -227,6 +336,13 @@ class RunConfig(Schema):
         if self.draw == self.seed:
             del chosen["data"]["draw_seed"]
         chosen |= {section: fields[section] for section in kind.sections}
+        followed = {name: fields for name, fields in self.by_size.items() if name == kind.training_section}
+        chosen |= {"by_size": followed} if followed else {}
+        for section in kind.sections:
+            default = type(self).model_fields[section].default
+            for field in LATER.get(section, ()):
+                if chosen[section][field] == getattr(default, field):
+                    del chosen[section][field]
         if kind.neural and not kind.two_phase:
             chosen["model"] = {"embed_dim": self.model.embed_dim}
         elif kind.neural and not kind.has_context:
@@ -254,6 +370,26 @@ class RunConfig(Schema):
         line = {key: value for key, value in self.relevant().items() if key != "seed"}
         line["data"] = {k: v for k, v in line["data"].items() if k not in ("num_samples", "draw_seed")}
         return digest(line)
+
+
+def _at_size(field: str, values: dict[str, Any], size: int) -> Any:
+    """The value of a field at a number of documents, from those at others (`RunConfig.resolved`)."""
+    known = sorted((int(number), value) for number, value in values.items())
+    below = [pair for pair in known if pair[0] <= size] or known[:1]
+    above = [pair for pair in known if pair[0] >= size] or known[-1:]
+    (low, first), (high, last) = below[-1], above[0]
+    if low == high:
+        return first
+    share = math.log(size / low) / math.log(high / low)
+    if not (isinstance(first, float) and isinstance(last, float)):
+        return first if share <= 0.5 else last
+    if field in ("lr", "weight_decay") and min(first, last) > 0:
+        value = first ** (1 - share) * last**share
+    elif field in ("averaging", "beta2"):
+        value = 1 - (1 - first) ** (1 - share) * (1 - last) ** share
+    else:
+        value = first + share * (last - first)
+    return float(f"{value:.4g}")
 
 
 def nest(settings: dict[str, Any], where: str) -> dict[str, Any]:

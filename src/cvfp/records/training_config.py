@@ -8,7 +8,11 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from cvfp.records.schema import Schema
-from cvfp.records.values import Layers, NonNegative, Positive, Precision, Rate, Share
+from cvfp.records.values import Layers, NonNegative, Positive, Precision, Rate, Share, Width
+
+Probability = Annotated[float, Field(ge=0, lt=1)]
+Cell = Literal["residual", "gated", "highway", "lstm", "mogrified"]
+"""What computes a state from the one before it and the token (`cvfp.models.cells`)."""
 
 
 class Phase1Config(Schema):
@@ -44,7 +48,7 @@ class TokenTraining(Schema):
 
     def steps_between_evaluations(self, epoch_steps: int) -> int:
         """On dev, where an epoch has so many steps."""
-        return epoch_steps if self.eval_every is None else self.eval_every
+        return -(-epoch_steps // self.evaluations_per_epoch) if self.eval_every is None else self.eval_every
 
     def most_tokens(self, tokens: int) -> int:
         """Next tokens that are seen if training on so many tokens runs to its end."""
@@ -57,11 +61,20 @@ class TokenTraining(Schema):
     minimum of the dev loss. `epochs`, `patience` and `lr_decay` have no say then."""
     lr: Rate = 3e-4
     grad_clip: Rate = 1.0
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    beta2: Annotated[float, Field(gt=0, lt=1)] = 0.999
+    """Decay of Adam's second moment."""
+    dropout: Probability = 0.0
     """Probability of zeroing an element, of what the network reads and of what the head reads at least."""
+    word_dropout: Probability = 0.0
+    """Probability of zeroing all of what the network reads of an input token."""
     weight_decay: NonNegative = 0.0
+    """Decoupled, of matrices; vectors (biases, normalisations) do not decay."""
+    averaging: Probability = 0.0
+    """Decay of the exponential moving average of the weights that is evaluated and kept; 0: the weights as
+    they are."""
     eval_every: Positive | None = 50
-    """Steps between evaluations on dev; None: once per epoch. Phase 2 has at least one per epoch."""
+    """Steps between evaluations on dev; None: `evaluations_per_epoch`. Phase 2 has at least one per epoch."""
+    evaluations_per_epoch: Positive = 1
     patience: Positive = 5
     """Stop after this many evaluations in a row without a better dev loss."""
     lr_decay: Annotated[float, Field(gt=0, le=1)] = 0.5
@@ -97,6 +110,8 @@ class SequenceTraining(TokenTraining):
     """Consecutive tokens that a gradient flows through."""
     sequences: Positive = 32
     """Windows per step."""
+    locked_dropout: bool = False
+    """Whether `dropout` zeroes the same elements at all positions of a window (Gal & Ghahramani 2016)."""
 
     @property
     def step_tokens(self) -> int:
@@ -107,7 +122,7 @@ class LstmConfig(SequenceTraining):
     """The LSTM arm (`cvfp.models.lstm`); its state goes on from window to window. Tuned: `cvfp.lab.tuned`."""
 
     lr: Rate = 8.7e-4
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.21
+    dropout: Probability = 0.21
     weight_decay: NonNegative = 0.41
 
 
@@ -115,12 +130,52 @@ class TransformerConfig(SequenceTraining):
     """The Transformer arm (`cvfp.models.transformer`); a window is all it sees. Tuned: `cvfp.lab.tuned`."""
 
     lr: Rate = 2.6e-4
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.015
+    dropout: Probability = 0.015
     weight_decay: NonNegative = 0.034
     window: Annotated[int, Field(ge=2)] = 256
     sequences: Positive = 8
     head_dim: Positive = 64
     """Width of an attention head; it divides `model.embed_dim`."""
+
+
+class JointConfig(TokenTraining):
+    """The arm `cvfp-joint`: its shape, and learning contexts with the token loss (`cvfp.training.joint`)."""
+
+    cell: Cell = "mogrified"
+    num_layers: Layers = 1
+    """Cells above each other, or of one vector after each other (`cvfp.models.cells`)."""
+    num_input_tokens: Layers = 1
+    """Latest tokens that the cell sees (n)."""
+    context_dim: Width = 1024
+    """Width d_c of the context vector."""
+    rounds: Annotated[int, Field(ge=0, le=16)] = 4
+    """Of the mogrified cell: how often input and context gate each other."""
+    rank: Positive = 64
+    """Of the mogrified cell: rank of the matrices of a round."""
+    token_layers: bool = False
+    """Whether the token layers of the published model stand between contexts and head."""
+    window: Positive = 16
+    """T, positions of a chunk: rolled out from a stored state, and what gradients flow through."""
+    chunks: Positive = 128
+    """S, chunks of a step."""
+    refresh: bool = True
+    """Whether every epoch but the first starts from the exact contexts of the text at its weights."""
+    epochs: Positive = 40
+    lr: Rate = 2e-3
+    beta2: Annotated[float, Field(gt=0, lt=1)] = 0.99
+    dropout: Probability = 0.4
+    """Probability of zeroing an element of what the cell reads and of what the head reads, the same elements
+    at all positions of a chunk (Gal & Ghahramani 2016)."""
+    word_dropout: Probability = 0.05
+    weight_decay: NonNegative = 0.5
+    averaging: Probability = 0.998
+    eval_every: Positive | None = None
+    evaluations_per_epoch: Positive = 2
+    patience: Positive = 6
+
+    @property
+    def step_tokens(self) -> int:
+        return self.window * self.chunks
 
 
 class NgramConfig(Schema):

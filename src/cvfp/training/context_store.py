@@ -86,6 +86,13 @@ class ContextStore:
         else:
             out.copy_(torch.from_numpy(self._mapped(0, self.shape[0])[places.cpu().numpy()]))
 
+    def put(self, places: Int[Tensor, " B"], rows: Float[Tensor, "B ..."]) -> None:
+        """Replace the rows at any places, none of them twice."""
+        if self.rows is not None:
+            self.rows.index_copy_(0, places, rows)
+        else:
+            self._mapped(0, self.shape[0])[places.cpu().numpy()] = rows.cpu().numpy()
+
     def _mapped(self, first: int, last: int) -> np.ndarray:
         """A map of these rows alone: what was touched leaves memory with it."""
         row = int(np.prod(self.shape[1:])) * self.type.itemsize

@@ -52,9 +52,9 @@ def diagnose(model: CVFPModel, tokens: Int[Tensor, " N"], seed: int = 0) -> Diag
     tokens = tokens[:TEXT_POSITIONS]
     features = model.context_features(tokens, torch.arange(len(tokens), device=tokens.device))
     parts = block.token_parts(features)
-    zero = parts.new_zeros(block.context_dim)
+    zero = parts.new_zeros(block.state_dim)
     solved = model.solve_contexts(tokens, torch.arange(len(tokens), device=tokens.device), zero)
-    contexts = solved.states[:, -1]
+    states = solved.states[:, -1]
 
     def step(c: Tensor, z: Tensor) -> Tensor:
         return block.step(c, z)[:, -1]
@@ -65,7 +65,7 @@ def diagnose(model: CVFPModel, tokens: Int[Tensor, " N"], seed: int = 0) -> Diag
 
     random_states, random_parts = _random_inputs(model, seed)
     places = _places(len(tokens), seed).to(tokens.device)
-    norm, deviation = health.spread(contexts)
+    norm, deviation = health.spread(block.contexts(solved.states)[:, -1])
     trend, errors = health.trial_convergence(roll, zero)
     values = {
         "identity_cosine": health.identity_cosine(step, random_states, random_parts),
@@ -73,8 +73,8 @@ def diagnose(model: CVFPModel, tokens: Int[Tensor, " N"], seed: int = 0) -> Diag
         "mean_deviation": deviation,
         "trial_trend": trend,
         "trial_mse": tuple(errors),
-        "lipschitz": health.local_lipschitz(step, contexts[places], parts[places + 1], seed),
-        "memory_length": _memory(step, contexts, parts),
+        "lipschitz": health.local_lipschitz(step, states[places], parts[places + 1], seed),
+        "memory_length": _memory(step, states, parts),
         "solve_passes": solved.passes,
         "solve_chunks": solved.chunks,
         "solve_status": solved.status,
@@ -88,9 +88,9 @@ def _random_inputs(model: CVFPModel, seed: int) -> tuple[Tensor, Tensor]:
     block, config = model.context_block, model.config
     assert block is not None
     generator = torch.Generator().manual_seed(seed)
-    states = torch.randn(PLACES, block.context_dim, generator=generator).to(model.context_table)
+    states = torch.randn(PLACES, block.state_dim, generator=generator).to(model.read_table)
     width = config.num_input_tokens * config.embed_dim
-    features = torch.randn(PLACES, width, generator=generator).to(model.context_table)
+    features = torch.randn(PLACES, width, generator=generator).to(model.read_table)
     return states, block.token_parts(features)
 
 
@@ -99,12 +99,12 @@ def _places(num_tokens: int, seed: int) -> Tensor:
     return torch.randint(0, max(num_tokens - 1, 1), (PLACES,), generator=generator)
 
 
-def _memory(step: health.Step, contexts: Tensor, parts: Tensor) -> int | None:
+def _memory(step: health.Step, states: Tensor, parts: Tensor) -> int | None:
     """Memory length at evenly spaced places that leave room for the longest memory looked for."""
     bound = min(MEMORY_BOUND, len(parts) // 2)
     places = torch.linspace(0, len(parts) - bound - 1, PLACES, device=parts.device).long()
     following = places[:, None] + torch.arange(1, bound + 1, device=parts.device)
-    return health.memory_length(step, contexts[places], parts[following])
+    return health.memory_length(step, states[places], parts[following])
 
 
 def _failures(values: dict[str, Any], num_tokens: int) -> tuple[str, ...]:

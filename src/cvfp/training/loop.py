@@ -17,7 +17,7 @@ from cvfp.training.precision import computing_in
 from cvfp.training.replay import Replayed
 from cvfp.training.savepoint import NOT_SAVED, Rows, Savepoint, State
 
-ADAM_BETAS = (0.9, 0.999)
+BETA1 = 0.9
 ADAM_EPS = 1e-8
 
 
@@ -38,6 +38,9 @@ class Objective(ABC):
     @abstractmethod
     def backward(self) -> None:
         """Set the gradients of this step's loss; they are None before. In a group: those of a share of it."""
+
+    def updated(self) -> None:  # noqa: B027 (most objectives have nothing to do there)
+        """Called right after the weights have changed, as a part of the step that may be recorded."""
 
     @abstractmethod
     def after_step(self, step: int, optimizer: torch.optim.Optimizer) -> str | None:
@@ -64,24 +67,34 @@ def optimise(
     grad_clip: float,
     max_steps: int,
     weight_decay: float = 0.0,
+    beta2: float = 0.999,
     precision: Precision = "float32",
     savepoint: Savepoint = NOT_SAVED,
 ) -> tuple[int, str]:
     """Take up to `max_steps` Adam steps; return how many were taken and why it stopped (`cap`: all of them).
 
-    Adam (Kingma & Ba 2015) with decoupled weight decay (Loshchilov & Hutter 2019); with decay 0 it is Adam.
+    Adam (Kingma & Ba 2015) with decoupled weight decay (Loshchilov & Hutter 2019) of matrices; biases and
+    normalisations do not decay.
     The gradient's norm over all parameters is clipped to `grad_clip`. What `savepoint` holds is gone on with.
     The processes of a group add up their gradients and take the same steps.
     """
-    parameters = list(parameters)
+    parameters = sorted(parameters, key=lambda parameter: weight_decay > 0 and parameter.dim() < 2)
     device = parameters[0].device
     replayed = objective.replayable and device.type == "cuda"
+    matrices = [parameter for parameter in parameters if parameter.dim() > 1 or not weight_decay]
+    groups = [(matrices, weight_decay), (parameters[len(matrices) :], 0.0)]
     optimizer = torch.optim.AdamW(
-        parameters,
-        lr=torch.tensor(lr, device=device) if replayed else lr,
-        betas=ADAM_BETAS,
+        [
+            {
+                "params": members,
+                "weight_decay": decay,
+                "lr": torch.tensor(lr, device=device) if replayed else lr,
+            }
+            for members, decay in groups
+            if members
+        ],
+        betas=(BETA1, beta2),
         eps=ADAM_EPS,
-        weight_decay=weight_decay,
         fused=device.type != "mps",
         capturable=replayed,
     )
@@ -94,6 +107,7 @@ def optimise(
     def update() -> None:
         nn.utils.clip_grad_norm_(parameters, grad_clip)
         optimizer.step()
+        objective.updated()
 
     take_step = _stepper(gradients, update, parameters, objective.sums, replayed)
     done = _resume(savepoint, objective, parameters, optimizer)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -27,6 +28,8 @@ from cvfp.training.stopping import Patience
 
 DEV_MINIMUM = "dev_minimum"
 FIXED_STEPS = "fixed_steps"
+WARM_UP = 10
+"""Updates over which an average of weights forgets where it began (common practice)."""
 REPORT_EVERY = 10
 """Steps between two reports of progress that are not evaluations."""
 
@@ -90,6 +93,7 @@ class NextTokenObjective(Objective):
         self.patience = Patience(settings.patience)
         self.best_step, self.best_train_loss = 0, math.nan
         self.best_weights = [parameter.detach().clone() for parameter in parameters]
+        self.average = Average(parameters, settings.averaging) if settings.averaging else None
         self.generator = torch.Generator().manual_seed(derived_seed(seed, "batches"))
         self.epoch_start = self.generator.get_state()
 
@@ -131,7 +135,7 @@ class NextTokenObjective(Objective):
         model = self.model
         ids, targets = self.batch()
         vectors = F.embedding(ids, model.embedding.detach()).requires_grad_(self.train_embedding)
-        hidden = self.hidden(vectors).to(model.embedding.dtype)
+        hidden = self.hidden(drop_words(vectors, self.settings.word_dropout)).to(model.embedding.dtype)
         self.head.load(self.train_embedding)
         found = self.head.gradients(
             hidden,
@@ -151,6 +155,10 @@ class NextTokenObjective(Objective):
         """`dev_nats` of the first process: what is decided by it all decide."""
         return group.told(self.dev_nats(precision, exact))
 
+    def updated(self) -> None:
+        if self.average is not None:
+            self.average.update()
+
     def after_step(self, step: int, optimizer: torch.optim.Optimizer) -> str | None:
         self.losses[(step - 1) % self.epoch_steps].copy_(self.loss)
         last = step == self.max_steps
@@ -158,7 +166,8 @@ class NextTokenObjective(Objective):
             if step % REPORT_EVERY == 0:
                 self.listen(Event(self.phase, step, self.max_steps, {}))
             return None
-        dev_loss = self.agreed_dev_nats(self.precision, exact=False)
+        with nullcontext() if self.average is None else self.average.in_place():
+            dev_loss = self.agreed_dev_nats(self.precision, exact=False)
         train_loss = require_finite(self._train_loss(step), "the training loss", step)
         require_finite(dev_loss, "the dev loss", step)
         fixed = self.settings.steps is not None
@@ -182,14 +191,16 @@ class NextTokenObjective(Objective):
 
     def _keep(self, step: int) -> None:
         self.best_step, self.best_train_loss = step, self._train_loss(step)
-        with torch.no_grad():
-            for kept, parameter in zip(self.best_weights, self.parameters, strict=True):
-                kept.copy_(parameter)
+        now = self.parameters if self.average is None else self.average.weights
+        _copy(now, self.best_weights)
 
     def state(self, step: int) -> State:
         ended = step % self.epoch_steps == 0
         tensors = {f"best.{index}": weights for index, weights in enumerate(self.best_weights)}
         tensors |= {"losses": self.losses, "sizes": torch.tensor(self.sizes)}
+        if self.average is not None:
+            tensors |= {f"average.{index}": weights for index, weights in enumerate(self.average.weights)}
+            tensors["average.updates"] = self.average.updates
         tensors["generator"] = self.generator.get_state() if ended else self.epoch_start
         tensors["dropout"] = torch.get_rng_state()
         if self.losses.is_cuda:
@@ -204,8 +215,10 @@ class NextTokenObjective(Objective):
 
     def restore(self, state: State, step: int) -> None:
         tensors, numbers = state.tensors, state.numbers
-        for index, weights in enumerate(self.best_weights):
-            weights.copy_(tensors[f"best.{index}"])
+        _copy([tensors[f"best.{index}"] for index in range(len(self.parameters))], self.best_weights)
+        if self.average is not None:
+            _copy([tensors[f"average.{i}"] for i in range(len(self.parameters))], self.average.weights)
+            self.average.updates.copy_(tensors["average.updates"])
         self.losses.copy_(tensors["losses"])
         self.sizes = tensors["sizes"].tolist()
         self.best_step, self.patience.misses = numbers["best_step"], numbers["misses"]
@@ -227,9 +240,52 @@ class NextTokenObjective(Objective):
             torch.cuda.set_rng_state(tensors["dropout_cuda"].cpu(), self.losses.device)
 
     def restore_best(self) -> None:
-        with torch.no_grad():
-            for kept, parameter in zip(self.best_weights, self.parameters, strict=True):
-                parameter.copy_(kept)
+        _copy(self.best_weights, self.parameters)
+
+
+class Average:
+    """Exponential moving average of weights: the k-th update keeps min(decay, k / (k + 10)) of it, k from 0.
+
+    All of it is on the device, so that a recorded step can hold an update.
+    """
+
+    def __init__(self, parameters: list[nn.Parameter], decay: float) -> None:
+        self.parameters, self.decay = parameters, decay
+        self.weights = [parameter.detach().clone() for parameter in parameters]
+        self.aside = [torch.empty_like(weights) for weights in self.weights]
+        self.updates = torch.zeros((), dtype=parameters[0].dtype, device=parameters[0].device)
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take in the weights as they are now."""
+        share = 1 - (self.updates / (self.updates + WARM_UP)).clamp(max=self.decay)
+        for weights, parameter in zip(self.weights, self.parameters, strict=True):
+            weights.lerp_(parameter, share)
+        self.updates += 1
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Inside the block the parameters have the average's values."""
+        _copy(self.parameters, self.aside)
+        _copy(self.weights, self.parameters)
+        try:
+            yield
+        finally:
+            _copy(self.aside, self.parameters)
+
+
+@torch.no_grad()
+def _copy(source: Sequence[Tensor], target: Sequence[Tensor]) -> None:
+    for old, new in zip(source, target, strict=True):
+        new.copy_(old)
+
+
+def drop_words(vectors: Float[Tensor, "... d_e"], probability: float) -> Float[Tensor, "... d_e"]:
+    """Vectors of which all elements are zeroed at once with that probability; what is left is not scaled, for
+    what reads it normalises it."""
+    if not probability:
+        return vectors
+    return vectors * (torch.rand(vectors.shape[:-1], device=vectors.device) >= probability)[..., None]
 
 
 def dropout_seed(seed: int, step: int = 0) -> int:
@@ -255,6 +311,7 @@ def learn(objective: NextTokenObjective, seed: int, started: float, savepoint: S
             lr=settings.lr,
             grad_clip=settings.grad_clip,
             weight_decay=settings.weight_decay,
+            beta2=settings.beta2,
             max_steps=objective.max_steps,
             precision=objective.precision,
             savepoint=savepoint,

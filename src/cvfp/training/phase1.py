@@ -16,8 +16,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cvfp.models.cells import Cell
 from cvfp.models.cvfp import CVFPModel
-from cvfp.models.layers import ContextBlock
 from cvfp.records.seeds import derived_seed
 from cvfp.records.training_config import Phase1Config
 from cvfp.records.values import Precision
@@ -121,7 +121,7 @@ def contexts_of(model: CVFPModel, tokens: Tensor, config: Phase1Config) -> Slice
         config.slice_length,
         config.slices_per_step,
         model.context_dim,
-        model.context_table.dtype,
+        model.read_table.dtype,
         tokens.device,
     )
 
@@ -131,7 +131,7 @@ def one_step_segments(
 ) -> Iterator[tuple[Int[Tensor, " S"], Float[Tensor, "S L d_c"]]]:
     """(positions, contexts) of one more sweep from phase 1's last (the published training contexts)."""
     assert model.context_block is not None
-    before = model.context_table.new_zeros(model.context_dim)
+    before = model.read_table.new_zeros(model.context_dim)
     for first, last in contexts.bounds:
         positions, old = torch.arange(first, last, device=tokens.device), contexts.read(first, last)
         with torch.no_grad():
@@ -147,7 +147,7 @@ class _FixedPointObjective(Objective):
     def __init__(
         self,
         model: CVFPModel,
-        block: ContextBlock,
+        block: Cell,
         tokens: Tensor,
         contexts: SlicedContexts,
         config: Phase1Config,
@@ -156,7 +156,7 @@ class _FixedPointObjective(Objective):
     ) -> None:
         self.model, self.block, self.tokens = model, block, tokens
         self.config, self.seed, self.listen = config, seed, listen
-        self.device, self.dtype = tokens.device, model.context_table.dtype
+        self.device, self.dtype = tokens.device, model.read_table.dtype
         self.contexts = self.saved_rows = contexts
         self.groups = [
             slice_groups(piece.bounds, ROWS_AT_ONCE.get(self.device.type, 0)) for piece in contexts.pieces

@@ -81,7 +81,7 @@ class PositionsObjective(NextTokenObjective):
         self.tokens, self.contexts, self.dev, self.config = tokens, contexts, dev, config
         self.positions = torch.zeros(rows, dtype=torch.long, device=tokens.device)
         shape = (rows, model.config.num_layers, model.context_dim)
-        self.rows = model.context_table.new_zeros(shape)
+        self.rows = model.read_table.new_zeros(shape)
         self.dev_part = group.share(len(dev) - 1)
         self.dev_segments = list(_within(model.context_segments(dev), self.dev_part))
 

@@ -44,7 +44,7 @@ class SpanContexts:
         held: int | None = HELD_VALUES,
     ) -> None:
         self.model, self.tokens = model, tokens
-        shape, dtype = (model.config.num_layers, model.context_dim), model.context_table.dtype
+        shape, dtype = (model.config.num_layers, model.context_dim), model.read_table.dtype
         values = shape[0] * shape[1]
         self.bounds = [(0, len(tokens))] if held is None else span_bounds(len(tokens), values, held)
         fits = len(tokens) * values * dtype.itemsize <= held_bytes(tokens.device)
@@ -52,7 +52,7 @@ class SpanContexts:
         longest = max((last - first for first, last in self.bounds), default=0)
         rows = len(tokens) if self.keeps_all else longest
         self.store = ContextStore((rows, *shape), dtype, tokens.device)
-        self.states = [model.context_table.new_zeros(model.context_dim)]
+        self.states = [model.read_table.new_zeros(model.context_dim)]
         self.first = 0
         self._pass_over(model.context_segments(tokens) if segments is None else segments)
 

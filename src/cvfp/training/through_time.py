@@ -95,7 +95,9 @@ class WindowsObjective(NextTokenObjective):
         return self.tokens[places], self.tokens[places + 1].flatten()
 
     def hidden(self, vectors: Tensor) -> Tensor:
-        hidden, self.carried = self.model.hidden(vectors, self.carried, self.settings.dropout)
+        settings = self.settings
+        locked = {"locked": True} if settings.locked_dropout else {}
+        hidden, self.carried = self.model.hidden(vectors, self.carried, settings.dropout, **locked)
         return hidden.flatten(0, 1)
 
     def dev_nats(self, precision: Precision, exact: bool) -> float:

@@ -1,0 +1,78 @@
+"""The arm `cvfp-joint`: contexts and tokens learned together, with the token loss."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+
+import torch
+
+from cvfp.arms.base import Arm, Budget, Facts, Tokens, on_device
+from cvfp.arms.cvfp import FittedCvfp, rank_of_contexts
+from cvfp.arms.embedding import initial_bias, initial_table
+from cvfp.data.embeddings import prior_of
+from cvfp.metrics.cost import model_cost, training_flops
+from cvfp.models.cvfp import CVFPModel
+from cvfp.records.config import RunConfig
+from cvfp.records.seeds import derived_seed
+from cvfp.training.devices import seeded
+from cvfp.training.diagnosis import diagnose
+from cvfp.training.joint import joint_parameters, learn_jointly
+from cvfp.training.next_token import Learned
+
+
+class JointArm(Arm):
+    """One training of cell, output and table; contexts are computed from the table that is learned."""
+
+    def __init__(self, config: RunConfig, vocab_size: int) -> None:
+        self.config, self.vocab_size = config, vocab_size
+
+    def fit(self, train: Tokens, dev: Tokens, budget: Budget, seed: int) -> FittedCvfp:
+        """Train to the minimum of the dev loss. Raises `CvfpError` when it diverges, `InputError` for a bad
+        table."""
+        config = self.config
+        model = self._build(train, seed).to(budget.device)
+        tokens, dev_tokens = on_device(train, budget.device), on_device(dev, budget.device)
+        found = learn_jointly(
+            model,
+            tokens,
+            dev_tokens,
+            config.joint,
+            config.embedding.trained,
+            seed,
+            budget.listen,
+            budget.saves.of("joint"),
+        )
+        notes = {
+            "training": {"seconds": found.seconds, "precision": found.precision},
+            "health": asdict(diagnose(model, dev_tokens, seed)),
+        }
+        return FittedCvfp(model, self._facts(model, found, rank_of_contexts(model, tokens, seed), notes))
+
+    def _build(self, train: Tokens, seed: int) -> CVFPModel:
+        config = self.config
+        table = initial_table(config, self.vocab_size, seed)
+        bias = initial_bias(config, train, self.vocab_size)
+        with seeded(derived_seed(seed, "weights"), torch.device("cpu")):
+            return CVFPModel(config.shape, table, bias, frozen_table=False)
+
+    def _facts(self, model: CVFPModel, found: Learned, train_er: float, notes: dict) -> Facts:
+        embedding = self.config.embedding
+        cost = model_cost(self.config.shape, self.vocab_size, embedding.output_bias)
+        core = cost.context_madds + cost.token_madds
+        prior = prior_of(embedding)
+        return Facts(
+            stop_reason=found.stop_reason,
+            total_params=cost.total_params,
+            trained_params=sum(p.numel() for p in joint_parameters(model, embedding.trained)),
+            context_block_params=cost.context_block_params,
+            steps=found.steps,
+            tokens_seen=found.tokens_seen,
+            best_epoch=found.best_epoch,
+            train_er=train_er,
+            train_ppl=math.exp(found.train_loss),
+            dev_ppl=math.exp(found.dev_loss),
+            flops=training_flops(core, cost.head_madds, found.tokens_seen, embedding.trained),
+            prior=(prior,) if prior else (),
+            notes=notes,
+        )

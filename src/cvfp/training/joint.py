@@ -1,0 +1,197 @@
+"""Joint training: contexts as a fixed point of the text, learned with the token loss (joint.md).
+
+    store C[p]: the state before position p, for the borders of chunks
+    every epoch:  from the second one on, refresh the store: the exact contexts under the weights as they are
+                  draw an offset, cut the text there into chunks of T positions, shuffle them
+      every step: take S chunks, start each from the store, roll T positions out,
+                  learn from the next tokens of all S * T positions; no gradient flows into a start,
+                  write the states after the chunks back into the store, where the next chunks start
+
+As in phase 1 a position starts from what the sweep before left one position earlier; a sweep runs T positions
+instead of one, and the loss is that of the next tokens. T = 1 is phase 1's sweep with another loss, T = N
+backpropagation through the whole text.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from cvfp.models.cvfp import CVFPModel
+from cvfp.models.fixed_point import Tolerance
+from cvfp.models.layers import features_of, token_window
+from cvfp.records.training_config import JointConfig
+from cvfp.records.values import Precision
+from cvfp.training import group
+from cvfp.training.context_store import ContextStore
+from cvfp.training.evaluation import mean_nats
+from cvfp.training.events import Listener, silent
+from cvfp.training.next_token import Learned, NextTokenObjective, learn
+from cvfp.training.precision import computing_in
+from cvfp.training.savepoint import NOT_SAVED, Savepoint, State
+
+ROWS = 1 << 16
+"""Rows of the store that are zeroed at once."""
+WHILE_TRAINING = Tolerance(4e-3, 4e-3)
+"""Of the solves that refresh the store and give dev losses in training: rounding of tf32; reported scores are
+solved to the solver's own tolerance."""
+
+
+def joint_parameters(model: CVFPModel, train_embedding: bool) -> list[nn.Parameter]:
+    """What joint training learns: cell, projection or token layers, output bias, embedding if asked for."""
+    tied = {"embedding"} if not train_embedding else set()
+    return [parameter for name, parameter in model.named_parameters() if name not in tied]
+
+
+def learn_jointly(
+    model: CVFPModel,
+    tokens: Int[Tensor, " N"],
+    dev: Int[Tensor, " M"],
+    config: JointConfig,
+    train_embedding: bool,
+    seed: int,
+    listen: Listener = silent,
+    savepoint: Savepoint = NOT_SAVED,
+) -> Learned:
+    """Train on `tokens` to the minimum of the dev loss; leave the best weights in `model`.
+
+    Raises:
+        CvfpError: the dev loss is no longer finite.
+    """
+    started = time.perf_counter()
+    objective = ChunksObjective(model, tokens, dev, config, train_embedding, seed, listen)
+    return learn(objective, seed, started, savepoint)
+
+
+class ChunksObjective(NextTokenObjective):
+    """A batch is S chunks of T positions from anywhere in the text, each with its start out of the store.
+
+    Row k of the store is the state before chunk k. Of a group's processes each has a share of the chunks of a
+    batch, and all have the whole store.
+    """
+
+    phase = "joint"
+    replayable = True
+
+    def __init__(
+        self,
+        model: CVFPModel,
+        tokens: Tensor,
+        dev: Tensor,
+        config: JointConfig,
+        train_embedding: bool,
+        seed: int,
+        listen: Listener,
+    ) -> None:
+        assert model.context_block is not None
+        self.cell, self.config, self.tokens, self.dev = model.context_block, config, tokens, dev
+        examples = len(tokens) - 1
+        self.length = min(config.window, examples)
+        # So many that every offset below T leaves room for them; a text that is shorter is one chunk.
+        self.count = max((examples - self.length + 1) // self.length, 1)
+        self.spare = examples - self.count * self.length
+        self.chunks = min(config.chunks, self.count)
+        rows = group.most(self.chunks)
+        parameters = joint_parameters(model, train_embedding)
+        steps = -(-self.count // self.chunks)
+        super().__init__(model, parameters, config, steps, rows * self.length, seed, listen)
+        table, width = model.read_table, model.state_dim
+        self.store = self.saved_rows = ContextStore((self.count + 1, width), table.dtype, tokens.device)
+        for first in range(0, self.count + 1, ROWS):
+            self.store.write(first, table.new_zeros(min(ROWS, self.count + 1 - first), width))
+        self.positions = torch.zeros(self.length, rows, dtype=torch.long, device=tokens.device)
+        self.starts = table.new_zeros(rows, width)
+        # Where the states after this process's chunks belong in the batch; the last place is for padding.
+        self.places = torch.full((rows,), self.chunks, device=tokens.device)
+        self.ends = table.new_zeros(self.chunks + 1, width)
+        self.sums = (self.loss, self.ends)
+
+    def epoch_batches(self) -> Iterator[Tensor]:
+        """Numbers of the chunks of each step; a new offset, but where the store is not refreshed.
+
+        Drawn on the CPU so that every device sees the same order.
+        """
+        ends = self.spare + 1 if self.config.refresh else 1
+        self.offset = int(torch.randint(ends, (), generator=self.generator))
+        order = torch.randperm(self.count, generator=self.generator)
+        yield from order.to(self.tokens.device).split(self.chunks)
+
+    def prepare(self, step: int) -> None:
+        """Choose the chunks of the step; of a batch that is not full the last rows weigh 0."""
+        self.taken = self.next_places(step)
+        if self.config.refresh and step > 1 and (step - 1) % self.epoch_steps == 0:
+            self.refresh()
+        share = group.share(len(self.taken))
+        mine = self.taken[share]
+        within = torch.arange(self.length, device=mine.device)
+        self.positions[:, : len(mine)] = self.offset + mine * self.length + within[:, None]
+        self.store.take(mine, self.starts[: len(mine)])
+        self.places[: len(mine)] = torch.arange(share.start, share.stop, device=mine.device)
+        self.places[len(mine) :] = self.chunks
+        self.weigh(len(mine), len(self.taken))
+
+    def weigh(self, own: int, count: int) -> None:
+        """The coming batch has `count` chunks; this process has `own` of them, in its first rows."""
+        if self.weighed != (own, count):
+            rows = self.weights.view(self.length, -1).fill_(0.0)
+            rows[:, :own] = 1 / (count * self.length)
+            self.weighed = own, count
+        self.sizes.append(count * self.length)
+
+    def refresh(self) -> None:
+        """Put the contexts of the text at the weights as they are into the store."""
+        before = 0
+        with computing_in(_exact_enough(self.precision), self.tokens.device):
+            last = self.offset + (self.count - 1) * self.length
+            self.store.write(0, self.model.read_table.new_zeros(1, self.model.state_dim))
+            for positions, outputs in self.model.output_segments(
+                self.tokens, last=last, tolerance=WHILE_TRAINING
+            ):
+                end = before + len(positions)
+                # The state before chunk k is that after position offset + k T - 1.
+                first = max(-(-(before + 1 - self.offset) // self.length), 0)
+                row = self.offset + first * self.length - 1 - before
+                self.store.write(first, outputs[row :: self.length, -1])
+                before = end
+
+    def batch(self) -> tuple[Tensor, Tensor]:
+        positions = self.positions.flatten()
+        ids, self.before = token_window(self.tokens, positions, self.model.config.num_input_tokens)
+        return ids, self.tokens[positions + 1]
+
+    def hidden(self, vectors: Tensor) -> Tensor:
+        """u_t of all rows, T times S of them, position after position."""
+        config, shape = self.config, self.positions.shape
+        features = locked(features_of(vectors, self.before).unflatten(0, shape), config.dropout)
+        contexts, ends = self.cell.roll(features, self.starts, config.dropout)
+        self.ends.zero_().index_copy_(0, self.places, ends.to(self.ends.dtype))
+        contexts = locked(contexts, config.dropout)
+        return self.model.hidden_from(contexts.flatten(0, 1), features.flatten(0, 1))
+
+    def dev_nats(self, precision: Precision, exact: bool) -> float:
+        segments = self.model.context_segments(self.dev, tolerance=None if exact else WHILE_TRAINING)
+        return mean_nats(self.model, self.dev, segments, precision)
+
+    def after_step(self, step: int, optimizer: torch.optim.Optimizer) -> str | None:
+        self.store.put(self.taken + 1, self.ends[: len(self.taken)])
+        return super().after_step(step, optimizer)
+
+    def state(self, step: int) -> State:
+        """With the store."""
+        own = super().state(step)
+        return State(own.tensors, own.numbers, self.store)
+
+
+def locked(rows: Tensor, probability: float) -> Tensor:
+    """Dropout of (T, S, ...) that zeroes the same elements at all T positions (Gal & Ghahramani 2016)."""
+    return rows * F.dropout(torch.ones_like(rows[:1]), probability) if probability else rows
+
+
+def _exact_enough(precision: Precision) -> Precision:
+    """For solves in training: bf16 states would not agree to `WHILE_TRAINING`."""
+    return "tf32" if precision == "bf16" else precision

@@ -1,0 +1,297 @@
+"""Claim: joint training is the algorithm of its page, at every window, and sees no test text."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from lab_helpers import tiny_spec
+from model_helpers import VOCABULARY, draw_tokens, real_text
+from test_cells import CELLS, model_of
+from torch import Tensor
+from torch.testing import assert_close
+
+from cvfp.arms.base import Budget
+from cvfp.arms.registry import make_arm
+from cvfp.lab.plan import make_plan
+from cvfp.metrics.perplexity import perplexity
+from cvfp.models.cvfp import CVFPModel
+from cvfp.models.recurrence import roll_out
+from cvfp.records.config import RunConfig
+from cvfp.records.errors import InputError
+from cvfp.records.training_config import JointConfig
+from cvfp.training import context_store
+from cvfp.training.events import silent
+from cvfp.training.joint import ChunksObjective, learn_jointly, locked
+from cvfp.training.next_token import Average, learn
+from cvfp.training.savepoint import NOT_SAVED
+
+PLAIN = {"dropout": 0.0, "word_dropout": 0.0, "averaging": 0.0, "weight_decay": 0.0, "precision": "float32"}
+SMALL = {
+    "joint.context_dim": 24,
+    "joint.rank": 4,
+    "model.embed_dim": 16,
+    "joint.chunks": 8,
+    "joint.window": 4,
+}
+EXACT = {"atol": 1e-10, "rtol": 1e-10}
+
+
+def objective_of(model: CVFPModel, tokens: Tensor, **settings) -> ChunksObjective:
+    config = JointConfig(**(PLAIN | settings))
+    return ChunksObjective(model, tokens, draw_tokens(30, seed=5), config, True, 7, silent)
+
+
+def taken(objective: ChunksObjective, step: int = 1) -> dict[str, Tensor]:
+    """The gradients of a step, by parameter; it is prepared, not taken."""
+    for parameter in objective.model.parameters():
+        parameter.grad = None
+    objective.prepare(step)
+    objective.backward()
+    return {name: parameter.grad for name, parameter in objective.model.named_parameters()}
+
+
+def states(model: CVFPModel, tokens: Tensor) -> Tensor:
+    """(N + 1, d_s): the state before every position and after the last, by the definition."""
+    features = model.context_features(tokens, torch.arange(len(tokens)))
+    rolled = roll_out(model.context_block, features)[:, -1]
+    return torch.cat([rolled.new_zeros(1, model.state_dim), rolled])
+
+
+def naive(model: CVFPModel, tokens: Tensor, starts: Tensor, window: int) -> tuple[Tensor, Tensor]:
+    """Mean loss of chunks of `window` positions from these starts, and the states after them."""
+    losses, ends = [], []
+    for chunk, start in enumerate(starts):
+        first = chunk * window
+        positions = torch.arange(first, first + window)
+        rolled = roll_out(model.context_block, model.context_features(tokens, positions), start)
+        hidden = model.hidden(model.context_block.contexts(rolled), tokens, positions)
+        losses.append(F.cross_entropy(model.logits(hidden), tokens[positions + 1], reduction="none"))
+        ends.append(rolled[-1, -1])
+    return torch.cat(losses).mean(), torch.stack(ends).detach()
+
+
+@pytest.mark.parametrize("token_layers", [False, True])
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_window_of_one_is_a_jacobi_sweep_with_the_token_loss(cell: str, token_layers: bool):
+    model, tokens = model_of(cell, token_layers=token_layers), draw_tokens(22)
+    objective = objective_of(model, tokens, window=1, chunks=21)
+    store = 0.3 * torch.randn(22, model.state_dim, dtype=torch.float64)
+    store[0] = 0.0
+    objective.store.write(0, store)
+    found = taken(objective)
+    objective.store.put(objective.taken + 1, objective.ends[: len(objective.taken)])
+    other = copy.deepcopy(model).requires_grad_(True)
+    loss, ends = naive(other, tokens, store[:21], 1)
+    loss.backward()
+    assert_close(objective.loss, loss.detach(), **EXACT)
+    for name, parameter in other.named_parameters():
+        assert_close(found[name], parameter.grad, msg=name, **EXACT)
+    assert_close(objective.store.read()[1:], ends, **EXACT)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_one_chunk_of_the_whole_text_is_backpropagation_through_it(cell: str):
+    model, tokens = model_of(cell, 2), draw_tokens(40)
+    objective = objective_of(model, tokens, window=1000, chunks=4)
+    found = taken(objective)
+    other = copy.deepcopy(model).requires_grad_(True)
+    seen = tokens[:-1]
+    rolled = roll_out(other.context_block, other.context_features(seen, torch.arange(39)))
+    hidden = other.hidden(other.context_block.contexts(rolled), tokens, torch.arange(39))
+    loss = F.cross_entropy(other.logits(hidden), tokens[1:])
+    loss.backward()
+    assert_close(objective.loss, loss.detach(), **EXACT)
+    for name, parameter in other.named_parameters():
+        assert_close(found[name], parameter.grad, msg=name, **EXACT)
+
+
+@pytest.mark.parametrize("window", [1, 3, 16])
+@pytest.mark.parametrize("cell", CELLS)
+def test_the_store_after_a_refresh_is_the_roll_out(cell: str, window: int, monkeypatch):
+    monkeypatch.setattr("cvfp.training.joint.WHILE_TRAINING", None)
+    monkeypatch.setattr("cvfp.models.cvfp.SEGMENT", {"cpu": 37})
+    model, tokens = model_of(cell, 2), draw_tokens(200)
+    objective = objective_of(model, tokens, window=window, chunks=5)
+    expected = states(model, tokens)
+    for offset in range(objective.spare + 1):
+        objective.offset = offset
+        objective.refresh()
+        borders = offset + window * torch.arange(objective.count)
+        assert_close(objective.store.read()[: objective.count], expected[borders], atol=1e-8, rtol=1e-8)
+
+
+def test_every_chunk_is_seen_once_an_epoch_and_starts_where_the_one_before_ended():
+    model, tokens = model_of("mogrified"), draw_tokens(103)
+    objective = objective_of(model, tokens, window=4, chunks=5, refresh=False)
+    known, seen = {0: torch.zeros(model.state_dim).double()}, []
+    for step in range(1, objective.epoch_steps + 1):
+        objective.prepare(step)
+        with torch.no_grad():
+            objective.hidden(F.embedding(objective.batch()[0], model.embedding))
+        for row, chunk in enumerate(objective.taken.tolist()):
+            start = known.get(chunk, torch.zeros(model.state_dim).double())
+            assert torch.equal(objective.starts[row], start)
+            assert objective.positions[:, row].tolist() == list(range(4 * chunk, 4 * chunk + 4))
+        for row, chunk in enumerate(objective.taken.tolist()):
+            known[chunk + 1] = objective.ends[row].clone()
+            seen.append(chunk)
+        objective.store.put(objective.taken + 1, objective.ends[: len(objective.taken)])
+    assert sorted(seen) == list(range(objective.count)) and objective.count == (102 - 3) // 4
+
+
+def test_a_store_in_a_file_gives_the_same_bits(monkeypatch):
+    tokens, dev = draw_tokens(300), draw_tokens(60, seed=1)
+    config = JointConfig(window=4, chunks=9, epochs=2, precision="float32")
+
+    def trained() -> dict[str, Tensor]:
+        model = model_of("mogrified").float()
+        learn_jointly(model, tokens, dev, config, True, seed=1)
+        return model.state_dict()
+
+    in_memory = trained()
+    monkeypatch.setattr(context_store, "CPU_BYTES", 0)
+    for name, tensor in trained().items():
+        assert torch.equal(tensor, in_memory[name]), name
+
+
+def test_the_average_is_the_formula_and_stands_in_for_the_weights_for_a_while():
+    weight = torch.nn.Parameter(torch.tensor([1.0, 2.0]).double())
+    average, expected = Average([weight], 0.5), None
+    for k, value in enumerate(([1.0, 2.0], [3.0, 0.0], [5.0, 8.0], [-1.0, 2.0])):
+        with torch.no_grad():
+            weight.copy_(torch.tensor(value))
+        average.update()
+        keep = min(0.5, k / (k + 10))
+        now = torch.tensor(value).double()
+        expected = now if expected is None else keep * expected + (1 - keep) * now
+        assert_close(average.weights[0], expected, **EXACT)
+    with average.in_place():
+        assert torch.equal(weight.detach(), average.weights[0])
+    assert weight.tolist() == [-1.0, 2.0]
+
+
+def test_dropped_words_say_nothing_and_all_others_what_they_did():
+    model, tokens = model_of("mogrified"), draw_tokens(400)
+    objective = objective_of(model, tokens, window=2, chunks=100, word_dropout=0.3)
+    read = []
+    objective.hidden = lambda vectors: (
+        read.append(vectors) or F.linear(vectors.flatten(1), torch.zeros(8, 16).double())
+    )
+    taken(objective)
+    vectors, ids = read[0].detach(), objective.batch()[0]
+    gone = (vectors == 0).all(dim=-1)
+    assert 0.2 < gone.double().mean() < 0.4
+    assert torch.equal(vectors[~gone], model.embedding.detach()[ids][~gone])
+
+
+def test_locked_dropout_zeroes_the_same_elements_at_all_positions_of_a_chunk():
+    torch.manual_seed(0)
+    found = locked(torch.ones(5, 40, 30), 0.4)
+    assert (found == found[:1]).all()
+    assert 0.5 < (found[0] == 0).float().mean() + 0.2 < 0.7
+    assert_close(found.unique(), torch.tensor([0.0, 1 / 0.6]))
+
+
+@pytest.mark.parametrize("cell", ["gated", "mogrified"])
+def test_a_real_text_is_learned(cell: str):
+    tokens, vocabulary = real_text()
+    train, dev, test = tokens[:8000], tokens[8000:9500], tokens[9500:]
+    settings = {"joint.cell": cell, "joint.epochs": 12, "joint.dropout": 0.1, "joint.averaging": 0.98}
+    settings |= {"joint.lr": 0.01, "joint.weight_decay": 0.1, "joint.chunks": 32, "joint.context_dim": 48}
+    config = RunConfig.from_settings(SMALL | settings | {"arm": "cvfp-joint"})
+    fitted = make_arm(config, vocabulary).fit(
+        train.numpy(), dev.numpy(), Budget(torch.device("cpu")), config.seed
+    )
+    unigram = np.bincount(train, minlength=vocabulary) + 1.0
+    floor = math.exp(-np.log(unigram / unigram.sum())[test[1:]].mean())
+    assert perplexity(fitted.nll(test.numpy())) < 0.6 * floor
+    assert fitted.facts.train_er > 0.1
+    assert fitted.facts.notes["health"]["solve_status"] == "converged"
+
+
+def test_the_test_text_has_no_part_in_training():
+    config = RunConfig.from_settings(SMALL | {"arm": "cvfp-joint", "joint.epochs": 2})
+    train, dev = draw_tokens(500).numpy(), draw_tokens(90, seed=1).numpy()
+
+    def weights(test: np.ndarray) -> dict[str, Tensor]:
+        fitted = make_arm(config, VOCABULARY).fit(train, dev, Budget(torch.device("cpu")), 3)
+        fitted.score(test)
+        return fitted.model.state_dict()
+
+    first, second = weights(draw_tokens(50, seed=2).numpy()), weights(draw_tokens(50, seed=3).numpy())
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_only_dev_losses_choose_and_dev_never_enters_the_store():
+    tokens = draw_tokens(400)
+    config = JointConfig(window=4, chunks=16, epochs=3, patience=100, precision="float32", lr_decay=1.0)
+
+    def trained(dev: Tensor) -> ChunksObjective:
+        objective = ChunksObjective(model_of("mogrified").float(), tokens, dev, config, True, 1, silent)
+        learn(objective, 1, 0.0, NOT_SAVED)
+        return objective
+
+    one, other = trained(draw_tokens(80, seed=1)), trained(draw_tokens(80, seed=2))
+    assert torch.equal(one.store.read(), other.store.read())
+    for first, second in zip(one.average.weights, other.average.weights, strict=True):
+        assert torch.equal(first, second)
+
+
+def test_settings_that_follow_the_size_are_interpolated_as_the_rule_says(corpus):
+    followed = {
+        "by_size.joint.lr.50": 0.004,
+        "by_size.joint.lr.800": 0.001,
+        "by_size.joint.dropout.50": 0.4,
+        "by_size.joint.dropout.800": 0.2,
+        "by_size.joint.averaging.50": 0.9,
+        "by_size.joint.averaging.800": 0.999,
+        "by_size.joint.chunks.50": 32,
+        "by_size.joint.chunks.800": 128,
+    }
+
+    def at(size: int) -> JointConfig:
+        return (
+            RunConfig.from_settings(followed | {"arm": "cvfp-joint", "data.num_samples": size})
+            .resolved()
+            .joint
+        )
+
+    assert [at(size).lr for size in (10, 50, 200, 800, 900)] == [0.004, 0.004, 0.002, 0.001, 0.001]
+    assert at(200).dropout == pytest.approx(0.3) and at(200).averaging == pytest.approx(0.99)
+    assert [at(size).chunks for size in (100, 199, 201)] == [32, 32, 128]
+    spec = tiny_spec(corpus, arms=("cvfp-joint",), samples=(4, 8)).with_settings(followed)
+    assert len({point.config.config_hash for point in make_plan(spec).points}) == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"model.cell": "mogrified"}, "phase 1 cannot iterate 'mogrified'"),
+        ({"model.cell": "lstm", "arm": "random-context"}, "phase 1 cannot iterate 'lstm'"),
+        ({"model.token_layers": False, "arm": "no-context"}, "nothing but token layers"),
+        ({"by_size.joint.lr.many": 0.1}, r"joint.lr: a number of documents is needed, got \['many'\]"),
+        ({"by_size.joint.cell.50": "lstm"}, "no setting that may follow the size"),
+        ({"by_size.ngram.order.50": 3}, "by_size.ngram: no section of training"),
+        ({"by_size.joint.lr.50": -1.0, "arm": "cvfp-joint"}, "lr: input should be greater than 0, got -1.0"),
+        ({"joint.cell": "gru"}, "joint.cell"),
+    ],
+)
+def test_what_makes_no_sense_is_one_line(settings: dict, message: str):
+    with pytest.raises(InputError, match=message):
+        RunConfig.from_settings(settings)
+
+
+@pytest.mark.parametrize("cell", ["gated", "highway"])
+def test_two_phases_accept_every_cell_of_one_vector(cell: str):
+    settings = {"model.cell": cell, "model.context_dim": 16, "model.embed_dim": 8, "phase1.slice_length": 100}
+    settings |= {"phase1.max_iterations": 6, "phase2.epochs": 1, "phase2.batch_size": 64}
+    config = RunConfig.from_settings(settings)
+    fitted = make_arm(config, VOCABULARY).fit(
+        draw_tokens(300).numpy(), draw_tokens(60, seed=1).numpy(), Budget(torch.device("cpu")), 1
+    )
+    assert np.isfinite(fitted.nll(draw_tokens(40, seed=2).numpy())).all()
