@@ -139,8 +139,8 @@ def test_changing_the_result_in_place_is_no_silent_error():
 
 
 def test_a_gpu_without_triton_warns_and_uses_torch(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(sys.modules, "cvfp.models.lstm_launch", None)
-    monkeypatch.delattr("cvfp.models.lstm_launch", raising=False)
+    monkeypatch.setitem(sys.modules, "cvfp.models.lstm_kernel", None)
+    monkeypatch.delattr("cvfp.models.lstm_kernel", raising=False)
     module._kernels.cache_clear()
     with pytest.warns(UserWarning, match="no triton"):
         assert module._backend("cuda", torch.float32) is module._TORCH

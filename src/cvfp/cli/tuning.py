@@ -24,7 +24,7 @@ from cvfp.cli.options import (
 from cvfp.cli.sweep import Out
 from cvfp.cli.tables import print_table
 from cvfp.records.errors import InputError
-from cvfp.records.tuning import Tuning
+from cvfp.records.tuning import FOLLOWED, Tuning
 
 
 def tune(
@@ -32,8 +32,8 @@ def tune(
     out: Out = None,
     arms: Annotated[tuple[str, ...] | None, tyro.conf.arg(help="cvfp lstm ...")] = None,
     samples: Annotated[
-        tuple[str, ...], tyro.conf.arg(help="a small and a large number of training documents")
-    ] = ("100", "800"),
+        tuple[str, ...], tyro.conf.arg(help="training documents at which settings are chosen")
+    ] = ("50", "400", "1600"),
     trials: Annotated[int, tyro.conf.arg(help="settings that every arm may try")] = 12,
     seeds: Annotated[int | None, tyro.conf.arg(help="how many seeds each trial is run with")] = None,
     device: Devices = "auto",
@@ -43,8 +43,9 @@ def tune(
     track: Track = (),
     json: Json = False,
 ) -> int:
-    """Give every arm the same trials of learning rate, dropout and weight decay; keep the best on dev.
+    """Give every arm the same trials; keep at each size the best one on dev.
 
+    Learning rate, dropout, weight decay, averaging and batch are tried; settings between sizes are interpolated.
     Running it again resumes. `cvfp run --tuned DIR` takes what was chosen.
 
     Example: cvfp tune v3 --arms cvfp lstm --trials 12 --out tuning
@@ -77,13 +78,23 @@ def tune(
     return 1 if set(found.arms) < set(spec.arms) else 0
 
 
+def _chosen(settings: dict[str, float | int]) -> str:
+    """Each setting once, its values size by size."""
+    values: dict[str, list[str]] = {}
+    for key, value in settings.items():
+        followed = key.startswith(FOLLOWED)
+        name = key.removeprefix(FOLLOWED).rpartition(".")[0] if followed else key
+        values.setdefault(name, []).append(f"{value:g}")
+    return ", ".join(f"{name}={' / '.join(each)}" for name, each in values.items())
+
+
 def _rows(found: Tuning) -> list[tuple[object, ...]]:
     return [
         (
             arm,
             tuned.trials,
             tuned.failed,
-            ", ".join(f"{key}={value:g}" for key, value in tuned.settings.items()),
+            _chosen(tuned.settings),
             *(f"{value:.1f}" for value in tuned.dev_ppl),
             ", ".join(f"{value:.1f}" for value in tuned.untuned_dev_ppl or ()),
         )

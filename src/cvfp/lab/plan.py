@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from cvfp.lab.spec import OWN_SUFFIX, SweepSpec
+from cvfp.lab.spec import OWN_SUFFIX, SweepSpec, set_over
 from cvfp.records.arms import arm_kind
 from cvfp.records.config import RunConfig, dotted
 from cvfp.records.errors import InputError
@@ -77,7 +77,7 @@ def _check_one_test_text(name: str, configs: Sequence[RunConfig]) -> None:
 
 def _line(spec: SweepSpec, arm: str, variant: dict[str, Any]) -> list[RunConfig]:
     tuned = spec.tuned[arm].settings if arm in spec.tuned else {}
-    settings, where = spec.settings | tuned | variant, f"sweep {spec.name!r}"
+    settings, where = set_over(spec.settings | tuned, variant), f"sweep {spec.name!r}"
     reserved = sorted({"arm", "data.num_samples", "data.draw_seed"} & settings.keys())
     if reserved:
         raise InputError(f"{where}: {reserved[0]!r} is what the sweep varies; use arms, samples and inits")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from pathlib import Path
 
 from cvfp.lab.growth import Growth
@@ -11,6 +12,7 @@ from cvfp.records.arms import DEFAULT_ARMS
 from cvfp.records.errors import InputError
 from cvfp.records.plan import Analysis
 from cvfp.records.texts import N_
+from cvfp.records.training_config import JointConfig
 
 V1: Settings = {
     "phase1.dist_reg_weight": 0.8,
@@ -29,6 +31,85 @@ V2: Settings = {
 V3: Settings = V2 | {"phase1.slice_length": 5000}
 RECOMMENDED: Settings = V3 | {"model.num_input_tokens": 2, "phase2.epochs": 60}
 
+LSTM_SHIPPED: Settings = {"lstm.lr": 8.7e-4, "lstm.dropout": 0.21, "lstm.weight_decay": 0.41}
+"""Chosen in a tuning of learning rate, dropout and weight decay alone."""
+LSTM_RECIPE: Settings = {
+    "lstm.locked_dropout": True,
+    "lstm.word_dropout": 0.05,
+    "lstm.dropout": 0.4,
+    "lstm.weight_decay": 0.5,
+    "lstm.averaging": 0.998,
+    "lstm.beta2": 0.99,
+    "lstm.eval_every": None,
+    "lstm.evaluations_per_epoch": 2,
+    "lstm.patience": 6,
+}
+"""How the joint model is regularised and stopped, for the LSTM."""
+_PLAIN: Settings = {
+    "joint.lr": 1.6e-3,
+    "joint.dropout": 0.15,
+    "joint.weight_decay": 0.54,
+    "joint.word_dropout": 0.0,
+    "joint.averaging": 0.0,
+    "joint.beta2": 0.999,
+    "joint.eval_every": 50,
+    "joint.patience": 5,
+}
+"""How the token layers of the two-phase model learn, for the joint model."""
+_PUBLISHED_SHAPE: Settings = {
+    "joint.cell": "residual",
+    "joint.context_dim": 768,
+    "joint.num_input_tokens": 2,
+    "joint.token_layers": True,
+}
+
+
+def _window(length: int) -> Settings:
+    """Chunks of so many positions, 2,048 in a step."""
+    return {"joint.window": length, "joint.chunks": 2048 // length}
+
+
+def _steps(*changes: Settings) -> tuple[Settings, ...]:
+    """The first settings, and with each further change added to those before."""
+    found: list[Settings] = [{}]
+    for change in changes:
+        found.append(found[-1] | change)
+    return tuple(found[1:])
+
+
+FROM_TWO_PHASES = _steps(
+    _PUBLISHED_SHAPE | _PLAIN | _window(1),  # the objective
+    _window(16),
+    {"joint.cell": "mogrified"},
+    {"joint.token_layers": False, "joint.num_input_tokens": 1},
+    {key: JointConfig.model_fields[key.removeprefix("joint.")].default for key in _PLAIN},  # the recipe
+)
+"""From the two-phase model to the joint one at width 768, one change at a time."""
+FROM_LSTM = _steps(
+    {"joint.cell": "lstm", "joint.context_dim": 768, "joint.num_layers": 2} | _window(64),  # the store
+    _window(16),
+    {"joint.cell": "mogrified"},
+    {"joint.num_layers": 1},
+    {"joint.context_dim": 1024},
+)
+"""From an LSTM with the joint model's recipe to the joint model, one change at a time."""
+EQUAL_CELLS: tuple[Settings, ...] = (
+    {"joint.cell": "mogrified"},
+    {"joint.cell": "lstm", "joint.context_dim": 1063},
+    {"joint.cell": "gated", "joint.context_dim": 1257},
+    {"joint.cell": "highway", "joint.context_dim": 1206, "joint.num_layers": 2},
+    {"joint.cell": "residual", "joint.context_dim": 2263},
+)
+"""Every cell with 8.6 million core parameters at tables of 768."""
+JOINT_SHAPES: tuple[Settings, ...] = (
+    {"joint.context_dim": 768},
+    {"joint.context_dim": 768, "joint.num_layers": 2},
+    {"joint.context_dim": 768, "joint.num_layers": 3},
+    {"joint.context_dim": 768, "joint.num_input_tokens": 2},
+    {"joint.context_dim": 768, "joint.num_input_tokens": 3},
+    {"joint.context_dim": 1200},
+    {"joint.context_dim": 1537},
+)
 REPORT_SIZES = (50, 100, 200, 500)
 DOUBLING = Growth(start=50, multiplier=2, window_size=4, num_windows=2)
 """50 to 800 documents, two windows of four sizes."""
@@ -110,10 +191,17 @@ PRESETS: dict[str, SweepSpec] = {
             ),
             samples=DOUBLING_FURTHER.sizes,
             settings=V3,
-            variants=(
-                *product(num_layers=(1, 2, 3), num_input_tokens=(2,)),
-                *product(num_layers=(1,), num_input_tokens=(3,)),
-                *product(num_layers=(1,), num_input_tokens=(2,), context_dim=(1200,)),
+            variants=tuple(
+                model | joint
+                for model, joint in zip_longest(
+                    (
+                        *product(num_layers=(1, 2, 3), num_input_tokens=(2,)),
+                        *product(num_layers=(1,), num_input_tokens=(3,)),
+                        *product(num_layers=(1,), num_input_tokens=(2,), context_dim=(1200,)),
+                    ),
+                    JOINT_SHAPES,
+                    fillvalue={"model.num_input_tokens": 2},
+                )
             ),
             analysis=Analysis(window_size=DOUBLING_FURTHER.window_size),
         ),
@@ -140,6 +228,34 @@ PRESETS: dict[str, SweepSpec] = {
             settings=RECOMMENDED,
             tuned=TUNED,
             analysis=Analysis(window_size=DOUBLING_FURTHER.window_size),
+        ),
+        SweepSpec(
+            name="gradient-window",
+            description=N_("Through how many positions must the gradient of joint training flow?"),
+            arms=("cvfp-joint",),
+            samples=(100, 800),
+            seeds=3,
+            variants=tuple(_window(length) for length in (1, 2, 4, 8, 16, 32, 64)),
+        ),
+        SweepSpec(
+            name="cells",
+            description=N_("Which cell learns best, at equal core parameters?"),
+            arms=("cvfp-joint",),
+            samples=(100, 800),
+            seeds=3,
+            variants=EQUAL_CELLS,
+        ),
+        SweepSpec(
+            name="attribution",
+            description=N_("What makes the joint model better: two roads to it, one change at a time"),
+            arms=("cvfp", "lstm", "cvfp-joint"),
+            samples=(100, 800),
+            seeds=3,
+            settings=RECOMMENDED | {"phase2.lr": 1.6e-3, "phase2.dropout": 0.15, "phase2.weight_decay": 0.54},
+            variants=(
+                LSTM_SHIPPED | FROM_TWO_PHASES[0],
+                *(LSTM_RECIPE | joint for joint in (*FROM_TWO_PHASES[1:], *FROM_LSTM)),
+            ),
         ),
         _quickstart(),
     )

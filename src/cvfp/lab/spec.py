@@ -96,9 +96,9 @@ class SweepSpec(Schema):
 
     def with_settings(self, settings: Mapping[str, Any]) -> SweepSpec:
         """A copy in which `settings` win over the shared ones and over those of every variant."""
-        variants = tuple({**variant, **settings} for variant in self.variants)
+        variants = tuple(set_over(variant, settings) for variant in self.variants)
         unique = [v for index, v in enumerate(variants) if v not in variants[:index]]
-        return self.override(settings=self.settings | settings, variants=tuple(unique))
+        return self.override(settings=set_over(self.settings, settings), variants=tuple(unique))
 
     def as_published(self) -> SweepSpec:
         """A copy under the published protocol; capped points are part of its fits, as published."""
@@ -120,6 +120,12 @@ class SweepSpec(Schema):
         return self.model_copy(update={"analysis": analysis})
 
 
+def set_over(settings: Mapping[str, Any], further: Mapping[str, Any]) -> Settings:
+    """Settings with others that win: a value for all sizes takes those for single sizes away."""
+    gone = tuple(f"by_size.{key}." for key in further)
+    return {key: value for key, value in settings.items() if not key.startswith(gone)} | dict(further)
+
+
 def product(**axes: tuple[Any, ...]) -> tuple[Settings, ...]:
     """All combinations of model settings: `product(context_dim=(768, 1200))`."""
     keys = [f"model.{key}" for key in axes]
@@ -138,12 +144,12 @@ def read_spec(path: Path, presets: Mapping[str, SweepSpec]) -> SweepSpec:
     table = parse_toml(read_text(path), str(path))
     base = _base(table.pop("preset", None), presets, path)
     settings = _table(table.get("settings", {}), "settings", path)
-    table["settings"] = base.get("settings", {}) | settings
+    table["settings"] = set_over(base.get("settings", {}), settings)
     if "variants" in table:
         given = [_table(each, "variants", path) for each in _list(table["variants"], path)]
-        table["variants"] = [settings | each for each in given]
+        table["variants"] = [set_over(settings, each) for each in given]
     else:
-        table["variants"] = [variant | settings for variant in base.get("variants", [{}])]
+        table["variants"] = [set_over(variant, settings) for variant in base.get("variants", [{}])]
     growth = table.pop("growth", None)
     if growth is None:
         return SweepSpec.parse_json({"name": Path(path).stem} | base | table, str(path))

@@ -1,4 +1,4 @@
-"""`cvfp tune`: the same number of trials for every arm, over the same ranges, judged on dev alone.
+"""`cvfp tune`: equally many trials for every arm, over the same ranges, judged at each size on dev alone.
 
 A tuning is a sweep whose variants are the trials, so it resumes like one. Trials after the first one are
 points of a scrambled Halton sequence (Owen 2017): they fill the ranges more evenly than random ones
@@ -8,7 +8,7 @@ points of a scrambled Halton sequence (Owen 2017): they fill the ranges more eve
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
 
@@ -20,41 +20,58 @@ from cvfp.lab.plan import make_plan
 from cvfp.lab.spec import OWN_SUFFIX, Settings, SweepSpec
 from cvfp.lab.sweep_directory import SweepDirectory
 from cvfp.records.arms import arm_kind
-from cvfp.records.config import RunConfig
+from cvfp.records.config import RunConfig, nest
 from cvfp.records.errors import InputError
 from cvfp.records.files import write_json
 from cvfp.records.plan import Plan
 from cvfp.records.results import PointRecord, RunRecord
-from cvfp.records.tuning import KNOBS, ORDER, TUNING, TunedArm, Tuning, tuned_at
+from cvfp.records.training_config import TokenTraining
+from cvfp.records.tuning import BATCH, KNOBS, ORDER, TUNING, TunedArm, Tuning, tuned_at
 
-LR = (2e-4, 5e-3)
+LR = (0.25, 4.0)
+"""Of every arm, as a factor on the rate that it ships with; uniform in its logarithm."""
 DROPOUT = (0.0, 0.6)
-WEIGHT_DECAY = (1e-3, 1.0)
-"""Ranges of every arm; learning rate and weight decay uniform in their logarithm."""
+WORD_DROPOUT = (0.0, 0.2)
+WEIGHT_DECAY = (1e-2, 1.0)
+"""Uniform in its logarithm."""
+FORGETTING = (1e-3, 3e-2)
+"""1 - `averaging`, uniform in its logarithm."""
 ORDERS = (5, 4, 3, 2)
 """Of n-grams, by turns: counting has no learning rate."""
 UNSEEN_TEST = {"data.test_tokens": 2}
 """Nothing is chosen on test texts, so trials score a single token of them."""
 
 
-def trials(number: int, arms: Sequence[str], seed: int = 0) -> list[Settings]:
+def trials(number: int, sections: Mapping[str, TokenTraining], seed: int = 0) -> list[Settings]:
     """The settings of each trial, for all arms at once; those of the first one are the arms' own.
+
+    Args:
+        sections: what the arms ship with, by section of the config.
 
     Returns:
         one table of dotted keys per trial; an arm reads the keys of its own section.
     """
-    sections = dict.fromkeys(arm_kind(arm).training_section for arm in arms if arm_kind(arm).neural)
-    points = qmc.Halton(3, rng=seed).random(max(number - 1, 0))
+    points = qmc.Halton(6, rng=seed).random(max(number - 1, 0))
     found: list[Settings] = [{}]
-    for index, (lr, dropout, decay) in enumerate(points.tolist(), 1):
-        values = {
-            "lr": _rounded(_log_uniform(LR, lr)),
-            "dropout": _rounded(DROPOUT[0] + dropout * (DROPOUT[1] - DROPOUT[0])),
-            "weight_decay": _rounded(_log_uniform(WEIGHT_DECAY, decay)),
-        }
-        trial = {f"{section}.{key}": value for section in sections for key, value in values.items()}
-        found.append(trial | {ORDER: ORDERS[index % len(ORDERS)]})
+    for index, (lr, dropout, words, decay, forgetting, batch) in enumerate(points.tolist(), 1):
+        trial: Settings = {ORDER: ORDERS[index % len(ORDERS)]}
+        for section, shipped in sections.items():
+            size = getattr(shipped, BATCH[section])
+            values = {
+                "lr": _rounded(shipped.lr * _log_uniform(LR, lr)),
+                "dropout": _rounded(_uniform(DROPOUT, dropout)),
+                "word_dropout": _rounded(_uniform(WORD_DROPOUT, words)),
+                "weight_decay": _rounded(_log_uniform(WEIGHT_DECAY, decay)),
+                "averaging": 1 - _rounded(_log_uniform(FORGETTING, forgetting)),
+                BATCH[section]: size if batch < 0.5 else max(size // 2, 1),
+            }
+            trial |= {f"{section}.{key}": value for key, value in values.items()}
+        found.append(trial)
     return found
+
+
+def _uniform(ends: tuple[float, float], share: float) -> float:
+    return ends[0] + share * (ends[1] - ends[0])
 
 
 def _log_uniform(ends: tuple[float, float], share: float) -> float:
@@ -68,7 +85,7 @@ def _rounded(value: float) -> float:
 
 
 def tuning_spec(spec: SweepSpec, number: int, samples: tuple[int, ...]) -> SweepSpec:
-    """The sweep of the trials: a preset's first line, at a small and a large size.
+    """The sweep of the trials: a preset's first line, at each of some sizes.
 
     Raises:
         InputError: a user's own arm among the arms.
@@ -77,9 +94,17 @@ def tuning_spec(spec: SweepSpec, number: int, samples: tuple[int, ...]) -> Sweep
     if own:
         raise InputError(f"tune: {own[0]} is a file of yours; what it can be given is for it to say")
     first = spec.variants[0]
-    variants = tuple(first | trial | UNSEEN_TEST for trial in trials(number, spec.arms))
+    variants = tuple(first | trial | UNSEEN_TEST for trial in trials(number, _shipped(spec)))
     changes = {"name": f"tune-{spec.name}", "samples": samples, "variants": variants, "largest_only": ()}
     return spec.override(**changes)
+
+
+def _shipped(spec: SweepSpec) -> dict[str, TokenTraining]:
+    """The sections of training of a sweep's arms, as its first line has them."""
+    one = spec.override(variants=spec.variants[:1], samples=spec.samples[:1], seeds=1, inits=1)
+    configs = {point.config.arm: point.config for point in make_plan(one).points}
+    sections = {arm_kind(arm).training_section: config.token_training for arm, config in configs.items()}
+    return {section: shipped for section, shipped in sections.items() if section is not None}
 
 
 def tuning_plan(spec: SweepSpec, number: int, samples: tuple[int, ...]) -> Plan:
@@ -98,7 +123,7 @@ def tune_sweep(plan: Plan, out: Path, execute: Execute, monitor: Monitor, spec: 
 
 
 def choose(plan: Plan, records: dict[str, RunRecord], preset: str, seeds: int) -> Tuning:
-    """The best trial of every arm that has one which ran at every size."""
+    """For every arm, and at each size, the trial with the lowest dev loss there."""
     samples = tuple(sorted({point.config.data.num_samples for point in plan.points}))
     arms = dict.fromkeys(point.config.arm for point in plan.points)
     chosen = {arm: _choose_for(arm, plan, records, samples) for arm in arms}
@@ -118,34 +143,56 @@ def _choose_for(
     for record in records.values():
         if record.point.arm == arm and record.point.dev_ppl is not None:
             done[record.point.config_hash].append(record.point)
-    wanted = sum(p.config.config_hash == next(iter(lines)) for p in plan.points)
-    finished = {line: points for line, points in done.items() if len(points) == wanted}
-    if not finished:
+    first, *_ = lines
+    samples_done = {
+        line: {size: _mean(points, size) for size in samples if _ran(plan, line, points, size)}
+        for line, points in done.items()
+    }
+    if any(all(size not in ran for ran in samples_done.values()) for size in samples):
         return None
-    best = min(finished, key=lambda line: fmean(math.log(point.dev_ppl) for point in finished[line]))
-    first = next(iter(lines))
+    best = {
+        size: min(
+            (line for line, ran in samples_done.items() if size in ran),
+            key=lambda line: samples_done[line][size],
+        )
+        for size in samples
+    }
+    if arm_kind(arm).training_section is None:  # counting has one order for all sizes
+        whole = [line for line, ran in samples_done.items() if len(ran) == len(samples)]
+        best = dict.fromkeys(samples, min(whole, key=lambda line: fmean(samples_done[line].values())))
+    settings = _chosen(arm, {size: lines[line] for size, line in best.items()})
+    base = lines[first].model_dump() | nest(settings, "tuning")
+    before = samples_done[first]
     return TunedArm(
         trials=len(lines),
-        failed=len(lines) - len(finished),
-        settings=_knobs(lines[best]),
-        at=tuned_at(lines[best]),
-        dev_ppl=_by_size(finished[best], samples),
-        untuned_dev_ppl=_by_size(finished[first], samples) if first in finished else None,
+        failed=sum(len(ran) < len(samples) for ran in samples_done.values()),
+        settings=settings,
+        at=tuned_at(RunConfig.parse(base, "tuning")),
+        dev_ppl=tuple(math.exp(samples_done[line][size]) for size, line in best.items()),
+        untuned_dev_ppl=tuple(map(math.exp, before.values())) if len(before) == len(samples) else None,
     )
 
 
-def _by_size(points: list[PointRecord], samples: tuple[int, ...]) -> tuple[float, ...]:
-    """Geometric mean over seeds of the dev PPL at each size."""
-    return tuple(
-        math.exp(fmean(math.log(point.dev_ppl) for point in points if point.num_samples == size))
-        for size in samples
+def _ran(plan: Plan, line: str, points: list[PointRecord], size: int) -> bool:
+    """Whether a line has all its points of a size."""
+    planned = sum(
+        point.config.config_hash == line and point.config.data.num_samples == size for point in plan.points
     )
+    return sum(point.num_samples == size for point in points) == planned
 
 
-def _knobs(config: RunConfig) -> Settings:
-    """What was tuned, by dotted key."""
-    kind = arm_kind(config.arm)
-    if not kind.neural:
-        return {ORDER: config.ngram.order} if "ngram" in kind.sections else {}
-    training, section = config.token_training, kind.training_section
-    return {f"{section}.{key}": getattr(training, key) for key in KNOBS}
+def _mean(points: list[PointRecord], size: int) -> float:
+    """Mean over seeds of ln dev PPL at a size."""
+    return fmean(math.log(point.dev_ppl) for point in points if point.num_samples == size)
+
+
+def _chosen(arm: str, best: dict[int, RunConfig]) -> Settings:
+    """What was tuned, by dotted key: of trained arms a value for each size."""
+    section = arm_kind(arm).training_section
+    if section is None:
+        return {ORDER: next(iter(best.values())).ngram.order} if "ngram" in arm_kind(arm).sections else {}
+    return {
+        f"by_size.{section}.{knob}.{size}": getattr(config.resolved().token_training, knob)
+        for knob in (*KNOBS, BATCH[section])
+        for size, config in best.items()
+    }

@@ -1,17 +1,37 @@
-"""Positions of a mogrified LSTM's roll-out on GPUs (Triton): two kernels forward, two and a product backward.
+"""Positions of a mogrified LSTM's roll-out on GPUs (Triton): a backend of `cvfp.models.lstm_rollout`.
 
-`cvfp.models.lstm_rollout` says what they compute and has it in torch's operations, to which the tests hold
-them; `cvfp.models.lstm_launch` starts them. Names are those of `lstm_rollout.Trace`, pointers those of one
-position; `total` = T*S rows lie between the rounds of a buffer, and `count` = S rows are there.
+That module says what is computed and has it in torch's operations, to which the tests hold the kernels. Names
+are those of `lstm_rollout.Trace`, pointers those of one position; `total` = T*S rows lie between the rounds
+of a buffer, and `count` = S rows are there.
+
+A launch is one step between two things that all rows' features wait for, and its programs share the features
+of a few rows: where a product is over all features (with A forward, with B backward) every program writes the
+part of its own block, and the next launch adds the parts up, always in the same order. Nothing waits for the
+device and no shape depends on data, so that a CUDA graph can take a whole window.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
 import triton
 import triton.language as tl
+from torch import Tensor
 
-ROWS = tl.constexpr(16)
-"""Rows of a program that goes through the rounds: the fewest that a matrix unit takes."""
+from cvfp.models.lstm_rollout import Backward, Trace
+
+MOGRIFY = {"ROWS": 16, "BLOCK": 64, "num_warps": 4}
+"""Rows and features of a program; a high rank has fewer features (`TILE`)."""
+MOGRIFY_BACK = {"ROWS": 16, "BLOCK": 64, "num_warps": 4}
+GATES_BACK = {"ROWS": 16, "BLOCK": 64, "num_warps": 4}
+GATES = {"ROWS": 64, "UNITS": 16, "BLOCK": 128, "num_warps": 4, "num_stages": 4}
+"""BLOCK is of operands of 2 bytes, wider ones have half of it."""
+TILE = 1 << 14
+"""Bytes of a block of A or B at most."""
+AT_ONCE = tl.constexpr(16)
+"""Parts of a product that are read before the first ones are added up."""
 
 
 @triton.jit
@@ -67,110 +87,107 @@ def _output(operands, of_x, of_h, rows, x_width, h_width, total, ROUND: tl.const
 
 
 @triton.jit
-def mogrify(
-    x, hidden, factors, operands, narrow, x_open, h_open, x_rounds, h_rounds,
-    count, x_width, h_width, hidden_stride, total,
-    ROUNDS: tl.constexpr, RANK: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
-    rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    inside = rows < count
+def _summed(parts, blocks, rows, inside, count, ROWS: tl.constexpr, RANK: tl.constexpr):
+    """(ROWS, RANK): a product over all features, from the parts of the blocks."""
     ranks = tl.arange(0, RANK)
-    lanes = tl.arange(0, BLOCK)
-    kind: tl.constexpr = operands.dtype.element_ty
-    product = tl.zeros((ROWS, RANK), tl.float32)
-    for first in range(0, h_width, BLOCK):
-        columns = first + lanes
-        source = _tile(hidden + rows * hidden_stride, columns, h_width, inside).to(kind)
-        across = _reader(factors, columns, x_width, h_width, 0, RANK)
-        product = tl.dot(source, across, product, input_precision=PRECISION)
-    for i in tl.static_range(ROUNDS):
-        rounded = product.to(kind)
-        _put(narrow + (rows + i * total) * RANK, ranks, RANK, inside, rounded)
-        width = x_width if i % 2 == 0 else h_width
-        if i == 0:
-            target = x + rows * x_width
-        elif i == 1:
-            target = hidden + rows * hidden_stride
-        else:
-            target = _output(operands, x_rounds, h_rounds, rows, x_width, h_width, total, i - 2, ROUNDS)
-        opened = _side(x_open, h_open, rows, x_width, h_width, total, i)
-        found = _output(operands, x_rounds, h_rounds, rows, x_width, h_width, total, i, ROUNDS)
-        product = tl.zeros((ROWS, RANK), tl.float32)
-        for first in range(0, width, BLOCK):
-            columns = first + lanes
-            back = _writer(factors, columns, x_width, h_width, i, RANK)
-            share = tl.sigmoid(tl.dot(rounded, tl.trans(back), input_precision=PRECISION))
-            value = (2.0 * share * _tile(target, columns, width, inside)).to(kind)
-            _put(opened, columns, width, inside, share)
-            _put(found, columns, width, inside, value)
-            # What a round puts out is what the next one reads: its product is summed on the way.
-            if i + 1 < ROUNDS:
-                across = _reader(factors, columns, x_width, h_width, i + 1, RANK)
-                product = tl.dot(value, across, product, input_precision=PRECISION)
-        tl.debug_barrier()
+    total = tl.zeros((ROWS, RANK), tl.float32)
+    for first in range(0, blocks, AT_ONCE):
+        for i in tl.static_range(AT_ONCE):
+            there = inside & (first + i < blocks)
+            at = parts + (rows + (first + i) * count) * RANK
+            total += tl.load(at[:, None] + ranks[None, :], mask=there[:, None], other=0.0)
+    return total
 
 
 @triton.jit
-def _close(
-    grad, wide, target, opened, output, factors, product, columns, width, inside, x_width, h_width,
-    ROUND: tl.constexpr, RANK: tl.constexpr, PRECISION: tl.constexpr,
+def _mogrify(
+    parts, parts_after, x, hidden, factors, operands, narrow, x_open, h_open, x_rounds, h_rounds,
+    blocks, count, x_width, h_width, hidden_stride, total,
+    ROUND: tl.constexpr, ROUNDS: tl.constexpr, RANK: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Back through a round's sigmoid, from the gradient at its output; the product with B is summed."""
-    share = _tile(opened, columns, width, inside)
-    slope = (grad * _tile(output, columns, width, inside) * (1.0 - share)).to(wide.dtype.element_ty)
-    _put(wide, columns, width, inside, slope)
-    _put(target, columns, width, inside, 2.0 * share * grad)
+    """A round, and the parts of the product that the next one begins with; round -1 puts out h as it is."""
+    rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    inside = rows < count
+    columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    kind: tl.constexpr = operands.dtype.element_ty
+    width = x_width if ROUND % 2 == 0 else h_width
+    if ROUND == 0:
+        target = x + rows * x_width
+    elif ROUND < 2:
+        target = hidden + rows * hidden_stride
+    else:
+        target = _output(operands, x_rounds, h_rounds, rows, x_width, h_width, total, ROUND - 2, ROUNDS)
+    value = _tile(target, columns, width, inside)
+    if ROUND + 1 < ROUNDS:
+        across = _reader(factors, columns, x_width, h_width, ROUND + 1, RANK)
+    if ROUND >= 0:
+        back = _writer(factors, columns, x_width, h_width, ROUND, RANK)
+        product = _summed(parts, blocks, rows, inside, count, ROWS, RANK).to(kind)
+        kept = inside & (tl.program_id(1) == 0)
+        _put(narrow + (rows + ROUND * total) * RANK, tl.arange(0, RANK), RANK, kept, product)
+        share = tl.sigmoid(tl.dot(product, tl.trans(back), input_precision=PRECISION))
+        value = 2.0 * share * value
+        _put(_side(x_open, h_open, rows, x_width, h_width, total, ROUND), columns, width, inside, share)
+        found = _output(operands, x_rounds, h_rounds, rows, x_width, h_width, total, ROUND, ROUNDS)
+        _put(found, columns, width, inside, value)
+    if ROUND + 1 < ROUNDS:
+        part = tl.dot(value.to(kind), across, input_precision=PRECISION)
+        part_at = parts_after + (rows + tl.program_id(1) * count) * RANK
+        _put(part_at, tl.arange(0, RANK), RANK, inside, part)
+
+
+@triton.jit
+def _through_reader(
+    parts, factors, grad_narrow, blocks, rows, columns, inside, count, x_width, h_width, total,
+    ROUND: tl.constexpr, RANK: tl.constexpr, ROWS: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """What a round adds to the gradient at the features that it reads, from the parts of the product with B."""
+    across = _reader(factors, columns, x_width, h_width, ROUND, RANK)
+    product = _summed(parts, blocks, rows, inside, count, ROWS, RANK).to(factors.dtype.element_ty)
+    kept = inside & (tl.program_id(1) == 0)
+    _put(grad_narrow + (rows + ROUND * total) * RANK, tl.arange(0, RANK), RANK, kept, product)
+    return tl.dot(product, tl.trans(across), input_precision=PRECISION)
+
+
+@triton.jit
+def _mogrify_back(
+    parts, parts_before, grad, grad_x, factors, operands, grad_narrow, x_open, h_open, x_rounds, h_rounds,
+    x_wide, h_wide, blocks, count, x_width, h_width, total,
+    ROUND: tl.constexpr, ROUNDS: tl.constexpr, RANK: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Back through a round; the round after it has first to add to the gradient at its output."""
+    rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    inside = rows < count
+    columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    width = x_width if ROUND % 2 == 0 else h_width
+    at = grad + rows * (x_width + h_width) + (0 if ROUND % 2 == 0 else x_width)
+    value = _tile(at, columns, width, inside)
+    share = _tile(_side(x_open, h_open, rows, x_width, h_width, total, ROUND), columns, width, inside)
+    output = _output(operands, x_rounds, h_rounds, rows, x_width, h_width, total, ROUND, ROUNDS)
+    opening = _tile(output, columns, width, inside) * (1.0 - share)
     back = _writer(factors, columns, x_width, h_width, ROUND, RANK)
-    return tl.dot(slope, back, product, input_precision=PRECISION)
+    if ROUND + 1 < ROUNDS:
+        value += _through_reader(
+            parts, factors, grad_narrow, blocks, rows, columns, inside, count, x_width, h_width, total,
+            ROUND + 1, RANK, ROWS, PRECISION,
+        )  # fmt: skip
+    slope = (value * opening).to(operands.dtype.element_ty)
+    _put(_side(x_wide, h_wide, rows, x_width, h_width, total, ROUND), columns, width, inside, slope)
+    _put(at if ROUND > 0 else grad_x + rows * x_width, columns, width, inside, 2.0 * share * value)
+    part = tl.dot(slope, back, input_precision=PRECISION)
+    part_at = parts_before + (rows + tl.program_id(1) * count) * RANK
+    _put(part_at, tl.arange(0, RANK), RANK, inside, part)
 
 
 @triton.jit
-def mogrify_back(
-    grad, grad_x, grad_hidden, factors, operands, grad_narrow,
-    x_open, h_open, x_rounds, h_rounds, x_wide, h_wide,
-    count, x_width, h_width, total,
-    ROUNDS: tl.constexpr, RANK: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
-    rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    inside = rows < count
-    ranks = tl.arange(0, RANK)
-    lanes = tl.arange(0, BLOCK)
-    kind: tl.constexpr = operands.dtype.element_ty
-    product = tl.zeros((ROWS, RANK), tl.float32)
-    # The gradient at what round i puts out is complete once round i + 1 has added its own; -1 is h itself.
-    for i in tl.static_range(ROUNDS - 1, -2, -1):
-        width = x_width if i % 2 == 0 else h_width
-        at = grad + rows * (x_width + h_width) + (0 if i % 2 == 0 else x_width)
-        rounded = product.to(kind)
-        if i < ROUNDS - 1:
-            _put(grad_narrow + (rows + (i + 1) * total) * RANK, ranks, RANK, inside, rounded)
-        product = tl.zeros((ROWS, RANK), tl.float32)
-        for first in range(0, width, BLOCK):
-            columns = first + lanes
-            value = _tile(at, columns, width, inside)
-            if i < ROUNDS - 1:
-                across = _reader(factors, columns, x_width, h_width, i + 1, RANK)
-                value += tl.dot(rounded, tl.trans(across), input_precision=PRECISION)
-            if i < 0:
-                _put(grad_hidden + rows * h_width, columns, width, inside, value)
-            else:
-                opened = _side(x_open, h_open, rows, x_width, h_width, total, i)
-                wide = _side(x_wide, h_wide, rows, x_width, h_width, total, i)
-                output = _output(operands, x_rounds, h_rounds, rows, x_width, h_width, total, i, ROUNDS)
-                target = at if i > 0 else grad_x + rows * x_width
-                product = _close(
-                    value, wide, target, opened, output, factors, product, columns, width, inside,
-                    x_width, h_width, i, RANK, PRECISION,
-                )  # fmt: skip
-        tl.debug_barrier()
-
-
-@triton.jit
-def gates(
+def _gates(
     operands, weight, bias, memory, new_memory, hs, hidden, activations,
     count, width, units, hidden_stride,
     ROWS: tl.constexpr, UNITS: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
+    """h' and m' of a position from its operands."""
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     inside = rows < count
     # The four gates of a unit stand side by side: one product for all of them, taken apart at the end.
@@ -204,30 +221,182 @@ def gates(
 
 
 @triton.jit
-def gates_back(
-    grad, carried, grad_memory, activations, memory, new_memory, before,
-    units, carried_stride, CARRIED: tl.constexpr, BLOCK: tl.constexpr,
+def _gates_back(
+    parts, grad, carried, grad_memory, activations, memory, new_memory, before, factors, grad_narrow,
+    blocks, count, units, x_width, carried_stride, total,
+    CARRIED: tl.constexpr, ROUNDS: tl.constexpr, RANK: tl.constexpr, ROWS: tl.constexpr,
+    BLOCK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    row = tl.program_id(0).to(tl.int64)
-    unit = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    known = unit < units
-    f = tl.load(activations + row * 4 * units + unit, mask=known, other=0.0).to(tl.float32)
-    i = tl.load(activations + row * 4 * units + units + unit, mask=known, other=0.0).to(tl.float32)
-    g = tl.load(activations + row * 4 * units + 2 * units + unit, mask=known, other=0.0).to(tl.float32)
-    o = tl.load(activations + row * 4 * units + 3 * units + unit, mask=known, other=0.0).to(tl.float32)
-    m = tl.load(memory + row * units + unit, mask=known, other=0.0)
-    squashed = _tanh(tl.load(new_memory + row * units + unit, mask=known, other=0.0))
-    of_h = tl.load(grad + row * units + unit, mask=known, other=0.0)
+    """Back through the gates; first back through round 0 of the position after, from its parts."""
+    rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    inside = rows < count
+    columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    f = _tile(activations + rows * 4 * units, columns, units, inside)
+    i = _tile(activations + rows * 4 * units + units, columns, units, inside)
+    g = _tile(activations + rows * 4 * units + 2 * units, columns, units, inside)
+    o = _tile(activations + rows * 4 * units + 3 * units, columns, units, inside)
+    m = _tile(memory + rows * units, columns, units, inside)
+    squashed = _tanh(_tile(new_memory + rows * units, columns, units, inside))
+    of_h = _tile(grad + rows * units, columns, units, inside)
     of_m = o * (1.0 - squashed * squashed)
     if CARRIED:
-        of_h += tl.load(carried + row * carried_stride + unit, mask=known, other=0.0)
-        of_m = of_h * of_m + tl.load(grad_memory + row * units + unit, mask=known, other=0.0)
+        of_h += _tile(carried + rows * carried_stride, columns, units, inside)
+        later = _tile(grad_memory + rows * units, columns, units, inside)
+        if ROUNDS > 0:
+            of_h += _through_reader(
+                parts, factors, grad_narrow, blocks, rows, columns, inside, count, x_width, units, total,
+                0, RANK, ROWS, PRECISION,
+            )  # fmt: skip
+        of_m = of_h * of_m + later
     else:
         of_m = of_h * of_m
-    tl.store(grad_memory + row * units + unit, of_m * f, mask=known)
-    kind: tl.constexpr = before.dtype.element_ty
-    before += row * 4 * units + unit
-    tl.store(before, (of_m * m * f * (1.0 - f)).to(kind), mask=known)
-    tl.store(before + units, (of_m * g * i * (1.0 - i)).to(kind), mask=known)
-    tl.store(before + 2 * units, (of_m * i * (1.0 - g * g)).to(kind), mask=known)
-    tl.store(before + 3 * units, (of_h * squashed * o * (1.0 - o)).to(kind), mask=known)
+    _put(grad_memory + rows * units, columns, units, inside, of_m * f)
+    before += rows * 4 * units
+    _put(before, columns, units, inside, of_m * m * f * (1.0 - f))
+    _put(before + units, columns, units, inside, of_m * g * i * (1.0 - i))
+    _put(before + 2 * units, columns, units, inside, of_m * i * (1.0 - g * g))
+    _put(before + 3 * units, columns, units, inside, of_h * squashed * o * (1.0 - o))
+
+
+def padded_rank(rank: int) -> int:
+    """The rank that the kernels compute with: a power of two that a matrix unit takes."""
+    return max(16, triton.next_power_of_2(rank))
+
+
+def pack(matrices: Sequence[Tensor], dtype: torch.dtype) -> tuple[Tensor, ...]:
+    """All rounds' (A, B) in one vector; every round takes padded rank * (d_x + d_h) of it."""
+    if not matrices:
+        return ()
+    missing = padded_rank(len(matrices[0])) - len(matrices[0])
+    flat = []
+    for i, matrix in enumerate(matrices):
+        padding = (0, missing) if i % 2 else (0, 0, 0, missing)
+        flat.append((F.pad(matrix, padding) if missing else matrix).reshape(-1))
+    return (torch.cat(flat).to(dtype),)
+
+
+def _precision(dtype: torch.dtype) -> str:
+    exact = dtype == torch.float32 and torch.get_float32_matmul_precision() == "highest"
+    return "ieee" if exact else "tf32"
+
+
+def _settings(trace: Trace, chosen: dict[str, int]) -> dict[str, int | str]:
+    """Settings of the kernels that go through the rounds, for operands and a rank of this size."""
+    rounds, rank, dtype = len(trace.narrow), trace.narrow.shape[3], trace.operands.dtype
+    block = min(chosen["BLOCK"], max(16, TILE // (dtype.itemsize * max(rank, 1))))
+    return {**chosen, "BLOCK": block, "ROUNDS": rounds, "RANK": rank, "PRECISION": _precision(dtype)}
+
+
+def parts_of(trace: Trace, chosen: dict[str, int]) -> Tensor:
+    """(2, blocks, S, rank) for the parts of products: of one round while those of the last one are read."""
+    widths, (_, _, rows, rank) = (trace.x.shape[2], trace.memory.shape[2]), trace.narrow.shape
+    blocks = triton.cdiv(max(widths), _settings(trace, chosen)["BLOCK"])
+    return trace.memory.new_empty(2, blocks, rows, rank)
+
+
+def mogrify(packed: Sequence[Tensor], trace: Trace, parts: Tensor, t: int) -> None:
+    """The rounds of position t."""
+    (positions, rows, x_width), h_width = trace.x.shape, trace.memory.shape[2]
+    settings, widths = _settings(trace, MOGRIFY), (x_width, h_width)
+    blocks = [triton.cdiv(width, settings["BLOCK"]) for width in widths]
+    tensors = (
+        trace.x[t], trace.hidden[t], packed[0], trace.operands[t], trace.narrow[:, t], trace.x_open[:, t],
+        trace.h_open[:, t], trace.x_rounds[:, t], trace.h_rounds[:, t],
+    )  # fmt: skip
+    for i in range(-1, len(trace.narrow)):
+        _mogrify[(triton.cdiv(rows, settings["ROWS"]), blocks[i % 2])](
+            parts[i % 2], parts[(i + 1) % 2], *tensors,
+            blocks[(i - 1) % 2], rows, *widths, trace.hidden.stride(1), positions * rows, ROUND=i, **settings,
+        )  # fmt: skip
+
+
+def gates(weight: Tensor, bias: Tensor, trace: Trace, hs: Tensor, t: int) -> None:
+    """h' and m' of position t from its operands."""
+    rows, units, dtype = trace.x.shape[1], trace.memory.shape[2], weight.dtype
+    _gates[(triton.cdiv(rows, GATES["ROWS"]), triton.cdiv(units, GATES["UNITS"]))](
+        trace.operands[t], weight, bias, trace.memory[t], trace.memory[t + 1], hs[t],
+        trace.hidden[t + 1], trace.activations[t], rows, weight.shape[1], units, trace.hidden.stride(1),
+        PRECISION=_precision(dtype), **{**GATES, "BLOCK": GATES["BLOCK"] * 2 // dtype.itemsize},
+    )  # fmt: skip
+
+
+def forward(weight: Tensor, bias: Tensor, packed: Sequence[Tensor], trace: Trace) -> Tensor:
+    """(T, S, d_h): h' of every position."""
+    hs, parts = torch.empty_like(trace.memory[1:]), parts_of(trace, MOGRIFY)
+    for t in range(len(hs)):
+        if packed:
+            mogrify(packed, trace, parts, t)
+        gates(weight, bias, trace, hs, t)
+    return hs
+
+
+def gates_back(
+    packed: Sequence[Tensor], trace: Trace, grad: Tensor, found: Backward, work: Tensor | None, parts: Tensor,
+    grad_memory: Tensor, t: int,
+) -> None:  # fmt: skip
+    """From the gradient of h' of position t, and what later ones add to it, to that at f, i, g and o.
+
+    What they add is in `work`, h last, and with rounds in the parts of the product with B_0.
+    """
+    (positions, rows, x_width), units = trace.x.shape, trace.memory.shape[2]
+    settings, carried = _settings(trace, GATES_BACK), None if work is None else work[:, -units:]
+    later = found.narrow[:, min(t + 1, positions - 1)]
+    _gates_back[(triton.cdiv(rows, settings["ROWS"]), triton.cdiv(units, settings["BLOCK"]))](
+        parts[0], grad[t], grad[t] if carried is None else carried, grad_memory, trace.activations[t],
+        trace.memory[t], trace.memory[t + 1], found.before[t], packed[0] if packed else parts, later,
+        _blocks_back(trace, 0), rows, units, x_width, units if carried is None else carried.stride(0),
+        positions * rows, CARRIED=carried is not None, **settings,
+    )  # fmt: skip
+
+
+def _blocks_back(trace: Trace, i: int) -> int:
+    """Of the features that round i puts out."""
+    width = trace.memory.shape[2] if i % 2 else trace.x.shape[2]
+    return triton.cdiv(width, _settings(trace, MOGRIFY_BACK)["BLOCK"])
+
+
+def mogrify_back(
+    packed: Sequence[Tensor], trace: Trace, grad: Tensor, found: Backward, of_x: Tensor, of_h: Tensor,
+    parts: Tensor, t: int,
+) -> None:  # fmt: skip
+    """From the gradient of position t's operands, which is used up, to that of its x.
+
+    That of its h is what is left in `grad`, and what round 0 adds to it: its parts are in `parts`[0].
+    """
+    (positions, rows, x_width), h_width = trace.x.shape, trace.memory.shape[2]
+    settings = _settings(trace, MOGRIFY_BACK)
+    tensors = (
+        grad, found.x[t], packed[0], trace.operands[t], found.narrow[:, t], trace.x_open[:, t],
+        trace.h_open[:, t], trace.x_rounds[:, t], trace.h_rounds[:, t], of_x[:, t], of_h[:, t],
+    )  # fmt: skip
+    for i in reversed(range(len(trace.narrow))):
+        _mogrify_back[(triton.cdiv(rows, settings["ROWS"]), _blocks_back(trace, i))](
+            parts[(i + 1) % 2], parts[i % 2], *tensors,
+            _blocks_back(trace, i + 1), rows, x_width, h_width, positions * rows, ROUND=i, **settings,
+        )  # fmt: skip
+
+
+def backward(weight: Tensor, packed: Sequence[Tensor], trace: Trace, grad: Tensor) -> Backward:
+    """The gradients, from the last position to the first."""
+    x_width, rounds = trace.x.shape[2], len(trace.narrow)
+    before, grad_memory = torch.empty_like(trace.activations), torch.empty_like(grad[0])
+    of_x, of_h = torch.empty_like(trace.x_open), torch.empty_like(trace.h_open)
+    wide = [(of_h if i % 2 else of_x)[i // 2] for i in range(rounds)]
+    grad_x = torch.empty_like(trace.x, dtype=grad.dtype) if rounds else None
+    found = Backward(before, wide, torch.empty_like(trace.narrow), grad_x)
+    work, parts = None, parts_of(trace, MOGRIFY_BACK)
+    for t in reversed(range(len(grad))):
+        gates_back(packed, trace, grad, found, work, parts, grad_memory, t)
+        if rounds:
+            work = _wide(before[t], weight)
+            mogrify_back(packed, trace, work, found, of_x, of_h, parts, t)
+        elif t:
+            work = _wide(before[t], weight[:, x_width:])
+    if rounds:  # what no position before adds up
+        found.narrow[0, 0].copy_(parts[0, : _blocks_back(trace, 0)].sum(0))
+    return found
+
+
+def _wide(a: Tensor, b: Tensor) -> Tensor:
+    """a @ b in float32."""
+    return torch.mm(a, b) if a.dtype == torch.float32 else torch.mm(a, b, out_dtype=torch.float32)

@@ -287,10 +287,8 @@ def _backend(device_type: str, dtype: torch.dtype) -> Backend:
 def _kernels() -> Backend | None:
     """Triton's kernels, if there is a Triton."""
     try:
-        from cvfp.models import lstm_launch
+        from cvfp.models import lstm_kernel as kernel
     except ImportError:
         warnings.warn("no triton: the mogrified LSTM takes many small operations, slower", stacklevel=2)
         return None
-    return Backend(
-        lstm_launch.pack, lstm_launch.padded_rank, False, lstm_launch.forward, lstm_launch.backward
-    )
+    return Backend(kernel.pack, kernel.padded_rank, False, kernel.forward, kernel.backward)

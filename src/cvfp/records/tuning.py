@@ -15,8 +15,12 @@ from cvfp.records.schema import Schema
 from cvfp.records.values import Perplexity, Positive
 
 TUNING = "tuning.json"
-KNOBS = ("lr", "dropout", "weight_decay")
+KNOBS = ("lr", "dropout", "word_dropout", "weight_decay", "averaging")
 """Of the section that says how an arm learns tokens."""
+BATCH = {"phase2": "batch_size", "lstm": "sequences", "transformer": "sequences", "joint": "chunks"}
+"""What makes a step larger; a trial takes what the arm ships with, or half of it."""
+FOLLOWED = "by_size."
+"""Before the key of a setting that has a value for each number of documents, which stands behind it."""
 ORDER = "ngram.order"
 """Of n-grams."""
 _FREE = frozenset(
@@ -30,7 +34,8 @@ def tunable(arm: str) -> set[str]:
     """The keys that a tuning may set for an arm."""
     kind = arm_kind(arm)
     if kind.training_section is not None:
-        return {f"{kind.training_section}.{knob}" for knob in KNOBS}
+        knobs = (*KNOBS, BATCH[kind.training_section])
+        return {f"{kind.training_section}.{knob}" for knob in knobs}
     return {ORDER} if "ngram" in kind.sections else set()
 
 
@@ -46,15 +51,23 @@ def tuned_at(config: RunConfig) -> dict[str, Any]:
     }
 
 
+def _plain(key: str) -> str:
+    """`joint.lr` of `by_size.joint.lr.50`."""
+    return key.removeprefix(FOLLOWED).rpartition(".")[0] if key.startswith(FOLLOWED) else key
+
+
 class TunedArm(Schema):
-    """The choice for one arm: the trial with the lowest mean ln dev PPL over `samples`."""
+    """The choice for one arm: at each of `samples` the trial with the lowest mean ln dev PPL over seeds.
+
+    An n-gram has one order for all sizes. Between sizes settings are interpolated (`RunConfig.resolved`).
+    """
 
     trials: Positive
     """Settings that were tried, the untuned ones among them."""
     failed: Annotated[int, Field(ge=0)] = 0
     """Of them, those that diverged at some size."""
     settings: dict[str, float | int]
-    """The chosen ones, by dotted key."""
+    """The chosen ones, by dotted key, such as `by_size.joint.lr.50`."""
     at: dict[str, Any] = {}
     """Where they were chosen (`tuned_at`); empty where that is not known: then nothing counts as tuned."""
     dev_ppl: tuple[Perplexity, ...]
@@ -78,7 +91,7 @@ class Tuning(Schema):
         for arm, tuned in value.items():
             if arm not in ARM_KINDS:
                 raise ValueError(f"unknown arm {arm!r}; there are {', '.join(ARM_KINDS)}")
-            other = sorted(tuned.settings.keys() - tunable(arm))
+            other = sorted({_plain(key) for key in tuned.settings} - tunable(arm))
             if other:
                 raise ValueError(
                     f"{arm}: {other[0]} is not tuned; allowed: {', '.join(sorted(tunable(arm)))}"
