@@ -17,6 +17,10 @@ def make_arm(config: RunConfig, vocab_size: int) -> Arm:
         from cvfp.arms.kneser_ney import KneserNeyArm
 
         return KneserNeyArm(config.ngram.order, vocab_size)
+    if config.arm == "mixture":
+        from cvfp.arms.mixture import MixtureArm
+
+        return MixtureArm()
     if config.arm == "unigram":
         from cvfp.arms.unigram import UnigramArm
 

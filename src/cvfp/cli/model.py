@@ -20,6 +20,7 @@ def train(
     out: Annotated[Path, tyro.conf.arg(metavar="DIR", help="where the checkpoint goes")],
     preset: Annotated[str, tyro.conf.arg(help="settings to start from (cvfp presets)")] = "recommended",
     samples: Annotated[int, tyro.conf.arg(help="number of training documents")] = 200,
+    arm: Annotated[str, tyro.conf.arg(help="cvfp-joint, or cvfp for the two-phase model")] = "cvfp-joint",
     corpus: Corpora | None = None,
     embedding: Annotated[str | None, tyro.conf.arg(help="random, gpt2, or a path to a table")] = None,
     device: Device = "auto",
@@ -29,7 +30,7 @@ def train(
 ) -> int:
     """Train one CVFP model to a checkpoint, and score it on the held-out test documents.
 
-    Example: cvfp train --out my-model --samples 100 --set model.context_dim=256 model.embed_dim=256
+    Example: cvfp train --out my-model --samples 100 --set joint.context_dim=256 model.embed_dim=256
     """
     from cvfp.cli.progress import Bars
     from cvfp.lab import single
@@ -37,7 +38,7 @@ def train(
 
     settings = corpus_and_table(corpus, embedding) | settings_of(set_)
     with Bars() as bars, tracked(track, out, bars) as monitor:
-        record = single.train(out, samples, preset, settings, device, monitor)
+        record = single.train(out, samples, preset, settings, device, monitor, arm)
     if json:
         print_json(record.model_dump(mode="json"))
     else:

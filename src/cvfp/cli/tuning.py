@@ -45,8 +45,8 @@ def tune(
 ) -> int:
     """Give every arm the same trials; keep at each size the best one on dev.
 
-    Learning rate, dropout, weight decay, averaging and batch are tried; settings between sizes are interpolated.
-    Running it again resumes. `cvfp run --tuned DIR` takes what was chosen.
+    Learning rate, dropout, weight decay, averaging and batch are tried; settings between sizes are
+    interpolated. Running it again resumes. `cvfp run --tuned DIR` takes what was chosen.
 
     Example: cvfp tune v3 --arms cvfp lstm --trials 12 --out tuning
     """

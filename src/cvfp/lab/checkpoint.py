@@ -23,6 +23,8 @@ def save_point(
     It is made to be given away: local files are named without their paths. Raises `WriteError` when the
     directory cannot be written.
     """
+    if result.fitted is None:
+        return
     result.fitted.save(directory)
     if not is_dir(directory):
         return
@@ -30,6 +32,6 @@ def save_point(
     config = without_paths(config)
     made = {"config": config.relevant(), "environment": environment}
     write_json(directory / RECORD, made | {"record": result.record.model_dump(mode="json")})
-    if arm_kind(config.arm).two_phase:
+    if arm_kind(config.arm).has_checkpoint:
         card = model_card(config, result.record, tokenizer.vocab_size, environment)
         write_text(directory / CARD, card)

@@ -80,7 +80,7 @@ def model_card(config: RunConfig, record: RunRecord, vocab_size: int, environmen
         f"A context-vector fixed-point language model ({shape}; arm `{row.arm}`), trained with cvfp "
         f"{environment['cvfp']} on {row.num_samples:,} documents of {_code(' + '.join(config.data.corpora))} "
         f"({row.train_tokens:,} tokens).",
-        _measured(record, vocab_size),
+        _measured(config, record, vocab_size),
         USE.strip(),
         _limits(config, record),
         _configuration(config),
@@ -109,7 +109,7 @@ def _front_matter(config: RunConfig, row: PointRecord) -> str:
     return "\n".join(["---", *lines, "---"])
 
 
-def _measured(record: RunRecord, vocab_size: int) -> str:
+def _measured(config: RunConfig, record: RunRecord, vocab_size: int) -> str:
     row, documents = record.point, record.test_documents
     of = (
         ""
@@ -129,19 +129,22 @@ def _measured(record: RunRecord, vocab_size: int) -> str:
     ]
     rows += [
         ("training tokens", f"{row.train_tokens:,}"),
-        ("tokens seen in phase 2", _count(row.tokens_seen)),
+        ("tokens seen" if config.arm == "cvfp-joint" else "tokens seen in phase 2", _count(row.tokens_seen)),
         ("parameters, of them trained", f"{_count(row.total_params)}, {_count(row.trained_params)}"),
         ("vocabulary", f"{vocab_size:,}"),
-        ("iterations of phase 1", _at_least(record) + _count(row.phase1_iter)),
+        *_phase1(record),
         ("end of training", f"{row.stop_reason}, epoch {row.best_epoch}"),
     ]
     lines = ["## Measured", "", "| figure | value |", "|---|---|", *(f"| {a} | {b} |" for a, b in rows)]
     return "\n".join(lines)
 
 
-def _at_least(record: RunRecord) -> str:
-    """Where phase 1 was cut off, its iterations are a lower bound."""
-    return "≥ " if record.phase1_converged is False else ""
+def _phase1(record: RunRecord) -> list[tuple[str, str]]:
+    """The iterations of phase 1, a lower bound where it was cut off; nothing of a joint training."""
+    if record.point.arm == "cvfp-joint":
+        return []
+    at_least = "≥ " if record.phase1_converged is False else ""
+    return [("iterations of phase 1", at_least + _count(record.point.phase1_iter))]
 
 
 def _limits(config: RunConfig, record: RunRecord) -> str:
@@ -161,7 +164,7 @@ def _flags(config: RunConfig, record: RunRecord) -> list[str]:
         found.append("Training ended at its cap on epochs, not at the minimum of the dev loss.")
     if record.phase1_converged is False:
         found.append("Phase 1 ended at its cap on iterations before it had converged.")
-    if "phase1" not in arm_kind(config.arm).sections:
+    if config.arm in ("random-context", "no-context"):
         what = (
             "untrained context block" if arm_kind(config.arm).has_context else "model without a context block"
         )

@@ -16,6 +16,7 @@ from cvfp.records.plan import Plan, PlannedPoint
 from cvfp.records.schema import digest
 from cvfp.records.tuning import tuned_at
 
+MIXTURE = "mixture"
 LINE_VARIES = ("data.num_samples", "data.draw_seed", "seed")
 """What differs between the points of one line."""
 HELD_OUT = tuple(
@@ -44,9 +45,10 @@ def make_plan(spec: SweepSpec) -> Plan:
         InputError: a setting that does not exist or is outside its range; lines with other test texts.
     """
     configs: dict[str, RunConfig] = {}
-    for arm in spec.arms:
+    for arm in sorted(spec.arms, key=lambda arm: arm == MIXTURE):  # what is mixed comes first
         for variant in spec.variants:
             for config in _line(spec, arm, variant):
+                config = _mixing(config, configs, spec.name) if arm == MIXTURE else config
                 configs.setdefault(config.run_hash, config)
     _check_one_test_text(spec.name, list(configs.values()))
     names = line_names(list(configs.values()))
@@ -61,6 +63,27 @@ def make_plan(spec: SweepSpec) -> Plan:
         points=points,
         analysis=spec.analysis,
     )
+
+
+def _mixing(config: RunConfig, others: dict[str, RunConfig], name: str) -> RunConfig:
+    """A mixture with the lines that it is made of: the first one of each arm. Raises `InputError`."""
+    lines = []
+    for arm in config.mixture.arms:
+        first = next((other for other in others.values() if other.arm == arm), None)
+        at = (config.data.num_samples, config.seed)
+        there = first is not None and any(
+            other.config_hash == first.config_hash and (other.data.num_samples, other.seed) == at
+            for other in others.values()
+        )
+        if not there:
+            missing = (
+                f"{arm!r} is not among its arms" if first is None else f"{arm!r} does not run at {at[0]}"
+            )
+            raise InputError(
+                f"sweep {name!r}: arm mixture mixes {' and '.join(config.mixture.arms)}; {missing}"
+            )
+        lines.append(first.config_hash)
+    return config.model_copy(update={"mixture": config.mixture.model_copy(update={"lines": tuple(lines)})})
 
 
 def _check_one_test_text(name: str, configs: Sequence[RunConfig]) -> None:
@@ -119,7 +142,8 @@ def _tuned_trials(spec: SweepSpec, config: RunConfig) -> int | None:
 
 
 def base_name(config: RunConfig) -> str:
-    """`{L}L_{d_c}d_{n}tok`, without contexts 0d; `{L}L_{d_e}d` of sequence arms; n-grams by their order."""
+    """`{L}L_{d_c}d_{n}tok`, without contexts 0d; `{L}L_{d_e}d` of sequence arms; n-grams by their order,
+    mixtures by what they mix."""
     kind = arm_kind(config.arm)
     if config.own is not None:
         return f"{config.model.embed_dim}d"
@@ -128,6 +152,8 @@ def base_name(config: RunConfig) -> str:
     if kind.neural:
         context_dim = config.shape.context_dim if kind.has_context else 0
         return f"{config.shape.num_layers}L_{context_dim}d_{config.shape.num_input_tokens}tok"
+    if config.arm == MIXTURE:
+        return "+".join(config.mixture.arms)
     return f"{config.ngram.order}gram" if config.arm == "kneser-ney" else "1gram"
 
 

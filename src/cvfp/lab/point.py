@@ -15,7 +15,6 @@ from cvfp.records.arms import arm_kind
 from cvfp.records.config import RunConfig
 from cvfp.records.plan import PlannedPoint
 from cvfp.records.results import DocumentScores, PointRecord, RunRecord
-from cvfp.training.evaluation import Scores
 
 
 @dataclass(frozen=True)
@@ -23,8 +22,12 @@ class PointResult:
     """A finished point: what is recorded, and what it was computed from."""
 
     record: RunRecord
-    fitted: Fitted
-    scores: Scores
+    nll: np.ndarray
+    """(T,) nats of the predicted tokens of the test split."""
+    dev_nll: np.ndarray
+    """(M,) of the dev split."""
+    fitted: Fitted | None = None
+    """None: made of other runs."""
 
 
 def run_point(point: PlannedPoint, dataset: Dataset, budget: Budget) -> PointResult:
@@ -39,20 +42,33 @@ def run_point(point: PlannedPoint, dataset: Dataset, budget: Budget) -> PointRes
     train = dataset.train(config.data.num_samples, config.draw)
     fitted = make_arm(config, dataset.vocab_size).fit(train.tokens, dataset.dev.tokens, budget, config.seed)
     scores, val_er = fitted.score_with_rank(dataset.test.tokens, config.seed)
+    measured = {"val_er": val_er, "val_acc": float(scores.correct.mean())}
     seconds = time.perf_counter() - started
-    facts = fitted.facts
-    row = identity(point) | _figures(facts, train, dataset.test, scores)
-    record = RunRecord(
+    record = _record(point, dataset, fitted.facts, scores.nll, measured | {"wall_seconds": seconds})
+    return PointResult(record, scores.nll, fitted.nll(dataset.dev.tokens), fitted)
+
+
+def mixed_point(
+    point: PlannedPoint, dataset: Dataset, facts: Facts, nll: np.ndarray, dev_nll: np.ndarray, seconds: float
+) -> PointResult:
+    """A point whose losses were made of those of others: which token is likeliest is not known then."""
+    return PointResult(_record(point, dataset, facts, nll, {"wall_seconds": seconds}), nll, dev_nll)
+
+
+def _record(
+    point: PlannedPoint, dataset: Dataset, facts: Facts, nll: np.ndarray, measured: dict[str, float | None]
+) -> RunRecord:
+    config = point.config
+    train = dataset.train(config.data.num_samples, config.draw)
+    row = identity(point) | _figures(facts, train, dataset.test, nll) | {"status": "done"} | measured
+    return RunRecord(
         run_hash=config.run_hash,
-        point=PointRecord.parse(
-            row | {"status": "done", "val_er": val_er, "wall_seconds": seconds}, f"arm {config.arm}"
-        ),
+        point=PointRecord.parse(row, f"arm {config.arm}"),
         phase1_converged=facts.phase1_converged,
         facts=facts.notes
-        | {"prior": [*dataset.prior, *facts.prior], "test_corpora": corpus_scores(scores.nll, dataset)},
-        test_documents=document_scores(scores.nll, dataset.test.offsets),
+        | {"prior": [*dataset.prior, *facts.prior], "test_corpora": corpus_scores(nll, dataset)},
+        test_documents=document_scores(nll, dataset.test.offsets),
     )
-    return PointResult(record, fitted, scores)
 
 
 def document_scores(nll: np.ndarray, offsets: np.ndarray) -> DocumentScores:
@@ -119,7 +135,7 @@ def _shape(config: RunConfig) -> dict:
     }
 
 
-def _figures(facts: Facts, train: Stream, test: Stream, scores: Scores) -> dict:
+def _figures(facts: Facts, train: Stream, test: Stream, nll: np.ndarray) -> dict:
     return {
         "train_tokens": len(train.tokens),
         "train_bytes": train.num_bytes,
@@ -131,9 +147,8 @@ def _figures(facts: Facts, train: Stream, test: Stream, scores: Scores) -> dict:
         "train_er": facts.train_er,
         "train_ppl": facts.train_ppl,
         "dev_ppl": facts.dev_ppl,
-        "val_ppl": perplexity(scores.nll),
-        "val_acc": float(scores.correct.mean()),
-        "bits_per_byte": bits_per_byte(scores.nll, test.target_bytes),
+        "val_ppl": perplexity(nll),
+        "bits_per_byte": bits_per_byte(nll, test.target_bytes),
         "total_params": facts.total_params,
         "trained_params": facts.trained_params,
         "context_block_params": facts.context_block_params,

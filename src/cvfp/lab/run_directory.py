@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from cvfp.records.errors import InputError
 from cvfp.records.files import append_text, atomic_path, remove_temporary, write_json, write_sealed
 from cvfp.records.results import RunRecord
 from cvfp.training.events import Event
@@ -73,13 +74,28 @@ class RunDirectory:
         line = {"phase": event.phase, "step": event.step, "seconds": seconds, **event.values}
         append_text(self.path / METRICS, json.dumps(line) + "\n")
 
-    def write_losses(self, nll: np.ndarray, offsets: np.ndarray) -> None:
-        """Per-token test losses (nats, float16) and where each test document starts in the stream.
+    def write_losses(self, nll: np.ndarray, offsets: np.ndarray, dev_nll: np.ndarray) -> None:
+        """Per-token test and dev losses (nats, float16), and where each test document starts in the stream.
 
         `nll[i]` is the loss of token i + 1: the first token of the stream is not predicted.
         """
         with atomic_path(self.path / LOSSES) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, nll=nll.astype(np.float16), document_starts=offsets)
+            np.savez_compressed(
+                file,
+                nll=nll.astype(np.float16),
+                document_starts=offsets,
+                dev_nll=dev_nll.astype(np.float16),
+            )
+
+    def read_losses(self) -> dict[str, np.ndarray]:
+        """What `write_losses` wrote. Raises `InputError` where it is not there, or has no dev losses."""
+        path = self.path / LOSSES
+        try:
+            with np.load(path, allow_pickle=False) as found:
+                losses = {name: found[name].astype(np.float64) for name in ("nll", "dev_nll")}
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(f"{path}: the losses of a finished run are needed here: {error}") from error
+        return losses
 
     def finish(self, record: RunRecord) -> None:
         """Write the record; what the run had saved for its resuming goes."""

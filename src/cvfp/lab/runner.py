@@ -17,7 +17,9 @@ from cvfp.lab.datasets import Datasets
 from cvfp.lab.foresight import register_forecasts
 from cvfp.lab.ledger import Ledger
 from cvfp.lab.machine import environment
+from cvfp.lab.mixing import components, mix
 from cvfp.lab.monitor import LogFile, Monitor, Monitors
+from cvfp.lab.plan import MIXTURE
 from cvfp.lab.point import PointResult, failed, run_point
 from cvfp.lab.sweep_directory import SweepDirectory
 from cvfp.models.parts import ran_out_of_memory
@@ -175,12 +177,17 @@ class _Worker:
     def _take(self, point: PlannedPoint) -> bool:
         """Run the point, if it is still there to be taken."""
         with self.ledger.claim(point.config.run_hash) as ours:
-            if not ours or self.directory.has_result(point):
+            if not ours or self.directory.has_result(point) or not self._ready(point):
                 return False
             with self.ledger.writing():
                 register_forecasts(self.directory, self.datasets, point, self.log.note)
             self._run(point)
             return True
+
+    def _ready(self, point: PlannedPoint) -> bool:
+        """Whether all is there that the point is made of."""
+        parts = components(self.directory, point) if point.config.arm == MIXTURE else []
+        return all(self.directory.has_result(part) for part in parts)
 
     def _run(self, point: PlannedPoint) -> None:
         config, started = point.config, time.time()
@@ -196,7 +203,10 @@ class _Worker:
         budget = Budget(self.device, listen, saves)
         dataset = self.datasets.of(config)
         try:
-            result = self.compute(point, dataset, budget)
+            if config.arm == MIXTURE:
+                result = mix(self.directory, point, dataset)
+            else:
+                result = self.compute(point, dataset, budget)
         except (InputError, LostError, WriteError):
             raise
         except (CvfpError, MemoryError, RuntimeError) as error:
@@ -214,7 +224,7 @@ class _Worker:
 
     def _keep(self, result: PointResult, config: RunConfig, dataset: Dataset) -> None:
         run = self.directory.run_directory(result.record.run_hash)
-        run.write_losses(result.scores.nll, dataset.test.offsets)
+        run.write_losses(result.nll, dataset.test.offsets, result.dev_nll)
         if self.checkpoints:
             save_point(result, config, dataset.tokenizer, self.environment, run.path / "checkpoint")
 

@@ -16,12 +16,14 @@ from cvfp.data.tokenizers import Tokenizer, saved_tokenizer
 from cvfp.lab.checkpoint import save_point
 from cvfp.lab.machine import environment
 from cvfp.lab.monitor import Monitor
+from cvfp.lab.plan import make_plan
 from cvfp.lab.point import run_point
 from cvfp.lab.presets import find_spec
 from cvfp.metrics.perplexity import bits_per_byte, perplexity
 from cvfp.models.checkpoint import CONFIG, load_checkpoint
 from cvfp.models.cvfp import CVFPModel
-from cvfp.records.config import DataConfig, RunConfig
+from cvfp.records.arms import ARM_KINDS
+from cvfp.records.config import DataConfig, RunConfig, dotted
 from cvfp.records.errors import InputError
 from cvfp.records.files import check_out, is_file, read_text
 from cvfp.records.plan import PlannedPoint
@@ -31,6 +33,7 @@ from cvfp.training.diagnosis import diagnose
 from cvfp.training.evaluation import score
 from cvfp.training.group import not_launched
 
+WITH_CHECKPOINTS = tuple(arm for arm, kind in ARM_KINDS.items() if kind.has_checkpoint)
 SAMPLE_DOCUMENTS = 20
 """Conversations that `diagnose_checkpoint` reads when no text is given."""
 
@@ -42,6 +45,7 @@ def train(
     settings: dict[str, Any] | None = None,
     device: str = "auto",
     monitor: Monitor | None = None,
+    arm: str = "cvfp-joint",
 ) -> RunRecord:
     """Train one CVFP model with a preset's settings; write checkpoint, tokenizer, record and model card
     into `out`.
@@ -53,6 +57,7 @@ def train(
         settings: config fields by dotted key that win over the preset's, e.g. {"model.context_dim": 256}.
         device: auto, cpu, cuda or mps.
         monitor: told what happens; None: nobody.
+        arm: `cvfp-joint`, `cvfp` (two phases), or one of its ablations.
 
     Raises:
         InputError: `out` is not empty, a bad setting, data that cannot serve it, or a launcher started this.
@@ -63,7 +68,7 @@ def train(
     check_out(out)
     if out.exists() and any(out.iterdir()):
         raise InputError(f"--out {out}: exists already; give a new directory")
-    point = PlannedPoint(config_name=out.name, config=_one_config(preset, samples, settings or {}))
+    point = PlannedPoint(config_name=out.name, config=_one_config(preset, samples, settings or {}, arm))
     budget = Budget(pick_device(device), monitor.event)
     dataset = open_dataset(point.config.data, monitor.note)
     monitor.sweep_started(1, 1)
@@ -74,15 +79,24 @@ def train(
     return result.record
 
 
-def _one_config(preset: str, samples: int, settings: dict[str, Any]) -> RunConfig:
-    """The config of the one line that a preset has under these settings."""
+def _one_config(preset: str, samples: int, settings: dict[str, Any], arm: str) -> RunConfig:
+    """The config of the one line that a preset has of an arm under these settings."""
+    if arm not in WITH_CHECKPOINTS:
+        raise InputError(f"arm {arm!r} leaves no checkpoint; there are {', '.join(WITH_CHECKPOINTS)}")
     spec = find_spec(preset).with_settings(settings)
-    if len(spec.variants) > 1:
+    spec = spec.override(arms=(arm,), samples=(samples,), largest_only=(), seeds=1, inits=1)
+    points = make_plan(spec).points
+    if len(points) > 1:
         keys = set().union(*spec.variants)
         varies = ", ".join(sorted(key for key in keys if len({str(v.get(key)) for v in spec.variants}) > 1))
         raise InputError(f"preset {preset!r} has {len(spec.variants)} lines; choose one by setting {varies}")
-    chosen = spec.settings | spec.variants[0] | {"arm": "cvfp", "data.num_samples": samples}
-    return RunConfig.from_settings(chosen, "train")
+    read = dotted(points[0].config.relevant())
+    for key in settings:
+        if key not in read and not any(other.startswith(f"{key}.") for other in read):
+            near = [other for other in read if other.rpartition(".")[2] == key.rpartition(".")[2]]
+            told = f"; it has {near[0]}" if near else ""
+            raise InputError(f"--set {key}: arm {arm} does not read it{told}")
+    return points[0].config
 
 
 def open_model(checkpoint: Path, device: torch.device) -> tuple[CVFPModel, Tokenizer]:

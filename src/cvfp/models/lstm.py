@@ -23,6 +23,7 @@ class LstmLanguageModel(SequenceModel):
     """Layers of `nn.LSTM` of the table's width."""
 
     has_state = True
+    replayable = True
 
     def __init__(
         self,

@@ -4,10 +4,10 @@ That module says what is computed and has it in torch's operations, to which the
 are those of `lstm_rollout.Trace`, pointers those of one position; `total` = T*S rows lie between the rounds
 of a buffer, and `count` = S rows are there.
 
-A launch is one step between two things that all rows' features wait for, and its programs share the features
-of a few rows: where a product is over all features (with A forward, with B backward) every program writes the
-part of its own block, and the next launch adds the parts up, always in the same order. Nothing waits for the
-device and no shape depends on data, so that a CUDA graph can take a whole window.
+A round is a launch, whose programs each have some features of some rows. A product over all features (with A
+forward, with B backward) is one that they have in common: every program writes the part of its own features,
+and every one of the next launch adds up the parts of its rows, always in the same order. Nothing waits for
+the device and no shape depends on data, so that a CUDA graph can take a whole window.
 """
 
 from __future__ import annotations
@@ -22,16 +22,17 @@ from torch import Tensor
 
 from cvfp.models.lstm_rollout import Backward, Trace
 
-MOGRIFY = {"ROWS": 16, "BLOCK": 64, "num_warps": 4}
-"""Rows and features of a program; a high rank has fewer features (`TILE`)."""
-MOGRIFY_BACK = {"ROWS": 16, "BLOCK": 64, "num_warps": 4}
-GATES_BACK = {"ROWS": 16, "BLOCK": 64, "num_warps": 4}
+MOGRIFY = {"ROWS": 16, "BLOCK": 64, "AT_ONCE": 1 << 14, "num_warps": 4}
+"""Rows and features of a program, fewer features at a high rank (`TILE`); AT_ONCE elements of parts are read
+before they are added up."""
+MOGRIFY_BACK = {"ROWS": 16, "BLOCK": 64, "AT_ONCE": 1 << 14, "num_warps": 4}
+GATES_BACK = {"ROWS": 16, "BLOCK": 64, "AT_ONCE": 1 << 13, "num_warps": 4}
 GATES = {"ROWS": 64, "UNITS": 16, "BLOCK": 128, "num_warps": 4, "num_stages": 4}
 """BLOCK is of operands of 2 bytes, wider ones have half of it."""
 TILE = 1 << 14
 """Bytes of a block of A or B at most."""
-AT_ONCE = tl.constexpr(16)
-"""Parts of a product that are read before the first ones are added up."""
+AHEAD = True
+"""Whether a launch begins while the one before it ends (programmatic dependent launch, from Hopper on)."""
 
 
 @triton.jit
@@ -87,15 +88,25 @@ def _output(operands, of_x, of_h, rows, x_width, h_width, total, ROUND: tl.const
 
 
 @triton.jit
-def _summed(parts, blocks, rows, inside, count, ROWS: tl.constexpr, RANK: tl.constexpr):
+def _begin(AHEAD: tl.constexpr):
+    """What is read before this call no launch writes; what is after it waits for the launch before."""
+    if AHEAD:
+        tl.extra.cuda.gdc_launch_dependents()
+        tl.extra.cuda.gdc_wait()
+
+
+@triton.jit
+def _summed(
+    parts, blocks, rows, inside, count, ROWS: tl.constexpr, RANK: tl.constexpr, AT_ONCE: tl.constexpr
+):
     """(ROWS, RANK): a product over all features, from the parts of the blocks."""
     ranks = tl.arange(0, RANK)
     total = tl.zeros((ROWS, RANK), tl.float32)
     for first in range(0, blocks, AT_ONCE):
-        for i in tl.static_range(AT_ONCE):
-            there = inside & (first + i < blocks)
-            at = parts + (rows + (first + i) * count) * RANK
-            total += tl.load(at[:, None] + ranks[None, :], mask=there[:, None], other=0.0)
+        some = first + tl.arange(0, AT_ONCE)
+        at = parts + (rows[None, :] + some[:, None] * count) * RANK
+        there = inside[None, :] & (some < blocks)[:, None]
+        total += tl.sum(tl.load(at[:, :, None] + ranks, mask=there[:, :, None], other=0.0), axis=0)
     return total
 
 
@@ -104,7 +115,7 @@ def _mogrify(
     parts, parts_after, x, hidden, factors, operands, narrow, x_open, h_open, x_rounds, h_rounds,
     blocks, count, x_width, h_width, hidden_stride, total,
     ROUND: tl.constexpr, ROUNDS: tl.constexpr, RANK: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
-    PRECISION: tl.constexpr,
+    AT_ONCE: tl.constexpr, AHEAD: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """A round, and the parts of the product that the next one begins with; round -1 puts out h as it is."""
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
@@ -118,12 +129,14 @@ def _mogrify(
         target = hidden + rows * hidden_stride
     else:
         target = _output(operands, x_rounds, h_rounds, rows, x_width, h_width, total, ROUND - 2, ROUNDS)
-    value = _tile(target, columns, width, inside)
     if ROUND + 1 < ROUNDS:
         across = _reader(factors, columns, x_width, h_width, ROUND + 1, RANK)
     if ROUND >= 0:
         back = _writer(factors, columns, x_width, h_width, ROUND, RANK)
-        product = _summed(parts, blocks, rows, inside, count, ROWS, RANK).to(kind)
+    _begin(AHEAD)
+    value = _tile(target, columns, width, inside)
+    if ROUND >= 0:
+        product = _summed(parts, blocks, rows, inside, count, ROWS, RANK, AT_ONCE).to(kind)
         kept = inside & (tl.program_id(1) == 0)
         _put(narrow + (rows + ROUND * total) * RANK, tl.arange(0, RANK), RANK, kept, product)
         share = tl.sigmoid(tl.dot(product, tl.trans(back), input_precision=PRECISION))
@@ -139,14 +152,13 @@ def _mogrify(
 
 @triton.jit
 def _through_reader(
-    parts, factors, grad_narrow, blocks, rows, columns, inside, count, x_width, h_width, total,
-    ROUND: tl.constexpr, RANK: tl.constexpr, ROWS: tl.constexpr, PRECISION: tl.constexpr,
+    parts, across, narrow, blocks, rows, inside, count,
+    RANK: tl.constexpr, ROWS: tl.constexpr, AT_ONCE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """What a round adds to the gradient at the features that it reads, from the parts of the product with B."""
-    across = _reader(factors, columns, x_width, h_width, ROUND, RANK)
-    product = _summed(parts, blocks, rows, inside, count, ROWS, RANK).to(factors.dtype.element_ty)
+    """What a round adds to the gradient at what it reads: parts of the product with B, times A (`across`)."""
+    product = _summed(parts, blocks, rows, inside, count, ROWS, RANK, AT_ONCE).to(across.dtype)
     kept = inside & (tl.program_id(1) == 0)
-    _put(grad_narrow + (rows + ROUND * total) * RANK, tl.arange(0, RANK), RANK, kept, product)
+    _put(narrow + rows * RANK, tl.arange(0, RANK), RANK, kept, product)
     return tl.dot(product, tl.trans(across), input_precision=PRECISION)
 
 
@@ -155,7 +167,7 @@ def _mogrify_back(
     parts, parts_before, grad, grad_x, factors, operands, grad_narrow, x_open, h_open, x_rounds, h_rounds,
     x_wide, h_wide, blocks, count, x_width, h_width, total,
     ROUND: tl.constexpr, ROUNDS: tl.constexpr, RANK: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
-    PRECISION: tl.constexpr,
+    AT_ONCE: tl.constexpr, AHEAD: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Back through a round; the round after it has first to add to the gradient at its output."""
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
@@ -163,16 +175,19 @@ def _mogrify_back(
     columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     width = x_width if ROUND % 2 == 0 else h_width
     at = grad + rows * (x_width + h_width) + (0 if ROUND % 2 == 0 else x_width)
+    back = _writer(factors, columns, x_width, h_width, ROUND, RANK)
+    if ROUND + 1 < ROUNDS:
+        across = _reader(factors, columns, x_width, h_width, ROUND + 1, RANK)
+    _begin(AHEAD)
     value = _tile(at, columns, width, inside)
     share = _tile(_side(x_open, h_open, rows, x_width, h_width, total, ROUND), columns, width, inside)
     output = _output(operands, x_rounds, h_rounds, rows, x_width, h_width, total, ROUND, ROUNDS)
     opening = _tile(output, columns, width, inside) * (1.0 - share)
-    back = _writer(factors, columns, x_width, h_width, ROUND, RANK)
     if ROUND + 1 < ROUNDS:
+        later = grad_narrow + (ROUND + 1) * total * RANK
         value += _through_reader(
-            parts, factors, grad_narrow, blocks, rows, columns, inside, count, x_width, h_width, total,
-            ROUND + 1, RANK, ROWS, PRECISION,
-        )  # fmt: skip
+            parts, across, later, blocks, rows, inside, count, RANK, ROWS, AT_ONCE, PRECISION
+        )
     slope = (value * opening).to(operands.dtype.element_ty)
     _put(_side(x_wide, h_wide, rows, x_width, h_width, total, ROUND), columns, width, inside, slope)
     _put(at if ROUND > 0 else grad_x + rows * x_width, columns, width, inside, 2.0 * share * value)
@@ -185,7 +200,8 @@ def _mogrify_back(
 def _gates(
     operands, weight, bias, memory, new_memory, hs, hidden, activations,
     count, width, units, hidden_stride,
-    ROWS: tl.constexpr, UNITS: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
+    ROWS: tl.constexpr, UNITS: tl.constexpr, BLOCK: tl.constexpr, AHEAD: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):  # fmt: skip
     """h' and m' of a position from its operands."""
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
@@ -195,6 +211,7 @@ def _gates(
     known = tl.program_id(1) * UNITS + lanes // 4 < units
     gates = (lanes % 4) * units + tl.program_id(1) * UNITS + lanes // 4
     total = tl.zeros((ROWS, 4 * UNITS), tl.float32)
+    _begin(AHEAD)
     for first in range(0, width, BLOCK):
         columns = first + tl.arange(0, BLOCK)
         left = (columns < width)[None, :]
@@ -223,14 +240,17 @@ def _gates(
 @triton.jit
 def _gates_back(
     parts, grad, carried, grad_memory, activations, memory, new_memory, before, factors, grad_narrow,
-    blocks, count, units, x_width, carried_stride, total,
+    blocks, count, units, x_width, carried_stride,
     CARRIED: tl.constexpr, ROUNDS: tl.constexpr, RANK: tl.constexpr, ROWS: tl.constexpr,
-    BLOCK: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK: tl.constexpr, AT_ONCE: tl.constexpr, AHEAD: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Back through the gates; first back through round 0 of the position after, from its parts."""
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     inside = rows < count
     columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    if CARRIED and ROUNDS > 0:
+        across = _reader(factors, columns, x_width, units, 0, RANK)
+    _begin(AHEAD)
     f = _tile(activations + rows * 4 * units, columns, units, inside)
     i = _tile(activations + rows * 4 * units + units, columns, units, inside)
     g = _tile(activations + rows * 4 * units + 2 * units, columns, units, inside)
@@ -244,9 +264,8 @@ def _gates_back(
         later = _tile(grad_memory + rows * units, columns, units, inside)
         if ROUNDS > 0:
             of_h += _through_reader(
-                parts, factors, grad_narrow, blocks, rows, columns, inside, count, x_width, units, total,
-                0, RANK, ROWS, PRECISION,
-            )  # fmt: skip
+                parts, across, grad_narrow, blocks, rows, inside, count, RANK, ROWS, AT_ONCE, PRECISION
+            )
         of_m = of_h * of_m + later
     else:
         of_m = of_h * of_m
@@ -280,11 +299,19 @@ def _precision(dtype: torch.dtype) -> str:
     return "ieee" if exact else "tf32"
 
 
-def _settings(trace: Trace, chosen: dict[str, int]) -> dict[str, int | str]:
+def _launch(tensor: Tensor) -> dict[str, bool]:
+    """Whether launches on the tensor's device begin early."""
+    ahead = AHEAD and tensor.is_cuda and torch.cuda.get_device_capability(tensor.device) >= (9, 0)
+    return {"AHEAD": ahead, "launch_pdl": ahead}
+
+
+def _settings(trace: Trace, chosen: dict[str, int]) -> dict[str, int | str | bool]:
     """Settings of the kernels that go through the rounds, for operands and a rank of this size."""
     rounds, rank, dtype = len(trace.narrow), trace.narrow.shape[3], trace.operands.dtype
     block = min(chosen["BLOCK"], max(16, TILE // (dtype.itemsize * max(rank, 1))))
-    return {**chosen, "BLOCK": block, "ROUNDS": rounds, "RANK": rank, "PRECISION": _precision(dtype)}
+    at_once = max(chosen["AT_ONCE"] // (chosen["ROWS"] * max(rank, 1)), 1)
+    sizes = {"BLOCK": block, "ROUNDS": rounds, "RANK": rank, "AT_ONCE": at_once}
+    return {**chosen, **sizes, "PRECISION": _precision(dtype), **_launch(trace.x)}
 
 
 def parts_of(trace: Trace, chosen: dict[str, int]) -> Tensor:
@@ -317,6 +344,7 @@ def gates(weight: Tensor, bias: Tensor, trace: Trace, hs: Tensor, t: int) -> Non
         trace.operands[t], weight, bias, trace.memory[t], trace.memory[t + 1], hs[t],
         trace.hidden[t + 1], trace.activations[t], rows, weight.shape[1], units, trace.hidden.stride(1),
         PRECISION=_precision(dtype), **{**GATES, "BLOCK": GATES["BLOCK"] * 2 // dtype.itemsize},
+        **_launch(weight),
     )  # fmt: skip
 
 
@@ -345,7 +373,7 @@ def gates_back(
         parts[0], grad[t], grad[t] if carried is None else carried, grad_memory, trace.activations[t],
         trace.memory[t], trace.memory[t + 1], found.before[t], packed[0] if packed else parts, later,
         _blocks_back(trace, 0), rows, units, x_width, units if carried is None else carried.stride(0),
-        positions * rows, CARRIED=carried is not None, **settings,
+        CARRIED=carried is not None, **settings,
     )  # fmt: skip
 
 

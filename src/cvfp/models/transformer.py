@@ -44,6 +44,7 @@ class TransformerLanguageModel(SequenceModel):
     """Decoder layers of the table's width over windows of at most `window` tokens."""
 
     has_state = False
+    replayable = True
 
     def __init__(
         self,

@@ -23,6 +23,11 @@ class ArmKind:
         return "embedding" in self.sections
 
     @property
+    def has_checkpoint(self) -> bool:
+        """Whether it is a CVFP model in whatever training, which can be saved, read and written with."""
+        return self.two_phase or self.training_section == "joint"
+
+    @property
     def two_phase(self) -> bool:
         """Whether it is CVFP or an ablation of it: tokens are learned in a phase of their own."""
         return self.training_section == "phase2"
@@ -37,6 +42,7 @@ ARM_KINDS = {
     "transformer": ArmKind(("model", "embedding", "transformer"), "transformer"),
     "unigram": ArmKind(()),
     "kneser-ney": ArmKind(("ngram",)),
+    "mixture": ArmKind(("mixture",)),
 }
 
 ARMS = tuple(ARM_KINDS)

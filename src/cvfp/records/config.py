@@ -15,6 +15,7 @@ from cvfp.records.training_config import (
     Cell,
     JointConfig,
     LstmConfig,
+    MixtureConfig,
     NgramConfig,
     Phase1Config,
     Phase2Config,
@@ -213,6 +214,7 @@ class RunConfig(Schema):
     transformer: TransformerConfig = TransformerConfig()
     joint: JointConfig = JointConfig()
     ngram: NgramConfig = NgramConfig()
+    mixture: MixtureConfig = MixtureConfig()
     own: OwnArm | None = None
     by_size: dict[str, dict[str, dict[str, bool | int | float | str]]] = {}
     """Settings of training that follow the number of training documents: section, field, number, value, e.g.

@@ -178,6 +178,14 @@ class JointConfig(TokenTraining):
         return self.window * self.chunks
 
 
+class MixtureConfig(Schema):
+    """The arm `mixture` (`cvfp.arms.mixture`): other arms of its sweep, mixed with weights chosen on dev."""
+
+    arms: Annotated[tuple[str, ...], Field(min_length=2)] = ("cvfp-joint", "kneser-ney")
+    lines: tuple[str, ...] = ()
+    """Hashes of their lines: filled in by the plan, the first line of each."""
+
+
 class NgramConfig(Schema):
     """The n-gram arm (`cvfp.arms.kneser_ney`)."""
 

@@ -53,7 +53,10 @@ def learn_through_time(
 
 
 class WindowsObjective(NextTokenObjective):
-    """A batch is one window of each of `sequences` streams, or as many windows from anywhere."""
+    """A batch is one window of each of `sequences` streams, or as many windows from anywhere.
+
+    Where a step may be recorded all batches have one shape: rows and ends of rows that are missing weigh 0.
+    """
 
     phase = "training"
 
@@ -78,17 +81,40 @@ class WindowsObjective(NextTokenObjective):
         steps = math.ceil(self.rows * math.ceil(self.row_length / self.window) / self.sequences)
         own = group.most(self.sequences) * self.window
         super().__init__(model, parameters, settings, steps, own, seed, listen)
+        self.replayable = model.replayable
+        self.padded = self.replayable and tokens.is_cuda
+        self.places = torch.zeros(own // self.window, self.window, dtype=torch.long, device=tokens.device)
         self.carried: Any = None
 
     def prepare(self, step: int) -> None:
         if (step - 1) % self.epoch_steps == 0:
-            self.carried = None
+            self.forget()
         batch = self.next_places(step)
-        mine = group.share(len(batch))
-        self.places = batch[mine]
-        self.weigh(self.places.numel(), batch.numel())
-        if not len(self.places):  # more processes than rows: this one learns from none, but takes the step
+        mine = batch[group.share(len(batch))]
+        if self.padded:
+            self.places[: len(mine), : batch.shape[1]] = mine
+            self.weigh_windows(len(mine), batch)
+            return
+        self.places = mine
+        self.weigh(mine.numel(), batch.numel())
+        if not len(mine):  # more processes than rows: this one learns from none, but takes the step
             self.places = batch[:1]
+
+    def weigh_windows(self, rows: int, batch: Tensor) -> None:
+        """The first rows of `places` are this process's of the batch; its windows may be shorter."""
+        own, count = rows * batch.shape[1], batch.numel()
+        if self.weighed != (own, count):
+            weights = self.weights.fill_(0.0).view_as(self.places)
+            weights[:rows, : batch.shape[1]] = 1 / count
+            self.weighed = own, count
+        self.sizes.append(count)
+
+    def forget(self) -> None:
+        """Begin without a state."""
+        if not self.replayable:
+            self.carried = None
+        for tensor in _tensors(self.carried):
+            tensor.zero_()
 
     def batch(self) -> tuple[Tensor, Tensor]:
         places = self.places
@@ -97,8 +123,18 @@ class WindowsObjective(NextTokenObjective):
     def hidden(self, vectors: Tensor) -> Tensor:
         settings = self.settings
         locked = {"locked": True} if settings.locked_dropout else {}
-        hidden, self.carried = self.model.hidden(vectors, self.carried, settings.dropout, **locked)
+        hidden, self.after = self.model.hidden(vectors, self.carried, settings.dropout, **locked)
         return hidden.flatten(0, 1)
+
+    def backward(self) -> None:
+        """What is carried stays in the same tensors, which the gradients read: it changes after them."""
+        super().backward()
+        if not self.replayable:
+            self.carried = self.after
+        elif self.carried is None and self.after is not None:
+            self.carried = [(h.clone(), c.clone()) for h, c in self.after]
+        for old, new in zip(_tensors(self.carried), _tensors(self.after), strict=True):
+            ...
 
     def dev_nats(self, precision: Precision, exact: bool) -> float:
         return mean_nats_of_sequence(self.model, self.dev, precision, exact)
