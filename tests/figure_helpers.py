@@ -81,7 +81,8 @@ def write_metrics(sweep: Sweep) -> None:
         if run.point.arm == "cvfp":
             rows += [phase1_row(step) for step in range(2, run.point.phase1_iter + 1)]
         if run.point.num_layers is not None:
-            phase = "phase 2" if arm_kind(run.point.arm).two_phase else "training"
+            kind = arm_kind(run.point.arm)
+            phase = {"phase2": "phase 2", "joint": "joint"}.get(kind.training_section, "training")
             rows += [learning_row(phase, step, run.point.dev_ppl) for step in range(50, 501, 50)]
         if rows:
             text = "".join(json.dumps(row) + "\n" for row in rows)

@@ -15,23 +15,35 @@ from cvfp.records.arms import ARMS
 from cvfp.records.config import RunConfig
 from cvfp.records.files import write_json, write_sealed
 from cvfp.records.plan import Analysis, Plan, PlannedPoint
-from cvfp.records.results import DocumentScores, Health, Phase1Facts, PointRecord, RunFacts, RunRecord
+from cvfp.records.results import (
+    DocumentScores,
+    Health,
+    Phase1Facts,
+    PointRecord,
+    RunFacts,
+    RunRecord,
+    TrainingFacts,
+)
 from cvfp.records.sweep import SweepFiles
 from cvfp.scaling.summary import progressions, summarise
 
 TOKENS_PER_DOCUMENT = 1200
 LAWS = {
     "cvfp": (-0.31, 10_000.0),
+    "cvfp-joint": (-0.37, 13_000.0),
     "random-context": (-0.30, 9_200.0),
     "no-context": (-0.28, 8_000.0),
     "lstm": (-0.36, 14_000.0),
     "transformer": (-0.33, 14_000.0),
     "kneser-ney": (-0.27, 5_400.0),
     "unigram": (-0.04, 1_200.0),
-    "mixture": (-0.35, 16_000.0),
+    "mixture": (-0.37, 12_200.0),
+    "blend": (-0.35, 16_000.0),
 }
 NGRAMS = ("unigram", "kneser-ney")
-OWN_ARM = {"own.file": "mixture.py", "own.code": "0123456789ab"}
+UNTRAINED = (*NGRAMS, "mixture")
+WITH_CONTEXTS = ("cvfp", "cvfp-joint", "random-context")
+OWN_ARM = {"own.file": "blend.py", "own.code": "0123456789ab"}
 """Settings of a line of a user's own arm."""
 
 
@@ -67,12 +79,21 @@ DEFAULT_LINES = (
 )
 
 
-def every_arm() -> tuple[LineSpec, ...]:
-    """A line of each of our arms, and one of a user's own."""
+JOINT = LineSpec("cvfp-joint", "1L_1024d_1tok")
+MIXTURE = LineSpec("mixture", "cvfp-joint+kneser-ney")
+
+
+def our_arms() -> tuple[LineSpec, ...]:
+    """A line of each of our arms."""
     names = {"kneser-ney": "5gram", "unigram": "1gram", "no-context": "1L_0d_1tok"}
     names |= {"lstm": "2L_768d", "transformer": "2L_768d"}
-    ours = (LineSpec(arm, names.get(arm, "1L_768d_1tok")) for arm in ARMS)
-    return (*ours, LineSpec("mixture", "768d", OWN_ARM))
+    names |= {spec.arm: spec.config_name for spec in (JOINT, MIXTURE)}
+    return tuple(LineSpec(arm, names.get(arm, "1L_768d_1tok")) for arm in ARMS)
+
+
+def every_arm() -> tuple[LineSpec, ...]:
+    """A line of each of our arms, and one of a user's own."""
+    return (*our_arms(), LineSpec("blend", "768d", OWN_ARM))
 
 
 def nine_lines() -> tuple[LineSpec, ...]:
@@ -90,9 +111,9 @@ def one_point(spec: LineSpec, config: RunConfig, noise: float) -> PointRecord:
     """A finished point on the line's law, times exp(noise)."""
     tokens = config.data.num_samples * TOKENS_PER_DOCUMENT
     ppl = spec.ppl(tokens) * math.exp(noise)
-    neural, contexts = spec.arm not in NGRAMS, spec.arm in ("cvfp", "random-context")
+    neural, contexts = spec.arm not in UNTRAINED, spec.arm in WITH_CONTEXTS
     two_phase = contexts or spec.arm == "no-context"
-    width = config.model.context_dim if contexts else 0
+    width = config.shape.context_dim if contexts else 0
     return PointRecord(
         arm=spec.arm,
         config_name=spec.config_name,
@@ -113,14 +134,14 @@ def one_point(spec: LineSpec, config: RunConfig, noise: float) -> PointRecord:
         phase1_iter=23 if spec.arm == "cvfp" else None,
         train_er=0.797 if contexts else None,
         val_er=0.793 if contexts else None,
-        train_ppl=0.5 * ppl,
+        train_ppl=None if spec.arm == "mixture" else 0.5 * ppl,
         dev_ppl=0.98 * ppl,
         val_ppl=ppl,
-        val_acc=0.2 + 10 / ppl,
+        val_acc=None if spec.arm == "mixture" else 0.2 + 10 / ppl,
         bits_per_byte=math.log2(ppl) / 4,
         total_params=40_961_152,
         trained_params=40_000_000 if neural else 40_961_152,
-        context_block_params=1_181_952 if contexts else None,
+        context_block_params=config.shape.context_block_params if contexts else None,
         flops=1e12,
         wall_seconds=12.5,
     )
@@ -209,12 +230,14 @@ HEALTH = Health(
 
 def _run(spec: LineSpec, config: RunConfig, noise: float) -> RunRecord:
     point = one_point(spec, config, noise)
-    contexts = spec.arm in ("cvfp", "random-context")
+    told = {"weights": {arm: 1 / len(config.mixture.arms) for arm in config.mixture.arms}}
     facts = RunFacts(
-        health=HEALTH if contexts else None,
+        health=HEALTH if spec.arm in WITH_CONTEXTS else None,
         phase1=Phase1Facts(convergence_rate=0.994, seconds=3.2, precision="bf16")
         if spec.arm == "cvfp"
         else None,
+        training=TrainingFacts(seconds=9.5, precision="bf16") if spec.arm == "cvfp-joint" else None,
+        **(told if spec.arm == "mixture" else {}),
     )
     return RunRecord(
         run_hash=config.run_hash,

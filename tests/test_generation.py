@@ -160,9 +160,9 @@ def test_the_state_stays_as_large_as_it_was(monkeypatch):
 def test_the_context_of_the_prompt_is_solved_not_rolled_out(monkeypatch):
     solved, solve = [], CVFPModel.solve_contexts
 
-    def spy(model, tokens, positions, start, tolerance):
+    def spy(model, tokens, positions, start):
         solved.append(len(positions))
-        return solve(model, tokens, positions, start, tolerance)
+        return solve(model, tokens, positions, start)
 
     monkeypatch.setattr(CVFPModel, "solve_contexts", spy)
     monkeypatch.setattr(recurrence, "roll_out", None)

@@ -26,7 +26,7 @@ from cvfp.records.errors import InputError
 from cvfp.records.training_config import JointConfig
 from cvfp.training import context_store
 from cvfp.training.events import silent
-from cvfp.training.joint import ChunksObjective, learn_jointly, locked
+from cvfp.training.joint import ChunksObjective, learn_jointly, locked, swept_segments
 from cvfp.training.next_token import Average, learn
 from cvfp.training.savepoint import NOT_SAVED
 
@@ -113,8 +113,9 @@ def test_one_chunk_of_the_whole_text_is_backpropagation_through_it(cell: str):
 @pytest.mark.parametrize("window", [1, 3, 16])
 @pytest.mark.parametrize("cell", CELLS)
 def test_the_store_after_a_refresh_is_the_roll_out(cell: str, window: int, monkeypatch):
-    monkeypatch.setattr("cvfp.training.joint.WHILE_TRAINING", None)
-    monkeypatch.setattr("cvfp.models.cvfp.SEGMENT", {"cpu": 37})
+    monkeypatch.setattr("cvfp.training.joint.SPAN", 16)
+    monkeypatch.setattr("cvfp.training.joint.SWEEPS", 14)
+    monkeypatch.setattr("cvfp.training.joint.SPANS_AT_ONCE", 3)
     model, tokens = model_of(cell, 2), draw_tokens(200)
     objective = objective_of(model, tokens, window=window, chunks=5)
     expected = states(model, tokens)
@@ -123,6 +124,20 @@ def test_the_store_after_a_refresh_is_the_roll_out(cell: str, window: int, monke
         objective.refresh()
         borders = offset + window * torch.arange(objective.count)
         assert_close(objective.store.read()[: objective.count], expected[borders], atol=1e-8, rtol=1e-8)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_contexts_in_training_become_the_roll_out_with_every_sweep(cell: str, monkeypatch):
+    monkeypatch.setattr("cvfp.training.joint.SPAN", 16)
+    monkeypatch.setattr("cvfp.training.joint.SPANS_AT_ONCE", 5)
+    model, tokens = model_of(cell, 2), draw_tokens(200)
+    expected, errors = model.contexts(tokens), []
+    for sweeps in (1, 2, 5):
+        monkeypatch.setattr("cvfp.training.joint.SWEEPS", sweeps)
+        positions, contexts = zip(*swept_segments(model, tokens), strict=True)
+        assert torch.equal(torch.cat(positions), torch.arange(200))
+        errors.append(float((torch.cat(contexts) - expected).abs().max()))
+    assert errors[0] > errors[1] and errors[2] < 1e-8
 
 
 def test_every_chunk_is_seen_once_an_epoch_and_starts_where_the_one_before_ended():

@@ -86,7 +86,7 @@ def test_the_ngram_is_compared_at_both_ends_and_may_win(tmp_path):
 RIVALS = (
     LineSpec("lstm", "2L_768d"),
     LineSpec("transformer", "2L_768d"),
-    LineSpec("mixture", "768d", OWN_ARM),
+    LineSpec("blend", "768d", OWN_ARM),
 )
 
 

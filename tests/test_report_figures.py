@@ -22,7 +22,16 @@ from figure_helpers import (
     with_contexts,
     xy,
 )
-from report_helpers import DEFAULT_LINES, LAWS, OWN_ARM, LineSpec, every_arm, nine_lines, write_sweep
+from report_helpers import (
+    DEFAULT_LINES,
+    LAWS,
+    OWN_ARM,
+    LineSpec,
+    every_arm,
+    nine_lines,
+    our_arms,
+    write_sweep,
+)
 
 from cvfp.records.arms import ARMS
 from cvfp.records.plan import Analysis
@@ -97,12 +106,32 @@ def test_arms_look_the_same_in_every_report(tmp_path, arms, configs):
     assert len({style.color for style in styles.values()}) >= min(len(lines), 8)
 
 
-@pytest.mark.parametrize("own", ["mixture", "a", "zz"])
+@pytest.mark.parametrize("own", ["blend", "a", "zz"])
 def test_an_arm_of_the_users_has_a_look_that_none_of_ours_has(tmp_path, own):
-    specs = [*every_arm()[:-1], LineSpec(own, "768d", OWN_ARM, LAWS["mixture"])]
+    specs = [*every_arm()[:-1], LineSpec(own, "768d", OWN_ARM, LAWS["blend"])]
     styles = styles_of(read(write_sweep(tmp_path, lines=specs))[1])
     assert len({style.color for style in styles.values()}) == len(specs)
     assert len({style.marker for style in styles.values()}) == len(specs)
+
+
+def test_arms_of_ours_that_have_one_line_each_share_a_panel(tmp_path):
+    figure = figure_of(tmp_path / "ours", lines=our_arms())
+    assert len(figure.axes[0].collections) == len(ARMS)
+    titles = [axes.get_title(loc="left") for axes in figure_of(tmp_path / "all", lines=every_arm()).axes]
+    assert {*ARMS, "blend"} <= set(titles) or len(titles) > len(ARMS)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_both_trainings_of_the_model_keep_their_looks_where_every_arm_has_a_panel(tmp_path, order):
+    joint = [
+        LineSpec("cvfp-joint", f"1L_{width}d_1tok", {"joint.context_dim": width}) for width in (1024, 768)
+    ]
+    specs = [*four_arms(3), *joint][::order]
+    _sweep, lines = read(write_sweep(tmp_path, lines=specs))
+    styles = styles_of(lines)
+    for arm in ("cvfp", "cvfp-joint"):
+        first = styles[next(line.label for line in lines if line.arm == arm)]
+        assert (first.color, first.marker, first.dashes) == LOOKS[arm]
 
 
 def test_long_names_are_cut_in_the_middle():
@@ -113,8 +142,17 @@ def test_long_names_are_cut_in_the_middle():
 
 @pytest.mark.parametrize(
     "lines",
-    [DEFAULT_LINES[:1], DEFAULT_LINES, nine_lines(), four_arms(1), four_arms(3), four_arms(9), every_arm()],
-    ids=["one", "four", "nine", "1x4", "3x4", "9x4", "every"],
+    [
+        DEFAULT_LINES[:1],
+        DEFAULT_LINES,
+        nine_lines(),
+        four_arms(1),
+        four_arms(3),
+        four_arms(9),
+        our_arms(),
+        every_arm(),
+    ],
+    ids=["one", "four", "nine", "1x4", "3x4", "9x4", "ours", "every"],
 )
 def test_no_labels_touch(tmp_path, lines):
     figure = figure_of(tmp_path, lines=lines, seeds=(42, 43), change=with_contexts)

@@ -156,7 +156,7 @@ def test_phase_2_shows_dev_and_train_with_the_best_evaluation_marked(tmp_path):
 def test_arms_trained_through_time_are_among_the_curves(tmp_path):
     figure = phase2_figure(*drawn_sweep(tmp_path, every_arm()))
     shown = [axes.get_title(loc="left").split("\n")[0] for axes in figure.axes]
-    assert shown == ["cvfp", "random-context", "no-context", "lstm", "transformer"]
+    assert shown == ["cvfp", "cvfp-joint", "random-context", "no-context", "lstm", "transformer"]
     assert_readable(figure)
 
 

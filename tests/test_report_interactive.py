@@ -278,7 +278,7 @@ def test_every_colour_shows_on_dark_paper(tmp_path):
         return float(linear @ (0.2126, 0.7152, 0.0722))
 
     paper = luminance(DARK[figure.layout.paper_bgcolor])
-    for color in PALETTE:
+    for color in {*PALETTE, *(color for color, _marker, _dashes in LOOKS.values())}:
         assert (luminance(DARK.get(color, color)) + 0.05) / (paper + 0.05) > 3  # WCAG's bound for graphics
 
 

@@ -160,6 +160,33 @@ def test_the_gradients_of_a_step_are_those_of_the_cross_entropy(name: str, bias:
         assert_close(gradient, parameter.grad, atol=1e-10, rtol=0)
 
 
+@pytest.mark.parametrize("name", ARMS)
+def test_batches_of_one_shape_as_a_gpu_records_them_teach_the_same(name: str):
+    found = []
+    for padded in (False, True):
+        model, tokens = make(name), draw(130)
+        settings = {"lstm": LstmConfig, "transformer": TransformerConfig}[name]
+        objective = objective_of(model, tokens, settings(window=6, sequences=4, dropout=0.0))
+        objective.padded = padded
+        shapes, addresses, gradients = set(), set(), []
+        for step in range(1, 2 * objective.epoch_steps + 2):
+            model.zero_grad()
+            objective.prepare(step)
+            objective.backward()
+            gradients += [parameter.grad for parameter in objective.parameters]
+            shapes.add(objective.places.shape)
+            carried = [tensor for pair in objective.carried or () for tensor in pair]
+            held = [objective.places, objective.weights, *carried]
+            addresses.add(tuple(tensor.data_ptr() for tensor in held))
+        assert len(shapes) == (1 if padded else 2), (
+            "the last window of an epoch, or its last batch, is not full"
+        )
+        assert len(addresses) == 1 or not padded
+        found.append(gradients)
+    for gradient, expected in zip(*found, strict=True):
+        assert_close(gradient, expected, atol=1e-12, rtol=0)
+
+
 def objective_of(model: SequenceModel, tokens: torch.Tensor, settings) -> WindowsObjective:
     parameters = sequence_parameters(model, train_embedding=True)
     return WindowsObjective(model, parameters, tokens, tokens[:20], settings, 0, lambda event: None)

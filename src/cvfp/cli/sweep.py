@@ -33,6 +33,8 @@ from cvfp.records.errors import InputError
 from cvfp.records.plan import Plan
 from cvfp.records.tuning import read_tuning
 
+OURS = ("cvfp", "cvfp-joint")
+"""The two trainings of the model: their lines are what tells presets apart."""
 Out = Annotated[Path | None, tyro.conf.arg(metavar="DIR", help="sweep directory; running again resumes")]
 
 
@@ -58,7 +60,7 @@ def presets(json: Json = False) -> int:
         return 0
     rows = []
     for name, spec in PRESETS.items():
-        lines = dict.fromkeys(p.config_name for p in plans[name].points if p.config.arm == "cvfp")
+        lines = dict.fromkeys(p.config_name for p in plans[name].points if p.config.arm in OURS)
         samples = ", ".join(str(size) for size in spec.samples)
         rows.append((name, spec.description, ", ".join(lines), samples, len(plans[name].points)))
     print_table("Presets", ("name", "what", "CVFP lines", "samples", "points with the default arms"), rows)

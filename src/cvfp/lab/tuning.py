@@ -28,13 +28,13 @@ from cvfp.records.results import PointRecord, RunRecord
 from cvfp.records.training_config import TokenTraining
 from cvfp.records.tuning import BATCH, KNOBS, ORDER, TUNING, TunedArm, Tuning, tuned_at
 
-LR = (0.25, 4.0)
+LR = (1 / 3, 3.0)
 """Of every arm, as a factor on the rate that it ships with; uniform in its logarithm."""
-DROPOUT = (0.0, 0.6)
-WORD_DROPOUT = (0.0, 0.2)
-WEIGHT_DECAY = (1e-2, 1.0)
+DROPOUT = (0.1, 0.6)
+WORD_DROPOUT = (0.0, 0.15)
+WEIGHT_DECAY = (0.05, 1.0)
 """Uniform in its logarithm."""
-FORGETTING = (1e-3, 3e-2)
+FORGETTING = (1e-3, 2e-2)
 """1 - `averaging`, uniform in its logarithm."""
 ORDERS = (5, 4, 3, 2)
 """Of n-grams, by turns: counting has no learning rate."""

@@ -130,7 +130,6 @@ class CVFPModel(nn.Module):
         first: int = 0,
         last: int | None = None,
         start: Float[Tensor, " d_s"] | None = None,
-        tolerance: Tolerance | None = None,
     ) -> Iterator[tuple[Int[Tensor, " B"], Float[Tensor, "B L d_s"]]]:
         """(positions, outputs of the cell) of [first, last) of a stream, `SEGMENT` positions at a time.
 
@@ -144,7 +143,7 @@ class CVFPModel(nn.Module):
             positions = torch.arange(begin, stop, device=tokens.device)
             if self.context_block is None:
                 return positions, state.new_zeros(len(positions), self.config.num_layers, 0)
-            return positions, self.solve_contexts(tokens, positions, state, tolerance).states
+            return positions, self.solve_contexts(tokens, positions, state).states
 
         for positions, outputs in Parts(segment).over(first, end, solve):
             state = outputs[-1, -1]
@@ -157,10 +156,9 @@ class CVFPModel(nn.Module):
         first: int = 0,
         last: int | None = None,
         start: Float[Tensor, " d_s"] | None = None,
-        tolerance: Tolerance | None = None,
     ) -> Iterator[tuple[Int[Tensor, " B"], Float[Tensor, "B L d_c"]]]:
         """As `output_segments`, of the contexts alone."""
-        for positions, outputs in self.output_segments(tokens, segment, first, last, start, tolerance):
+        for positions, outputs in self.output_segments(tokens, segment, first, last, start):
             yield positions, outputs if self.context_block is None else self.context_block.contexts(outputs)
 
     def contexts(self, tokens: Int[Tensor, " N"]) -> Float[Tensor, "N L d_c"]:

@@ -1,8 +1,7 @@
 """Positions of a mogrified LSTM's roll-out on GPUs (Triton): a backend of `cvfp.models.lstm_rollout`.
 
 That module says what is computed and has it in torch's operations, to which the tests hold the kernels. Names
-are those of `lstm_rollout.Trace`, pointers those of one position; `total` = T*S rows lie between the rounds
-of a buffer, and `count` = S rows are there.
+are those of `lstm_rollout.Trace`, pointers those of one position, of which there are `count` = S rows.
 
 A round is a launch, whose programs each have some features of some rows. A product over all features (with A
 forward, with B backward) is one that they have in common: every program writes the part of its own features,
@@ -22,11 +21,11 @@ from torch import Tensor
 
 from cvfp.models.lstm_rollout import Backward, Trace
 
-MOGRIFY = {"ROWS": 16, "BLOCK": 64, "AT_ONCE": 1 << 14, "num_warps": 4}
+MOGRIFY = {"ROWS": 16, "BLOCK": 128, "AT_ONCE": 1 << 13, "num_warps": 8}
 """Rows and features of a program, fewer features at a high rank (`TILE`); AT_ONCE elements of parts are read
 before they are added up."""
-MOGRIFY_BACK = {"ROWS": 16, "BLOCK": 64, "AT_ONCE": 1 << 14, "num_warps": 4}
-GATES_BACK = {"ROWS": 16, "BLOCK": 64, "AT_ONCE": 1 << 13, "num_warps": 4}
+MOGRIFY_BACK = {"ROWS": 16, "BLOCK": 128, "AT_ONCE": 1 << 13, "num_warps": 8}
+GATES_BACK = {"ROWS": 16, "BLOCK": 64, "AT_ONCE": 1 << 13, "num_warps": 8}
 GATES = {"ROWS": 64, "UNITS": 16, "BLOCK": 128, "num_warps": 4, "num_stages": 4}
 """BLOCK is of operands of 2 bytes, wider ones have half of it."""
 TILE = 1 << 14
@@ -54,37 +53,17 @@ def _put(pointers, columns, width, inside, value):
 
 
 @triton.jit
-def _reader(factors, columns, x_width, h_width, ROUND: tl.constexpr, RANK: tl.constexpr):
-    """(features of a block, rank) of A^T of a round."""
-    width = h_width if ROUND % 2 == 0 else x_width
-    base = factors + ROUND * RANK * (x_width + h_width) + tl.arange(0, RANK) * width
+def _reader(matrix, columns, width, RANK: tl.constexpr):
+    """(features of a block, rank) of A^T."""
+    base = matrix + tl.arange(0, RANK) * width
     return tl.load(base[None, :] + columns[:, None], mask=(columns < width)[:, None], other=0.0)
 
 
 @triton.jit
-def _writer(factors, columns, x_width, h_width, ROUND: tl.constexpr, RANK: tl.constexpr):
-    """(features of a block, rank) of B of a round."""
-    width = x_width if ROUND % 2 == 0 else h_width
-    base = factors + RANK * (ROUND * (x_width + h_width) + x_width + h_width - width) + tl.arange(0, RANK)
+def _writer(matrix, columns, width, RANK: tl.constexpr):
+    """(features of a block, rank) of B."""
+    base = matrix + tl.arange(0, RANK)
     return tl.load(base[None, :] + columns[:, None] * RANK, mask=(columns < width)[:, None], other=0.0)
-
-
-@triton.jit
-def _side(of_x, of_h, rows, x_width, h_width, total, ROUND: tl.constexpr):
-    """Where the rows of a round are in (rounds, T*S, width) buffers of x's and of h's rounds."""
-    if ROUND % 2 == 0:
-        return of_x + (rows + ROUND // 2 * total) * x_width
-    else:
-        return of_h + (rows + ROUND // 2 * total) * h_width
-
-
-@triton.jit
-def _output(operands, of_x, of_h, rows, x_width, h_width, total, ROUND: tl.constexpr, ROUNDS: tl.constexpr):
-    """Where the rows are that a round puts out: the last ones of x and h are operands of the cell."""
-    if ROUND + 2 < ROUNDS:
-        return _side(of_x, of_h, rows, x_width, h_width, total, ROUND)
-    else:
-        return operands + rows * (x_width + h_width) + (ROUND % 2) * x_width
 
 
 @triton.jit
@@ -112,39 +91,34 @@ def _summed(
 
 @triton.jit
 def _mogrify(
-    parts, parts_after, x, hidden, factors, operands, narrow, x_open, h_open, x_rounds, h_rounds,
-    blocks, count, x_width, h_width, hidden_stride, total,
-    ROUND: tl.constexpr, ROUNDS: tl.constexpr, RANK: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    parts, parts_after, reader, writer, target, narrow, opened, found,
+    blocks, count, width, target_stride, found_stride,
+    FIRST: tl.constexpr, LAST: tl.constexpr, RANK: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
     AT_ONCE: tl.constexpr, AHEAD: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """A round, and the parts of the product that the next one begins with; round -1 puts out h as it is."""
+    """A round, and the parts of the product that the next one begins with, whose A is `reader`.
+
+    The first launch puts out its target, h, as it is.
+    """
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     inside = rows < count
     columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    kind: tl.constexpr = operands.dtype.element_ty
-    width = x_width if ROUND % 2 == 0 else h_width
-    if ROUND == 0:
-        target = x + rows * x_width
-    elif ROUND < 2:
-        target = hidden + rows * hidden_stride
-    else:
-        target = _output(operands, x_rounds, h_rounds, rows, x_width, h_width, total, ROUND - 2, ROUNDS)
-    if ROUND + 1 < ROUNDS:
-        across = _reader(factors, columns, x_width, h_width, ROUND + 1, RANK)
-    if ROUND >= 0:
-        back = _writer(factors, columns, x_width, h_width, ROUND, RANK)
+    kind: tl.constexpr = reader.dtype.element_ty
+    if not LAST:
+        across = _reader(reader, columns, width, RANK)
+    if not FIRST:
+        back = _writer(writer, columns, width, RANK)
     _begin(AHEAD)
-    value = _tile(target, columns, width, inside)
-    if ROUND >= 0:
+    value = _tile(target + rows * target_stride, columns, width, inside)
+    if not FIRST:
         product = _summed(parts, blocks, rows, inside, count, ROWS, RANK, AT_ONCE).to(kind)
         kept = inside & (tl.program_id(1) == 0)
-        _put(narrow + (rows + ROUND * total) * RANK, tl.arange(0, RANK), RANK, kept, product)
+        _put(narrow + rows * RANK, tl.arange(0, RANK), RANK, kept, product)
         share = tl.sigmoid(tl.dot(product, tl.trans(back), input_precision=PRECISION))
         value = 2.0 * share * value
-        _put(_side(x_open, h_open, rows, x_width, h_width, total, ROUND), columns, width, inside, share)
-        found = _output(operands, x_rounds, h_rounds, rows, x_width, h_width, total, ROUND, ROUNDS)
-        _put(found, columns, width, inside, value)
-    if ROUND + 1 < ROUNDS:
+        _put(opened + rows * width, columns, width, inside, share)
+        _put(found + rows * found_stride, columns, width, inside, value)
+    if not LAST:
         part = tl.dot(value.to(kind), across, input_precision=PRECISION)
         part_at = parts_after + (rows + tl.program_id(1) * count) * RANK
         _put(part_at, tl.arange(0, RANK), RANK, inside, part)
@@ -164,33 +138,29 @@ def _through_reader(
 
 @triton.jit
 def _mogrify_back(
-    parts, parts_before, grad, grad_x, factors, operands, grad_narrow, x_open, h_open, x_rounds, h_rounds,
-    x_wide, h_wide, blocks, count, x_width, h_width, total,
-    ROUND: tl.constexpr, ROUNDS: tl.constexpr, RANK: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    parts, parts_before, reader, writer, grad, grad_before, opened, output, wide, narrow,
+    blocks, count, width, stride, stride_before, output_stride,
+    LAST: tl.constexpr, RANK: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
     AT_ONCE: tl.constexpr, AHEAD: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Back through a round; the round after it has first to add to the gradient at its output."""
+    """Back through a round; the one after it, whose A is `reader`, has first to add to the gradient."""
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     inside = rows < count
     columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    width = x_width if ROUND % 2 == 0 else h_width
-    at = grad + rows * (x_width + h_width) + (0 if ROUND % 2 == 0 else x_width)
-    back = _writer(factors, columns, x_width, h_width, ROUND, RANK)
-    if ROUND + 1 < ROUNDS:
-        across = _reader(factors, columns, x_width, h_width, ROUND + 1, RANK)
+    back = _writer(writer, columns, width, RANK)
+    if not LAST:
+        across = _reader(reader, columns, width, RANK)
     _begin(AHEAD)
-    value = _tile(at, columns, width, inside)
-    share = _tile(_side(x_open, h_open, rows, x_width, h_width, total, ROUND), columns, width, inside)
-    output = _output(operands, x_rounds, h_rounds, rows, x_width, h_width, total, ROUND, ROUNDS)
-    opening = _tile(output, columns, width, inside) * (1.0 - share)
-    if ROUND + 1 < ROUNDS:
-        later = grad_narrow + (ROUND + 1) * total * RANK
+    value = _tile(grad + rows * stride, columns, width, inside)
+    share = _tile(opened + rows * width, columns, width, inside)
+    opening = _tile(output + rows * output_stride, columns, width, inside) * (1.0 - share)
+    if not LAST:
         value += _through_reader(
-            parts, across, later, blocks, rows, inside, count, RANK, ROWS, AT_ONCE, PRECISION
+            parts, across, narrow, blocks, rows, inside, count, RANK, ROWS, AT_ONCE, PRECISION
         )
-    slope = (value * opening).to(operands.dtype.element_ty)
-    _put(_side(x_wide, h_wide, rows, x_width, h_width, total, ROUND), columns, width, inside, slope)
-    _put(at if ROUND > 0 else grad_x + rows * x_width, columns, width, inside, 2.0 * share * value)
+    slope = (value * opening).to(back.dtype)
+    _put(wide + rows * width, columns, width, inside, slope)
+    _put(grad_before + rows * stride_before, columns, width, inside, 2.0 * share * value)
     part = tl.dot(slope, back, input_precision=PRECISION)
     part_at = parts_before + (rows + tl.program_id(1) * count) * RANK
     _put(part_at, tl.arange(0, RANK), RANK, inside, part)
@@ -239,17 +209,17 @@ def _gates(
 
 @triton.jit
 def _gates_back(
-    parts, grad, carried, grad_memory, activations, memory, new_memory, before, factors, grad_narrow,
-    blocks, count, units, x_width, carried_stride,
-    CARRIED: tl.constexpr, ROUNDS: tl.constexpr, RANK: tl.constexpr, ROWS: tl.constexpr,
-    BLOCK: tl.constexpr, AT_ONCE: tl.constexpr, AHEAD: tl.constexpr, PRECISION: tl.constexpr,
+    parts, reader, narrow, grad, carried, grad_memory, activations, memory, new_memory, before,
+    blocks, count, units, carried_stride,
+    CARRIED: tl.constexpr, RANK: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    AT_ONCE: tl.constexpr, AHEAD: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Back through the gates; first back through round 0 of the position after, from its parts."""
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     inside = rows < count
     columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    if CARRIED and ROUNDS > 0:
-        across = _reader(factors, columns, x_width, units, 0, RANK)
+    if CARRIED and RANK > 0:
+        across = _reader(reader, columns, units, RANK)
     _begin(AHEAD)
     f = _tile(activations + rows * 4 * units, columns, units, inside)
     i = _tile(activations + rows * 4 * units + units, columns, units, inside)
@@ -262,9 +232,9 @@ def _gates_back(
     if CARRIED:
         of_h += _tile(carried + rows * carried_stride, columns, units, inside)
         later = _tile(grad_memory + rows * units, columns, units, inside)
-        if ROUNDS > 0:
+        if RANK > 0:
             of_h += _through_reader(
-                parts, across, grad_narrow, blocks, rows, inside, count, RANK, ROWS, AT_ONCE, PRECISION
+                parts, across, narrow, blocks, rows, inside, count, RANK, ROWS, AT_ONCE, PRECISION
             )
         of_m = of_h * of_m + later
     else:
@@ -283,15 +253,18 @@ def padded_rank(rank: int) -> int:
 
 
 def pack(matrices: Sequence[Tensor], dtype: torch.dtype) -> tuple[Tensor, ...]:
-    """All rounds' (A, B) in one vector; every round takes padded rank * (d_x + d_h) of it."""
+    """The matrices with the padded rank."""
     if not matrices:
         return ()
     missing = padded_rank(len(matrices[0])) - len(matrices[0])
-    flat = []
-    for i, matrix in enumerate(matrices):
-        padding = (0, missing) if i % 2 else (0, 0, 0, missing)
-        flat.append((F.pad(matrix, padding) if missing else matrix).reshape(-1))
-    return (torch.cat(flat).to(dtype),)
+    if missing:
+        matrices = [
+            F.pad(one, (0, missing) if i % 2 else (0, 0, 0, missing)) for i, one in enumerate(matrices)
+        ]
+    parts = (
+        torch.cat([one.reshape(-1) for one in matrices]).to(dtype).split([one.numel() for one in matrices])
+    )
+    return tuple(part.view_as(one) for part, one in zip(parts, matrices, strict=True))
 
 
 def _precision(dtype: torch.dtype) -> str:
@@ -307,10 +280,10 @@ def _launch(tensor: Tensor) -> dict[str, bool]:
 
 def _settings(trace: Trace, chosen: dict[str, int]) -> dict[str, int | str | bool]:
     """Settings of the kernels that go through the rounds, for operands and a rank of this size."""
-    rounds, rank, dtype = len(trace.narrow), trace.narrow.shape[3], trace.operands.dtype
+    rank, dtype = trace.narrow.shape[3], trace.operands.dtype
     block = min(chosen["BLOCK"], max(16, TILE // (dtype.itemsize * max(rank, 1))))
     at_once = max(chosen["AT_ONCE"] // (chosen["ROWS"] * max(rank, 1)), 1)
-    sizes = {"BLOCK": block, "ROUNDS": rounds, "RANK": rank, "AT_ONCE": at_once}
+    sizes = {"BLOCK": block, "RANK": rank, "AT_ONCE": at_once}
     return {**chosen, **sizes, "PRECISION": _precision(dtype), **_launch(trace.x)}
 
 
@@ -323,17 +296,17 @@ def parts_of(trace: Trace, chosen: dict[str, int]) -> Tensor:
 
 def mogrify(packed: Sequence[Tensor], trace: Trace, parts: Tensor, t: int) -> None:
     """The rounds of position t."""
-    (positions, rows, x_width), h_width = trace.x.shape, trace.memory.shape[2]
-    settings, widths = _settings(trace, MOGRIFY), (x_width, h_width)
-    blocks = [triton.cdiv(width, settings["BLOCK"]) for width in widths]
-    tensors = (
-        trace.x[t], trace.hidden[t], packed[0], trace.operands[t], trace.narrow[:, t], trace.x_open[:, t],
-        trace.h_open[:, t], trace.x_rounds[:, t], trace.h_rounds[:, t],
-    )  # fmt: skip
-    for i in range(-1, len(trace.narrow)):
-        _mogrify[(triton.cdiv(rows, settings["ROWS"]), blocks[i % 2])](
-            parts[i % 2], parts[(i + 1) % 2], *tensors,
-            blocks[(i - 1) % 2], rows, *widths, trace.hidden.stride(1), positions * rows, ROUND=i, **settings,
+    rounds, rows, blocks = len(trace.narrow), trace.x.shape[1], 0
+    settings = _settings(trace, MOGRIFY)
+    for i in range(-1, rounds):
+        first, last = i < 0, i + 1 == rounds
+        target = (trace.hidden if first else trace.target(i))[t]
+        found, opened = (target, target) if first else (trace.output(i)[t], trace.opened(i)[t])
+        blocks_before, blocks = blocks, triton.cdiv(target.shape[1], settings["BLOCK"])
+        _mogrify[(triton.cdiv(rows, settings["ROWS"]), blocks)](
+            parts[i % 2], parts[(i + 1) % 2], packed[0 if last else 2 * i + 2], packed[2 * i + 1], target,
+            trace.narrow[i, t], opened, found, blocks_before, rows, target.shape[1], target.stride(0),
+            found.stride(0), FIRST=first, LAST=last, **settings,
         )  # fmt: skip
 
 
@@ -366,41 +339,39 @@ def gates_back(
 
     What they add is in `work`, h last, and with rounds in the parts of the product with B_0.
     """
-    (positions, rows, x_width), units = trace.x.shape, trace.memory.shape[2]
-    settings, carried = _settings(trace, GATES_BACK), None if work is None else work[:, -units:]
-    later = found.narrow[:, min(t + 1, positions - 1)]
+    rows, units = grad.shape[1:]
+    settings, carried = _settings(trace, GATES_BACK), grad[t] if work is None else work[:, -units:]
+    rounds = bool(packed) and work is not None
     _gates_back[(triton.cdiv(rows, settings["ROWS"]), triton.cdiv(units, settings["BLOCK"]))](
-        parts[0], grad[t], grad[t] if carried is None else carried, grad_memory, trace.activations[t],
-        trace.memory[t], trace.memory[t + 1], found.before[t], packed[0] if packed else parts, later,
-        _blocks_back(trace, 0), rows, units, x_width, units if carried is None else carried.stride(0),
-        CARRIED=carried is not None, **settings,
+        parts[0], packed[0] if rounds else parts, found.narrow[0, t + 1] if rounds else parts, grad[t],
+        carried, grad_memory, trace.activations[t], trace.memory[t], trace.memory[t + 1], found.before[t],
+        _blocks_back(trace), rows, units, carried.stride(0), CARRIED=work is not None, **settings,
     )  # fmt: skip
 
 
-def _blocks_back(trace: Trace, i: int) -> int:
-    """Of the features that round i puts out."""
-    width = trace.memory.shape[2] if i % 2 else trace.x.shape[2]
-    return triton.cdiv(width, _settings(trace, MOGRIFY_BACK)["BLOCK"])
+def _blocks_back(trace: Trace) -> int:
+    """Parts of the product with B_0."""
+    return triton.cdiv(trace.x.shape[2], _settings(trace, MOGRIFY_BACK)["BLOCK"])
 
 
 def mogrify_back(
-    packed: Sequence[Tensor], trace: Trace, grad: Tensor, found: Backward, of_x: Tensor, of_h: Tensor,
-    parts: Tensor, t: int,
-) -> None:  # fmt: skip
+    packed: Sequence[Tensor], trace: Trace, work: Tensor, found: Backward, parts: Tensor, t: int
+) -> None:
     """From the gradient of position t's operands, which is used up, to that of its x.
 
-    That of its h is what is left in `grad`, and what round 0 adds to it: its parts are in `parts`[0].
+    That of its h is what is left in `work`, and what round 0 adds to it: its parts are in `parts`[0].
     """
-    (positions, rows, x_width), h_width = trace.x.shape, trace.memory.shape[2]
-    settings = _settings(trace, MOGRIFY_BACK)
-    tensors = (
-        grad, found.x[t], packed[0], trace.operands[t], found.narrow[:, t], trace.x_open[:, t],
-        trace.h_open[:, t], trace.x_rounds[:, t], trace.h_rounds[:, t], of_x[:, t], of_h[:, t],
-    )  # fmt: skip
-    for i in reversed(range(len(trace.narrow))):
-        _mogrify_back[(triton.cdiv(rows, settings["ROWS"]), _blocks_back(trace, i))](
-            parts[(i + 1) % 2], parts[i % 2], *tensors,
-            _blocks_back(trace, i + 1), rows, x_width, h_width, positions * rows, ROUND=i, **settings,
+    rounds, (_, rows, x_width), blocks = len(trace.narrow), trace.x.shape, 0
+    settings, pair = _settings(trace, MOGRIFY_BACK), (work[:, :x_width], work[:, x_width:])
+    for i in reversed(range(rounds)):
+        last, output = i + 1 == rounds, trace.output(i)[t]
+        grad, before = pair[i % 2], pair[i % 2] if i else found.x[t]
+        blocks_after, blocks = blocks, triton.cdiv(output.shape[1], settings["BLOCK"])
+        _mogrify_back[(triton.cdiv(rows, settings["ROWS"]), blocks)](
+            parts[(i + 1) % 2], parts[i % 2], packed[0 if last else 2 * i + 2], packed[2 * i + 1], grad,
+            before, trace.opened(i)[t], output, found.wide[i][t], found.narrow[i if last else i + 1, t],
+            blocks_after, rows, output.shape[1], grad.stride(0), before.stride(0), output.stride(0),
+            LAST=last, **settings,
         )  # fmt: skip
 
 
@@ -417,11 +388,11 @@ def backward(weight: Tensor, packed: Sequence[Tensor], trace: Trace, grad: Tenso
         gates_back(packed, trace, grad, found, work, parts, grad_memory, t)
         if rounds:
             work = _wide(before[t], weight)
-            mogrify_back(packed, trace, work, found, of_x, of_h, parts, t)
+            mogrify_back(packed, trace, work, found, parts, t)
         elif t:
             work = _wide(before[t], weight[:, x_width:])
     if rounds:  # what no position before adds up
-        found.narrow[0, 0].copy_(parts[0, : _blocks_back(trace, 0)].sum(0))
+        found.narrow[0, 0].copy_(parts[0, : _blocks_back(trace)].sum(0))
     return found
 
 

@@ -25,8 +25,8 @@ class SequenceModel(nn.Module):
     has_state: bool
     """Whether a window goes on from the one before it."""
     replayable = False
-    """Whether `hidden` is the same operations for all windows of one shape, so that a CUDA graph can replay them.
-    The state is None then, or pairs of tensors layer by layer, whose start may be zeros as well as None."""
+    """Whether `hidden` is the same operations for all windows of one shape, so that a step can be recorded.
+    The state is then None, or pairs of tensors layer by layer, and zeros are a start as None is."""
 
     def __init__(self, table: Float[Tensor, "V d_e"], output_bias: Float[Tensor, " V"] | None) -> None:
         super().__init__()

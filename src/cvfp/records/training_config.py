@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from cvfp.records.schema import Schema
 from cvfp.records.values import Layers, NonNegative, Positive, Precision, Rate, Share, Width
@@ -184,6 +184,11 @@ class MixtureConfig(Schema):
     arms: Annotated[tuple[str, ...], Field(min_length=2)] = ("cvfp-joint", "kneser-ney")
     lines: tuple[str, ...] = ()
     """Hashes of their lines: filled in by the plan, the first line of each."""
+
+    @field_validator("arms", "lines", mode="before")
+    @classmethod
+    def _lists_too(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
 
 
 class NgramConfig(Schema):

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from cvfp.records.arms import arm_kind
-from cvfp.records.config import RunConfig, dotted
+from cvfp.records.config import LATER, RunConfig, dotted
 from cvfp.records.errors import InputError
 from cvfp.records.results import PointRecord
 from cvfp.report import numbers
@@ -21,6 +21,8 @@ from cvfp.scaling.losses import Losses, paired_losses
 from cvfp.scaling.pairs import Change, Pair, at_largest_size, field_change, law_of_ratio, paired, ppl_change
 
 VARIES_ALONG_A_LINE = ("data.num_samples", "data.draw_seed", "seed")
+CONTEXTS = {"model.context_dim", "model.cell", "model.rounds", "model.rank"}
+"""What an arm without contexts does not have."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ def shown_value(value: Any) -> str:
     """A config value as a sweep file writes it; what is not set as `none`."""
     if isinstance(value, tuple):
         return " + ".join(value)
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key} = {shown_value(each)}' for key, each in value.items())}}}"
     words = {True: "true", False: "false", None: "none"}
     return words[value] if value is None or isinstance(value, bool) else str(value)
 
@@ -140,13 +144,51 @@ class LineChange:
 
 
 def setting_changes(reference: RunConfig, other: RunConfig) -> tuple[SettingChange, ...]:
-    """The fields that differ and can change a result. What an arm has or lacks by its nature is the arm."""
-    before, after = dotted(reference.relevant()), dotted(other.relevant())
+    """The fields that differ and can change a result. What an arm has or lacks by its nature is the arm.
+
+    A field that is in one hash alone, because it is at its default in the other run, is that default there;
+    one that follows the number of documents has the values for each number.
+    """
+    before, after = _settings(reference), _settings(other)
+    if reference.arm == other.arm:
+        keys = [*before, *(key for key in after if key not in before)]
+    else:
+        keys = [key for key in before if key in after or _at_default(key, other)]
+        keys += [key for key in after if key not in before and _at_default(key, reference)]
     skipped = set(VARIES_ALONG_A_LINE)
     if arm_kind(reference.arm).has_context != arm_kind(other.arm).has_context:
-        skipped.add("model.context_dim")
-    keys = [key for key in before if key in after and key not in skipped]
-    return tuple(SettingChange(key, before[key], after[key]) for key in keys if before[key] != after[key])
+        skipped |= CONTEXTS
+    if before.get("mixture.arms") != after.get("mixture.arms"):
+        skipped.add("mixture.lines")
+    pairs = ((key, _value(before, reference, key), _value(after, other, key)) for key in keys)
+    return tuple(SettingChange(*pair) for pair in pairs if pair[0] not in skipped and pair[1] != pair[2])
+
+
+def _settings(config: RunConfig) -> dict[str, Any]:
+    """The fields that can change a result, dotted; of one that follows the size its values by number."""
+    relevant = config.relevant()
+    followed = relevant.pop("by_size", {})
+    flat = dotted(relevant)
+    return flat | {
+        f"{name}.{field}": values for name, fields in followed.items() for field, values in fields.items()
+    }
+
+
+def _at_default(key: str, config: RunConfig) -> bool:
+    """Whether an arm reads a field that is not in its hash because it is at its default."""
+    section, _dot, field = key.partition(".")
+    added = (*LATER.get(section, ()), "steps")
+    return (
+        section in arm_kind(config.arm).sections
+        and section in config.relevant()
+        and field in added
+        and (section != "model" or arm_kind(config.arm).two_phase)
+    )
+
+
+def _value(settings: dict[str, Any], config: RunConfig, key: str) -> Any:
+    """A field's value in settings, or where it is not among them, the run's own."""
+    return settings[key] if key in settings else dotted(config.model_dump()).get(key)
 
 
 def changes_within_arms(lines: Sequence[Line]) -> list[LineChange]:

@@ -12,7 +12,16 @@ from cvfp.records.sweep import Sweep
 from cvfp.report import numbers
 from cvfp.report.changes import LineChange, changes_within_arms
 from cvfp.report.forecasts import forecast_conclusions
-from cvfp.report.headline import REFERENCE, Comparison, Headline, Standing, comparisons, headline
+from cvfp.report.headline import (
+    JOINT,
+    TWO_PHASE,
+    Comparison,
+    Headline,
+    Standing,
+    comparisons,
+    headline,
+    reference_arm,
+)
 from cvfp.report.language import _, listed, sentences
 from cvfp.report.law_choice import law_conclusions
 from cvfp.report.lines import Line, capped
@@ -21,6 +30,7 @@ from cvfp.report.verdicts import alpha_text, points_text, ppl_text
 from cvfp.report.windows import curved, window_change
 
 ABLATIONS = ("random-context", "no-context")
+"""Of the two-phase model."""
 
 
 def conclusions(sweep: Sweep, lines: Sequence[Line]) -> list[str]:
@@ -77,11 +87,13 @@ def _leader_text(group: Sequence[Standing], num_samples: int) -> str:
 
 
 def _losses(top: Headline) -> list[str]:
-    """Which arms are lower than cvfp's best line: told apart from it, or by one draw.
+    """Which arms are lower than the reference arm's best line: told apart from it, or by one draw.
 
-    An arm with a pretrained token table, which cvfp does not have, has not beaten it.
+    An arm with a pretrained token table, which the reference does not have, has not beaten it, nor has a
+    mixture that it is part of.
     """
-    fair = [one for one in comparisons(top) if one.equal_terms or one.reference.line.pretrained]
+    apart = [one for one in comparisons(top) if not one.mixed]
+    fair = [one for one in apart if one.equal_terms or one.reference.line.pretrained]
     lower = [one for one in fair if one.change.value < 0]
     told = _("At {documents} documents {line} loses to {lines}.")
     single = _("At {documents} documents {line} is higher than {lines}; one draw each: no verdict.")
@@ -105,7 +117,7 @@ def _rival_text(one: Comparison) -> str:
 
 
 def _ablations(lines: Sequence[Line]) -> list[str]:
-    """What phase 1, and the context at all, change: lines of cvfp beside the same without it."""
+    """What phase 1, and the context at all, change: lines of the two-phase model beside the same without."""
     texts = {
         "random-context": _("Phase 1 ({line} instead of {other}, no other setting differs)"),
         "no-context": _("The context ({line} instead of {other}, no other setting differs)"),
@@ -128,7 +140,7 @@ def _ablation_changes(lines: Sequence[Line]) -> list[LineChange]:
     changes = (
         LineChange(other, line)
         for line in lines
-        if line.arm == REFERENCE
+        if line.arm == TWO_PHASE
         for other in lines
         if other.arm in ABLATIONS
     )
@@ -136,13 +148,26 @@ def _ablation_changes(lines: Sequence[Line]) -> list[LineChange]:
 
 
 def _against_rivals(lines: Sequence[Line]) -> list[str]:
-    """The best line of cvfp beside each that is none of its ablations: at both ends, and the exponent."""
-    ours = [line for line in lines if line.arm == REFERENCE and line.scored]
+    """The best line of the reference arm beside each that is no ablation: at both ends, and the exponent."""
+    reference = reference_arm(lines)
+    ours = [line for line in lines if line.arm == reference and line.scored]
     if not ours:
         return []
     best = min(ours, key=lambda line: min(point.val_ppl for point in line.scored))
-    changes = [LineChange(line, best) for line in lines if line.arm not in (REFERENCE, *ABLATIONS)]
-    return [_both_ends_text(change) for change in changes if change.pairs]
+    changes = [LineChange(line, best) for line in lines if line.arm not in (reference, *ABLATIONS)]
+    return [_rival_change_text(change) for change in changes if change.pairs]
+
+
+def _rival_change_text(change: LineChange) -> str:
+    """Between the two trainings of the model too much differs for a cause to be named."""
+    text = _both_ends_text(change)
+    if change.reference.arm != TWO_PHASE or change.other.arm != JOINT:
+        return text
+    differs = _(
+        "The objective differs, and with it cell, output layer and recipe as far as their settings do: none "
+        "of them can be credited."
+    )
+    return sentences(text, differs)
 
 
 def _both_ends_text(change: LineChange) -> str:
@@ -163,11 +188,11 @@ def _both_ends_text(change: LineChange) -> str:
 
 
 def _settings(lines: Sequence[Line]) -> list[str]:
-    """What settings change within the arm of cvfp; one setting is credited, several are not."""
+    """What settings change within either training of the model; one is credited, several are not."""
     return [
         setting_text(change)
         for change in changes_within_arms(lines)
-        if change.other.arm == REFERENCE and change.ppl is not None
+        if change.other.arm in (JOINT, TWO_PHASE) and change.ppl is not None
     ]
 
 

@@ -14,8 +14,9 @@ from cvfp.records.sweep import Sweep
 from cvfp.records.values import LARGEST
 from cvfp.report.lines import Line
 
-PHASE1, PHASE2 = ("phase 1",), ("phase 2", "training")
-"""Names of the phases in metrics files; what phase 2 is to CVFP, arms trained through time call training."""
+PHASE1, PHASE2 = ("phase 1",), ("phase 2", "training", "joint")
+"""Names of the phases in metrics files; what phase 2 is to two-phase models, arms trained through time call
+training, and joint training joint."""
 
 
 @dataclass(frozen=True)

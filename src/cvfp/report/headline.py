@@ -1,8 +1,9 @@
-"""Arms side by side at the largest size that all lines share, and cvfp against every other arm."""
+"""Arms side by side at the largest size that all lines share; the model in question against others."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import statistics
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from cvfp.records.results import PointRecord
@@ -15,7 +16,14 @@ from cvfp.report.verdicts import verdict
 from cvfp.scaling.cells import Cell, cells, mean_over
 from cvfp.scaling.pairs import Change
 
-REFERENCE = "cvfp"
+JOINT, TWO_PHASE = "cvfp-joint", "cvfp"
+"""The two trainings of the model that a report is about, the one it is about where both are there first."""
+MIXTURE = "mixture"
+
+
+def reference_arm(lines: Iterable[Line]) -> str:
+    """The arm that a report is about: the first of the two that has a score; `cvfp` where neither has one."""
+    return JOINT if any(line.arm == JOINT and line.scored for line in lines) else TWO_PHASE
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,7 @@ class Headline:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Another line against a line of cvfp, on the same tokens: the change of PPL relative to cvfp's."""
+    """Another line against one of the reference arm, on the same tokens: the change of PPL from its own."""
 
     reference: Standing
     other: Standing
@@ -63,8 +71,13 @@ class Comparison:
 
     @property
     def lost(self) -> bool:
-        """The other line is lower, and the interval is wholly below 0."""
-        return self.change.value < 0 and bool(self.change.distinguishable)
+        """The other line is lower, and the interval is wholly below 0; a mixture of it has not beaten it."""
+        return self.change.value < 0 and bool(self.change.distinguishable) and not self.mixed
+
+    @property
+    def mixed(self) -> bool:
+        """Whether the other line is a mixture that the reference is part of."""
+        return mixes(self.other.line, self.reference.line.arm)
 
     @property
     def equal_terms(self) -> bool:
@@ -85,12 +98,22 @@ def headline(lines: Sequence[Line]) -> Headline | None:
     return Headline(size, draws, tuple(sorted(standings, key=lambda standing: standing.ppl)))
 
 
+def reference_of(top: Headline) -> str:
+    """The arm that the others are compared with."""
+    return reference_arm(standing.line for standing in top.standings)
+
+
+def mixes(line: Line, arm: str) -> bool:
+    """Whether a line is a mixture that an arm is part of."""
+    return line.arm == MIXTURE and arm in line.config.mixture.arms
+
+
 def comparisons(top: Headline) -> list[Comparison]:
-    """cvfp's best line against the best line of every other arm, as far as they have the same tokens."""
+    """The reference arm's best line against that of every other arm, as far as they have the same tokens."""
     best = {}
     for standing in top.standings:
         best.setdefault(standing.line.arm, standing)
-    reference = best.pop(REFERENCE, None)
+    reference = best.pop(reference_of(top), None)
     if reference is None:
         return []
     changes = [
@@ -100,13 +123,14 @@ def comparisons(top: Headline) -> list[Comparison]:
 
 
 def comparison_texts(found: Sequence[Comparison]) -> list[str]:
-    """A sentence or two per comparison with the best line of cvfp, as Markdown."""
+    """A sentence or two per comparison with the best line of the reference arm, as Markdown."""
     return [_comparison_text(one) for one in found]
 
 
 def uncompared(top: Headline) -> list[Standing]:
-    """Lines that were trained on other tokens, or scored on other texts, than cvfp's best line."""
-    reference = next((standing for standing in top.standings if standing.line.arm == REFERENCE), None)
+    """Lines that were trained on other tokens, or scored on other texts, than the reference arm's best."""
+    arm = reference_of(top)
+    reference = next((standing for standing in top.standings if standing.line.arm == arm), None)
     if reference is None:
         return []
     others = [standing for standing in top.standings if standing is not reference]
@@ -134,6 +158,23 @@ def headline_table(top: Headline) -> str:
     return markdown.table(header, [_row(standing, marks) for standing in top.standings], left=2)
 
 
+def mixture_table(top: Headline) -> str:
+    """The share of every arm that a mixture is made of; empty without mixtures that tell theirs."""
+    rows = [row for standing in top.standings if standing.line.arm == MIXTURE for row in _shares(standing)]
+    return markdown.table((_("mixture"), _("arm"), _("weight")), rows, left=2) if rows else ""
+
+
+def _shares(standing: Standing) -> list[list[str]]:
+    runs = dict(zip(standing.line.points, standing.line.runs, strict=True))
+    told = [getattr(runs[point].facts, "weights", None) for point in standing.points if runs[point]]
+    known = [weights for weights in told if isinstance(weights, dict)]
+    return [
+        [plain(standing.line.label), plain(arm), numbers.share(statistics.fmean(w[arm] for w in known))]
+        for arm in (standing.line.config.mixture.arms if known else ())
+        if all(isinstance(weights.get(arm), int | float) for weights in known)
+    ]
+
+
 def _standing(line: Line, size: int, draws: Sequence[int]) -> Standing:
     at_size = {cell.draw: cell for cell in cells(line.scored) if cell.num_samples == size}
     return Standing(line, tuple(at_size[draw] for draw in draws))
@@ -150,11 +191,17 @@ def _comparison_text(one: Comparison) -> str:
             change=_change_words(one.change, other),
         )
     ]
+    if one.mixed:
+        parts.append(_("It is part of that mixture ({arms}).").format(arms=_parts(one.other.line)))
     if not one.equal_terms:
         parts.append(_("Not on equal terms: only one of the two uses a pretrained token table."))
     if one.lost:
         parts.append(markdown.bold(_("Here {ours} loses to {other}.").format(ours=ours, other=other)))
     return sentences(*parts)
+
+
+def _parts(mixture: Line) -> str:
+    return plain(" + ".join(mixture.config.mixture.arms))
 
 
 def _change_words(change: Change, other: str) -> str:

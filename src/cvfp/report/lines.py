@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from cvfp.records.arms import arm_kind
 from cvfp.records.config import RunConfig
 from cvfp.records.errors import InputError
 from cvfp.records.results import CAP, PointRecord, ProgressionRecord, RunRecord, SummaryRecord
@@ -130,8 +131,9 @@ class Line:
 
     @property
     def pretrained(self) -> bool:
-        """Whether the arm uses a token table that was trained on other data."""
-        return "embedding" in self.config.relevant() and self.config.embedding.source != "random"
+        """Whether the arm, or one that it mixes, uses a token table that was trained on other data."""
+        arms = self.config.mixture.arms if self.arm == "mixture" else (self.arm,)
+        return any(arm_kind(arm).neural for arm in arms) and self.config.embedding.source != "random"
 
     @property
     def prior(self) -> tuple[str, ...]:
@@ -183,7 +185,9 @@ def phase1_iterations(point: PointRecord, run: RunRecord | None) -> str:
 
 
 def tuned_text(line: Line) -> str:
-    """Whether the settings of a line were tuned, and how much."""
+    """Whether the settings of a line were tuned, and how much; a mixture has none of its own."""
+    if line.arm == "mixture":
+        return numbers.ABSENT
     if line.tuned_trials is None:
         return _("not tuned")
     return _("tuned, {trials} trials").format(trials=line.tuned_trials)

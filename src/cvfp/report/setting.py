@@ -10,9 +10,8 @@ from cvfp.records.metadata import DataStats, Environment, Metadata
 from cvfp.records.plan import Plan
 from cvfp.records.sweep import Sweep
 from cvfp.records.texts import N_
-from cvfp.records.training_config import SequenceTraining, TokenTraining
-from cvfp.report import numbers
-from cvfp.report.language import _, listed
+from cvfp.report import numbers, recipes
+from cvfp.report.language import _
 from cvfp.report.markdown import plain, table
 
 Row = tuple[str, str]
@@ -95,62 +94,20 @@ def _training_rows(plan: Plan) -> list[Row]:
         (_("seeds"), ", ".join(str(seed) for seed in sorted({p.config.seed for p in plan.points}))),
         (_("embedding"), _each(plan, lambda c: embedding_text(c.embedding), _has("embedding"))),
         (_("width of the embedding"), _each(plan, lambda c: c.model.embed_dim, _has("model"))),
-        (_("phase 1"), _each(plan, _phase1_text, _has("phase1"))),
-        (_("phase 2"), _each(plan, _phase2_text, _has("phase2"))),
-        (_("LSTM"), _each(plan, lambda c: _sequence_text(c.lstm), _has("lstm"))),
-        (_("Transformer"), _each(plan, lambda c: _sequence_text(c.transformer), _has("transformer"))),
+        (_("context cell"), _each(plan, recipes.shape_text, recipes.unpublished_shape)),
+        (_("phase 1"), _each(plan, recipes.phase1_text, _has("phase1"))),
+        (_("phase 2"), _each(plan, recipes.phase2_text, _has("phase2"))),
+        (_("joint model"), _each(plan, recipes.shape_text, _has("joint"))),
+        (_("joint training"), _each(plan, recipes.joint_text, _has("joint"))),
+        (_("LSTM"), _each(plan, recipes.sequence_text, _has("lstm"))),
+        (_("Transformer"), _each(plan, recipes.sequence_text, _has("transformer"))),
+        (_("mixture"), _each(plan, recipes.mixture_text, _has("mixture"))),
     ]
 
 
 def _split_text(config: RunConfig) -> str:
     return _("{split} (split seed {seed})").format(
         split=_(SPLITS[config.data.split]), seed=config.data.split_seed
-    )
-
-
-def _phase1_text(config: RunConfig) -> str:
-    phase = config.phase1
-    return _(
-        "dispersion weight {weight:g}, at most {iterations} iterations, noise {noise:g}, "
-        "slices of {length:,}, learning rate {lr:g}, precision {precision}"
-    ).format(
-        weight=phase.dist_reg_weight,
-        iterations=phase.max_iterations,
-        noise=phase.context_noise,
-        length=phase.slice_length,
-        lr=phase.lr,
-        precision=phase.precision,
-    )
-
-
-def _phase2_text(config: RunConfig) -> str:
-    batches = _("batches of {batch:,}").format(batch=config.phase2.batch_size)
-    return _learning_text(config.phase2, batches)
-
-
-def _sequence_text(training: SequenceTraining) -> str:
-    batches = _("batches of {sequences} windows of {window} tokens").format(
-        sequences=training.sequences, window=training.window
-    )
-    layers = _("layers: {layers}").format(layers=training.num_layers)
-    return listed([layers, _learning_text(training, batches)])
-
-
-def _learning_text(training: TokenTraining, batches: str) -> str:
-    once = _("once per epoch")
-    every = training.eval_every
-    return _(
-        "at most {epochs} epochs, {batches}, learning rate {lr:g}, dropout {dropout:g}, "
-        "weight decay {decay:g}, precision {precision}; dev loss {every}, patience {patience}"
-    ).format(
-        epochs=training.epochs,
-        batches=batches,
-        lr=training.lr,
-        dropout=training.dropout,
-        decay=training.weight_decay,
-        precision=training.precision,
-        every=once if every is None else _("every {steps} steps").format(steps=every),
-        patience=training.patience,
     )
 
 

@@ -13,10 +13,21 @@ from cvfp.report.changes import changes_table, changes_within_arms
 from cvfp.report.conclusions import conclusions
 from cvfp.report.environment import environment
 from cvfp.report.forecasts import forecast_table
-from cvfp.report.headline import Headline, comparison_texts, comparisons, headline, headline_table, uncompared
+from cvfp.report.headline import (
+    TWO_PHASE,
+    Headline,
+    comparison_texts,
+    comparisons,
+    headline,
+    headline_table,
+    mixture_table,
+    reference_of,
+    uncompared,
+)
 from cvfp.report.health import health_table
 from cvfp.report.lines import Line, capped
 from cvfp.report.markdown import plain
+from cvfp.report.recipes import further, size_table
 from cvfp.report.recommendations import recommendation_table
 from cvfp.report.setting import machine_table, seeds_vary, setting_table, split_table, stopped_on_test
 from cvfp.report.sources import line_spreads, spread_table, spread_text
@@ -55,6 +66,9 @@ def _sweep_content(sweep: Sweep, lines: Sequence[Line]) -> dict[str, Any]:
         "conclusions": conclusions(sweep, lines),
         "recommendations": recommendation_table(lines),
         "setting": setting_table(sweep),
+        "by_size": size_table(sweep.plan),
+        "joint": any("joint" in point.config.relevant() for point in sweep.plan.points),
+        "averaged": any(further(point.config) for point in sweep.plan.points),
         "splits": split_table(sweep.metadata),
         "notes": [plain(note) for note in sweep.metadata.notes],
         "machine": machine_table(sweep),
@@ -114,6 +128,8 @@ def _headline_content(top: Headline | None) -> dict[str, Any]:
     arms = [] if top is None else [standing.line.arm for standing in top.standings]
     return {
         "top": top,
+        "reference": TWO_PHASE if top is None else reference_of(top),
+        "mixtures": "" if top is None else mixture_table(top),
         "standings": "" if top is None else headline_table(top),
         "comparisons": comparison_texts(compared),
         "same_documents": any(one.change.kind == "draws" for one in compared),

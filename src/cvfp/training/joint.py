@@ -1,7 +1,7 @@
 """Joint training: contexts as a fixed point of the text, learned with the token loss (joint.md).
 
     store C[p]: the state before position p, for the borders of chunks
-    every epoch:  from the second one on, refresh the store: the exact contexts under the weights as they are
+    every epoch:  from the second one on, refresh the store: the contexts under the weights as they are
                   draw an offset, cut the text there into chunks of T positions, shuffle them
       every step: take S chunks, start each from the store, roll T positions out,
                   learn from the next tokens of all S * T positions; no gradient flows into a start,
@@ -23,13 +23,12 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from cvfp.models.cvfp import CVFPModel
-from cvfp.models.fixed_point import Tolerance
 from cvfp.models.layers import features_of, token_window
 from cvfp.records.training_config import JointConfig
 from cvfp.records.values import Precision
 from cvfp.training import group
 from cvfp.training.context_store import ContextStore
-from cvfp.training.evaluation import mean_nats
+from cvfp.training.evaluation import Segments, mean_nats
 from cvfp.training.events import Listener, silent
 from cvfp.training.next_token import Learned, NextTokenObjective, learn
 from cvfp.training.precision import computing_in
@@ -37,9 +36,12 @@ from cvfp.training.savepoint import NOT_SAVED, Savepoint, State
 
 ROWS = 1 << 16
 """Rows of the store that are zeroed at once."""
-WHILE_TRAINING = Tolerance(4e-3, 4e-3)
-"""Of the solves that refresh the store and give dev losses in training: rounding of tf32; reported scores are
-solved to the solver's own tolerance."""
+SPAN, SWEEPS = 128, 2
+"""Contexts in training come from so many sweeps of spans of so many positions, rolled out side by side: every
+state has at least a span of text behind it. The solver's tolerance would take the memory of an LSTM cell,
+thousands of positions in a row; it is for what is reported. A later sweep starts where the one before ended,
+the first one from what is there: so the store of an epoch is a sweep away from that of the last one."""
+SPANS_AT_ONCE = 2048
 
 
 def joint_parameters(model: CVFPModel, train_embedding: bool) -> list[nn.Parameter]:
@@ -143,21 +145,36 @@ class ChunksObjective(NextTokenObjective):
             self.weighed = own, count
         self.sizes.append(count * self.length)
 
+    @torch.no_grad()
     def refresh(self) -> None:
-        """Put the contexts of the text at the weights as they are into the store."""
-        before = 0
-        with computing_in(_exact_enough(self.precision), self.tokens.device):
-            last = self.offset + (self.count - 1) * self.length
-            self.store.write(0, self.model.read_table.new_zeros(1, self.model.state_dim))
-            for positions, outputs in self.model.output_segments(
-                self.tokens, last=last, tolerance=WHILE_TRAINING
-            ):
-                end = before + len(positions)
-                # The state before chunk k is that after position offset + k T - 1.
-                first = max(-(-(before + 1 - self.offset) // self.length), 0)
-                row = self.offset + first * self.length - 1 - before
-                self.store.write(first, outputs[row :: self.length, -1])
-                before = end
+        """Put the contexts at the weights as they are into the store, by sweeps from what is there."""
+        together = max(SPAN // self.length, 1)
+        spans = torch.arange(0, self.count, together, device=self.tokens.device)
+        with computing_in(self.precision, self.tokens.device):
+            if self.offset:
+                nothing = self.model.read_table.new_zeros(1, self.model.state_dim)
+                _, before = roll_from(self.model, self.tokens, spans[:1], self.offset, nothing)
+                self.store.write(0, before)
+            for _ in range(SWEEPS):
+                ends = [self._sweep(chunks, together) for chunks in spans.split(SPANS_AT_ONCE)]
+                for chunks, states in ends:  # where other spans start: not before all have started
+                    self.store.put(chunks, states)
+
+    def _sweep(self, chunks: Tensor, together: int) -> tuple[Tensor, Tensor]:
+        """Roll spans of `together` chunks out from the store, whose rows inside them are written.
+
+        Returns the chunks after the spans, and the states before those.
+        """
+        state = self.ends.new_empty(len(chunks), self.model.state_dim)
+        self.store.take(chunks, state)
+        for _ in range(together):
+            chunks = chunks[chunks < self.count]
+            firsts = self.offset + chunks * self.length
+            _, state = roll_from(self.model, self.tokens, firsts, self.length, state[: len(chunks)])
+            chunks = chunks + 1
+            inside = chunks % together != 0
+            self.store.put(chunks[inside], state[inside])
+        return chunks, state
 
     def batch(self) -> tuple[Tensor, Tensor]:
         positions = self.positions.flatten()
@@ -174,7 +191,7 @@ class ChunksObjective(NextTokenObjective):
         return self.model.hidden_from(contexts.flatten(0, 1), features.flatten(0, 1))
 
     def dev_nats(self, precision: Precision, exact: bool) -> float:
-        segments = self.model.context_segments(self.dev, tolerance=None if exact else WHILE_TRAINING)
+        segments = self.model.context_segments(self.dev) if exact else swept_segments(self.model, self.dev)
         return mean_nats(self.model, self.dev, segments, precision)
 
     def after_step(self, step: int, optimizer: torch.optim.Optimizer) -> str | None:
@@ -192,6 +209,30 @@ def locked(rows: Tensor, probability: float) -> Tensor:
     return rows * F.dropout(torch.ones_like(rows[:1]), probability) if probability else rows
 
 
-def _exact_enough(precision: Precision) -> Precision:
-    """For solves in training: bf16 states would not agree to `WHILE_TRAINING`."""
-    return "tf32" if precision == "bf16" else precision
+def roll_from(
+    model: CVFPModel, tokens: Int[Tensor, " N"], firsts: Int[Tensor, " S"], length: int, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Contexts (length, S, L, d_c) of the positions from each of `firsts` on, and the states after them.
+
+    Positions behind the text are those of its last token.
+    """
+    assert model.context_block is not None
+    positions = firsts + torch.arange(length, device=tokens.device)[:, None]
+    features = model.context_features(tokens, positions.flatten().clamp(max=len(tokens) - 1))
+    contexts, state = model.context_block.roll(features.unflatten(0, positions.shape), state)
+    return contexts, state.to(model.read_table.dtype)
+
+
+@torch.no_grad()
+def swept_segments(model: CVFPModel, tokens: Int[Tensor, " N"]) -> Segments:
+    """(positions, contexts) of a stream as training computes them: `SWEEPS` of spans from zero."""
+    state = model.read_table.new_zeros(1, model.state_dim)
+    for firsts in torch.arange(0, len(tokens), SPAN, device=tokens.device).split(SPANS_AT_ONCE):
+        starts = torch.cat([state, state.new_zeros(len(firsts) - 1, model.state_dim)])
+        for _ in range(SWEEPS):
+            contexts, ends = roll_from(model, tokens, firsts, SPAN, starts)
+            starts = torch.cat([state, ends[:-1]])
+        state = ends[-1:]
+        inside = min(int(firsts[-1]) + SPAN, len(tokens)) - int(firsts[0])
+        flat = contexts.transpose(0, 1).flatten(0, 1)[:inside]
+        yield firsts[0] + torch.arange(inside, device=tokens.device), flat

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Int
 from torch import Tensor, nn
 
@@ -110,9 +111,10 @@ class WindowsObjective(NextTokenObjective):
         self.sizes.append(count)
 
     def forget(self) -> None:
-        """Begin without a state."""
+        """Go on from no state."""
         if not self.replayable:
             self.carried = None
+            return
         for tensor in _tensors(self.carried):
             tensor.zero_()
 
@@ -127,14 +129,18 @@ class WindowsObjective(NextTokenObjective):
         return hidden.flatten(0, 1)
 
     def backward(self) -> None:
-        """What is carried stays in the same tensors, which the gradients read: it changes after them."""
+        """The gradients, and the state that the next window goes on from, once they have read this one's.
+
+        Of a replayable model it stays in the same tensors.
+        """
         super().backward()
         if not self.replayable:
             self.carried = self.after
         elif self.carried is None and self.after is not None:
-            self.carried = [(h.clone(), c.clone()) for h, c in self.after]
-        for old, new in zip(_tensors(self.carried), _tensors(self.after), strict=True):
-            ...
+            self.carried = [tuple(tensor.clone() for tensor in pair) for pair in self.after]
+        else:
+            for old, new in zip(_tensors(self.after), _tensors(self.carried), strict=True):
+                new.copy_(old)
 
     def dev_nats(self, precision: Precision, exact: bool) -> float:
         return mean_nats_of_sequence(self.model, self.dev, precision, exact)
@@ -157,7 +163,11 @@ class WindowsObjective(NextTokenObjective):
         layers = range(len(found) // 2)
         mine = group.share(self.sequences)
         mine = mine if mine.stop > mine.start else slice(0, 1)
-        pairs = [[found[f"carried.{n}.{part}"][:, mine].contiguous() for part in (0, 1)] for n in layers]
+        missing = group.most(self.sequences) - (mine.stop - mine.start) if self.padded else 0
+        pairs = [
+            [F.pad(found[f"carried.{n}.{part}"][:, mine], (0, 0, 0, missing)).contiguous() for part in (0, 1)]
+            for n in layers
+        ]
         self.carried = [tuple(pair) for pair in pairs] or None
 
     def epoch_batches(self) -> Iterator[Tensor]:
@@ -168,9 +178,17 @@ class WindowsObjective(NextTokenObjective):
         """
         spare = len(self.tokens) - 1 - self.rows * self.row_length
         offset = int(torch.randint(spare + 1, (), generator=self.generator))
-        places = (offset + torch.arange(self.rows * self.row_length)).view(self.rows, self.row_length)
+        order = torch.arange(self.rows)
+        if not self.model.has_state:
+            order = torch.randperm(self.rows, generator=self.generator)
+        starts = (offset + self.row_length * order).to(self.tokens.device)[:, None]
+        within = torch.arange(self.row_length, device=self.tokens.device)
         if self.model.has_state:
-            batches = places.split(self.window, dim=1)
+            yield from (starts + part for part in within.split(self.window))
         else:
-            batches = places[torch.randperm(self.rows, generator=self.generator)].split(self.sequences)
-        yield from (batch.to(self.tokens.device) for batch in batches)
+            yield from (part + within for part in starts.split(self.sequences))
+
+
+def _tensors(state: Any) -> list[Tensor]:
+    """Of pairs, layer by layer, or of None."""
+    return [tensor for pair in state or () for tensor in pair]

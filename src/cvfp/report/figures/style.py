@@ -18,31 +18,37 @@ from matplotlib.lines import Line2D
 from cvfp.records.results import PointRecord
 from cvfp.report.figures.canvas import INK
 from cvfp.report.figures.fonts import columns, drawable
-from cvfp.report.headline import REFERENCE
+from cvfp.report.headline import JOINT, MIXTURE, TWO_PHASE
 from cvfp.report.lines import Line
 from cvfp.report.numbers import count, short_count
 
-Look = tuple[str, str, Any]
+Look = tuple[str, Any, Any]
 """Colour, marker, and dashes of fits; dotted is for predictions."""
 DASHES: tuple[Any, ...] = ((0, (6, 2)), (0, (6, 2, 1.5, 2)), (0, (3, 1.5)), (0, (9, 2, 1.5, 2, 1.5, 2)), "-")
+STAR, CROSSED_STAR = (6, 1, 0), (4, 1, 0)
+"""Markers of six and of four points."""
+STAR_WIDTH = 1.4
 LOOKS: dict[str, Look] = {
-    REFERENCE: ("#0072B2", "o", "-"),
+    TWO_PHASE: ("#0072B2", "o", "-"),
+    JOINT: ("#2337C6", STAR, "-"),
     "kneser-ney": ("#000000", "D", DASHES[3]),
     "unigram": ("#767676", "X", DASHES[0]),
     "no-context": ("#E69F00", "s", DASHES[2]),
     "random-context": ("#CC79A7", "v", DASHES[1]),
     "lstm": ("#D55E00", "^", DASHES[4]),
     "transformer": ("#009E73", "P", DASHES[0]),
+    MIXTURE: ("#6B4226", CROSSED_STAR, DASHES[1]),
 }
-"""How the first line of an arm looks in every report. The markers are for no other lines."""
-PALETTE = tuple(
-    dict.fromkeys(("#D55E00", "#009E73", "#56B4E9", *(color for color, *_rest in reversed(LOOKS.values()))))
-)
-"""Okabe and Ito's colours without yellow, which does not show on white, and a grey."""
+"""How the first line of an arm looks in every report. The markers, and colours that are not in the palette,
+are for no other lines."""
+PALETTE = ("#D55E00", "#009E73", "#56B4E9", "#CC79A7", "#E69F00", "#767676", "#000000", "#0072B2")
+"""Of further lines, in this order: Okabe and Ito's colours without yellow, which does not show on white, and
+a grey."""
 SPARE_MARKERS = (">", "<", "*", "p", "d", "h", "8", "H")
 """Those of further lines."""
 MOST_TOGETHER = 7
-"""Lines that can be told apart in one panel: as many as there are arms. More get a panel per arm."""
+"""Lines that can be told apart in one panel; where each is the only one of its arm, as many as there are
+looks. More get a panel per arm."""
 LONGEST_LABEL = 42
 ROW_CHARACTERS = 140
 """Of a legend as wide as a figure."""
@@ -58,7 +64,7 @@ class Style:
     """
 
     color: str
-    marker: str
+    marker: Any
     dashes: Any
     rank: int
     fill: str = "full"
@@ -66,8 +72,8 @@ class Style:
 
     @property
     def size(self) -> float:
-        """Of a marker, in points."""
-        return 6.5 + 1.3 * min(self.rank, 3)
+        """Of a marker, in points; a star covers less than a disk as wide."""
+        return (6.5 + 1.3 * min(self.rank, 3)) * (STAR_WIDTH if isinstance(self.marker, tuple) else 1)
 
     @property
     def zorder(self) -> float:
@@ -80,13 +86,14 @@ Styles = dict[str, Style]
 
 def style_of(index: int) -> Style:
     """The style of the index-th of things that belong to no arm; markers and dashes repeat after 41."""
-    looks = itertools.chain([LOOKS[REFERENCE]], _spare_looks([REFERENCE]))
+    looks = itertools.chain([LOOKS[TWO_PHASE]], _spare_looks([TWO_PHASE]))
     return Style(*next(itertools.islice(looks, index, None)), index)
 
 
 def crowded(lines: Sequence[Line]) -> bool:
     """Whether the lines need a panel per arm."""
-    return len(lines) > MOST_TOGETHER and len({line.arm for line in lines}) > 1
+    arms = len({line.arm for line in lines})
+    return len(lines) > (len(LOOKS) if arms == len(lines) else MOST_TOGETHER) and arms > 1
 
 
 def styles_of(lines: Sequence[Line]) -> Styles:
@@ -94,13 +101,17 @@ def styles_of(lines: Sequence[Line]) -> Styles:
 
     Lines that share a panel have a style of their own. Where every arm has a panel, the same config has the
     same style in all of them; so has a line without contexts whose name differs from one other in the width
-    alone. The only line of an arm has that of its arm in the sweeps of all experiments, and so has the first
-    one of cvfp.
+    alone. The only line of an arm has that of its arm in the sweeps of all experiments, and so have the first
+    ones of the two trainings of the model.
     """
     groups = _style_groups(lines)
-    own, spare = dict(LOOKS), _spare_looks([REFERENCE, *(line.arm for line in lines)])
+    own, spare = dict(LOOKS), _spare_looks([TWO_PHASE, *(line.arm for line in lines)])
     looks: dict[str, Look] = {}
-    for line in sorted(lines, key=lambda line: line.arm != REFERENCE):
+    for arm in (JOINT, TWO_PHASE):
+        first = next((line for line in lines if line.arm == arm), None)
+        if first is not None and groups[first.label] not in looks:
+            looks[groups[first.label]] = own.pop(arm)
+    for line in sorted(lines, key=lambda line: line.arm != TWO_PHASE):
         if groups[line.label] not in looks:
             looks[groups[line.label]] = own.pop(line.arm, None) or next(spare)
     ranks = {group: rank for rank, group in enumerate(dict.fromkeys(groups.values()))}

@@ -7,7 +7,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from cvfp.report.figures.style import Style, short_label
+from cvfp.report.figures.style import CROSSED_STAR, STAR, Style, short_label
 from cvfp.report.interactive.hover import shown
 from cvfp.report.lines import Line
 
@@ -19,6 +19,8 @@ DARK = {
     PAPER: "#17181b",
     "#000000": "#f2f2f2",
     "#0072B2": "#3d9ae0",
+    "#2337C6": "#7f8cff",
+    "#6B4226": "#a9764a",
 }
 """What colours become on dark paper; those not named show on both."""
 BAND = 0.12
@@ -41,6 +43,8 @@ SYMBOLS = {
     "h": "hexagon",
     "8": "octagon",
     "H": "hexagon2",
+    STAR: "hexagram",
+    CROSSED_STAR: "star-diamond",
 }
 """Plotly's markers by matplotlib's."""
 LINE_WIDTH = 1.8
