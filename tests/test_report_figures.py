@@ -115,10 +115,8 @@ def test_an_arm_of_the_users_has_a_look_that_none_of_ours_has(tmp_path, own):
 
 
 def test_arms_of_ours_that_have_one_line_each_share_a_panel(tmp_path):
-    figure = figure_of(tmp_path / "ours", lines=our_arms())
-    assert len(figure.axes[0].collections) == len(ARMS)
-    titles = [axes.get_title(loc="left") for axes in figure_of(tmp_path / "all", lines=every_arm()).axes]
-    assert {*ARMS, "blend"} <= set(titles) or len(titles) > len(ARMS)
+    axes = figure_of(tmp_path, lines=our_arms()).axes[0]
+    assert len(axes.collections) == len(ARMS) and len(our_arms()) == len(ARMS)
 
 
 @pytest.mark.parametrize("order", [1, -1])
