@@ -258,6 +258,8 @@ class Recomputed:
             yield from (np.mean(first), np.mean(first) / (iterations - 1), iterations)
         if second:
             yield np.mean(second)
+        weights = [each["weights"] for each in facts if each.get("weights")]
+        yield from (np.mean([each[arm] for each in weights]) for arm in (weights[0] if weights else ()))
 
     @staticmethod
     def by_size(points: list[dict]) -> dict[int, list[dict]]:

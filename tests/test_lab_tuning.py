@@ -16,33 +16,50 @@ from cvfp.lab.plan import make_plan
 from cvfp.lab.presets import PRESETS, find_spec
 from cvfp.lab.spec import read_spec
 from cvfp.lab.tuned import TUNED
-from cvfp.lab.tuning import DROPOUT, LR, WEIGHT_DECAY, choose, trials, tune_sweep, tuning_plan, tuning_spec
+from cvfp.lab.tuning import (
+    DROPOUT,
+    FORGETTING,
+    LR,
+    WEIGHT_DECAY,
+    WORD_DROPOUT,
+    choose,
+    trials,
+    tune_sweep,
+    tuning_plan,
+    tuning_spec,
+)
 from cvfp.records.config import RunConfig, dotted
 from cvfp.records.errors import InputError
 from cvfp.records.results import PointRecord, RunRecord
 from cvfp.records.sweep import SweepFiles, load_sweep, read_plan, read_records
-from cvfp.records.tuning import read_tuning, tuned_at
+from cvfp.records.training_config import JointConfig, LstmConfig, Phase2Config
+from cvfp.records.tuning import KNOBS, read_tuning, tuned_at
 
 CPU = torch.device("cpu")
 KEPT = Path(__file__).parents[1] / "docs" / "results" / "tuning" / "recommended"
+BY_SIZE = KEPT.parent / "by-size"
 
 
 def test_the_first_trial_is_what_was_there_and_the_others_fill_the_ranges():
-    found = trials(40, ("cvfp", "lstm", "no-context"))
+    sections = {"phase2": Phase2Config(lr=1e-3), "lstm": LstmConfig(lr=2e-3), "joint": JointConfig(chunks=9)}
+    found = trials(40, sections)
     assert found[0] == {} and len(found) == 40
-    for key, (low, high) in {"lr": LR, "dropout": DROPOUT, "weight_decay": WEIGHT_DECAY}.items():
+    ranges = {"lr": LR, "dropout": DROPOUT, "word_dropout": WORD_DROPOUT, "weight_decay": WEIGHT_DECAY}
+    for key, (low, high) in (ranges | {"averaging": FORGETTING}).items():
         values = [trial[f"lstm.{key}"] for trial in found[1:]]
-        assert values == [trial[f"phase2.{key}"] for trial in found[1:]]
-        scale = (lambda value: value) if key == "dropout" else math.log
-        places = (
-            [(scale(value) - scale(low)) / (scale(high) - scale(low)) for value in values]
-            if low
-            else [value / high for value in values]
-        )
+        if key == "lr":  # of every arm around its own
+            assert values == pytest.approx([2 * trial[f"phase2.{key}"] for trial in found[1:]], rel=0.05)
+            values = [value / 2e-3 for value in values]
+        else:
+            assert values == [trial[f"phase2.{key}"] for trial in found[1:]]
+        values = [1 - value for value in values] if key == "averaging" else values
+        scale = (lambda value: value) if "dropout" in key else math.log
+        places = [(scale(value) - scale(low)) / (scale(high) - scale(low)) for value in values]
         quarters = [sum(quarter / 4 <= place < (quarter + 1) / 4 for place in places) for quarter in range(4)]
-        assert min(places) >= -0.02 and max(places) <= 1.02 and min(quarters) >= 7
-    assert found == trials(40, ("cvfp", "lstm", "no-context"))
-    assert found[:5] == trials(5, ("cvfp", "lstm", "no-context"))
+        assert min(places) >= -0.03 and max(places) <= 1.03 and min(quarters) >= 7
+    assert {trial["joint.chunks"] for trial in found[1:]} == {9, 4}
+    assert found == trials(40, sections)
+    assert found[:5] == trials(5, sections)
 
 
 def test_every_arm_gets_as_many_trials_and_sees_one_token_of_the_test_text(corpus):
@@ -70,7 +87,7 @@ def record(point, dev_ppl: float | None) -> RunRecord:
     return RunRecord(run_hash=config.run_hash, point=row)
 
 
-def test_the_lowest_mean_loss_over_sizes_wins_and_a_trial_that_diverged_cannot(corpus):
+def test_the_lowest_loss_of_each_size_wins_and_a_trial_that_diverged_there_cannot(corpus):
     plan = make_plan(tuning_spec(tiny_spec(corpus, arms=("no-context",)), 4, (4, 8)))
     lines = list(dict.fromkeys(point.config.config_hash for point in plan.points))
     ppl = {
@@ -80,7 +97,7 @@ def test_the_lowest_mean_loss_over_sizes_wins_and_a_trial_that_diverged_cannot(c
         (lines[1], 8): 50.0,
         (lines[2], 4): 24.0,
         (lines[2], 8): 20.0,
-        (lines[3], 4): 2.0,
+        (lines[3], 4): 12.0,
         (lines[3], 8): None,
     }
     records = {
@@ -89,14 +106,13 @@ def test_the_lowest_mean_loss_over_sizes_wins_and_a_trial_that_diverged_cannot(c
     }
     found = choose(plan, records, "tiny", 1)
     tuned = found.arms["no-context"]
-    best = next(point.config for point in plan.points if point.config.config_hash == lines[2])
-    assert tuned.settings == {
-        "phase2.lr": best.phase2.lr,
-        "phase2.dropout": best.phase2.dropout,
-        "phase2.weight_decay": best.phase2.weight_decay,
-    }
+    by_line = {point.config.config_hash: point.config.phase2 for point in plan.points}
+    for size, line in (("4", lines[1]), ("8", lines[0])):
+        for knob in (*KNOBS, "batch_size"):
+            assert tuned.settings[f"by_size.phase2.{knob}.{size}"] == getattr(by_line[line], knob)
+    assert len(tuned.settings) == 12
     assert (tuned.trials, tuned.failed) == (4, 1)
-    assert tuned.dev_ppl == pytest.approx((24.0, 20.0))
+    assert tuned.dev_ppl == pytest.approx((10.0, 20.0))
     assert tuned.untuned_dev_ppl == pytest.approx((30.0, 20.0))
 
 
@@ -116,15 +132,17 @@ def test_a_tuning_resumes_and_its_choice_is_what_runs(tmp_path, corpus):
         load_sweep(tmp_path / "tuning")
     assert found.samples == (4, 8) and set(found.arms) == set(spec.arms)
     for tuned in found.arms.values():
-        mean, before = (sum(map(math.log, each)) for each in (tuned.dev_ppl, tuned.untuned_dev_ppl))
-        assert mean <= before
+        assert all(now <= before for now, before in zip(tuned.dev_ppl, tuned.untuned_dev_ppl, strict=True))
     points = make_plan(spec.override(tuned=found.arms)).points
     for point in points:
         tuned = found.arms[point.config.arm]
         assert point.tuned_trials == tuned.trials
         if point.config.token_training is not None:
             section = "lstm" if point.config.arm == "lstm" else "phase2"
-            assert getattr(point.config, section).lr == tuned.settings[f"{section}.lr"]
+            size = point.config.data.num_samples
+            if size in found.samples:
+                chosen = tuned.settings[f"by_size.{section}.lr.{size}"]
+                assert getattr(point.config.resolved(), section).lr == chosen
 
 
 def test_what_the_user_sets_wins_and_is_no_longer_called_tuned(corpus):
@@ -137,6 +155,11 @@ def test_what_the_user_sets_wins_and_is_no_longer_called_tuned(corpus):
     assert points["cvfp"].config.phase2.lr == TINY["phase2.lr"] and points["cvfp"].tuned_trials is None
     changed = make_plan(spec.with_settings({"phase2.lr": 0.001})).points[0]
     assert changed.config.phase2.lr == 0.001 and changed.tuned_trials is None
+    found["no-context"]["settings"] = {"by_size.phase2.lr.4": 0.004, "by_size.phase2.lr.8": 0.002}
+    followed = spec.override(tuned=found)
+    assert make_plan(followed).points[0].config.resolved().phase2.lr == 0.004
+    point = make_plan(followed.with_settings({"phase2.lr": 0.001})).points[0]
+    assert point.config.resolved().phase2.lr == 0.001 and point.config.by_size == {}
 
 
 @pytest.mark.parametrize(
@@ -179,7 +202,7 @@ def test_a_directory_without_a_tuning_is_named(tmp_path):
     ("arm", "settings", "message"),
     [
         ("kneser-ney", {"seed": 7}, "kneser-ney: seed is not tuned; allowed: ngram.order"),
-        ("lstm", {"phase2.lr": 1.0}, "lstm: phase2.lr is not tuned; allowed: lstm.dropout, lstm.lr"),
+        ("lstm", {"phase2.lr": 1.0}, "lstm: phase2.lr is not tuned; allowed: lstm.averaging, lstm.dropout"),
         ("unigram", {"ngram.order": 2}, "unigram: ngram.order is not tuned"),
         ("gru", {}, "unknown arm 'gru'"),
     ],
@@ -211,9 +234,10 @@ def test_the_settings_of_a_sweep_file_win_over_a_tuning(tmp_path):
 
 
 def test_the_shipped_settings_are_the_choice_of_the_tuning_that_is_kept():
-    kept, plan = read_tuning(KEPT), read_plan(KEPT)
-    assert choose(plan, read_records(SweepFiles(KEPT), plan), kept.preset, kept.seeds) == kept
-    assert kept.arms == TUNED
+    plan = read_plan(BY_SIZE)
+    found = choose(plan, read_records(SweepFiles(BY_SIZE), plan), "recommended", 1)
+    assert found.arms["cvfp-joint"] == TUNED["cvfp-joint"]
+    assert {"cvfp-joint": TUNED["cvfp-joint"]} | read_tuning(KEPT).arms == TUNED
     for name in ("recommended", "baselines"):
         assert find_spec(name).tuned == TUNED
         planned = make_plan(find_spec(name)).points

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from recomputed import Recomputed, duration
+from report_helpers import DEFAULT_LINES, JOINT, MIXTURE, write_sweep
 from test_report_language import texts_of_the_source
+
+from cvfp.report.write import write_report
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?")
@@ -32,8 +36,9 @@ def written(values: Iterable[float]) -> set[str]:
 
 
 def leaves(value: Any) -> Iterator[float | str]:
-    """Every number in JSON data, and every numeral in its texts as it stands there."""
+    """Every number in JSON data, one that is a key too, and every numeral in its texts as it stands there."""
     if isinstance(value, dict):
+        yield from (float(key) for key in value if key.isdecimal())
         yield from leaves(list(value.values()))
     elif isinstance(value, list):
         for each in value:
@@ -75,3 +80,16 @@ def test_a_changed_number_is_noticed():
     missed = [token for token in changed if token in known]
     assert len(changed) > 300
     assert len(missed) < 0.25 * len(changed)
+
+
+def test_numbers_of_joint_training_and_of_mixtures_are_in_the_records_too(tmp_path):
+    followed = {"by_size.joint.lr.75": 0.00317, "by_size.joint.lr.1625": 0.00219}
+    lines = (*DEFAULT_LINES, replace(JOINT, settings=followed), MIXTURE)
+    write_report(write_sweep(tmp_path, lines=lines, seeds=(1, 2, 3), documents=20))
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    sections = [
+        text.split(f"\n## {title}")[1].split("\n## ")[0] for title in ("Setting\n", "Arms side by side")
+    ]
+    found, known = [token for section in sections for token in numbers_of(section)], known_numbers(tmp_path)
+    assert {"0.00317", "1,625", "50.0"} <= set(found)
+    assert [token for token in found if token not in known] == []

@@ -1,7 +1,10 @@
-"""What `cvfp tune recommended` chose for every arm: `docs/results/tuning/recommended/` holds its trials.
+"""What `cvfp tune recommended` chose for every arm, on the default corpus, one seed.
 
-Dev PPL after 100 and 800 conversations of the default corpus, one seed, before and after; 12 trials per arm,
-for the n-gram every order. `LstmConfig` and `TransformerConfig` have these values as their defaults.
+Every arm had 12 trials, the n-gram every order.
+
+`cvfp-joint` was tuned at 50, 200 and 800 conversations, each with its own choice (the trials are in
+`docs/results/tuning/by-size/`); the others at 100 and 800, with one choice for both, and fewer settings
+(`docs/results/tuning/recommended/`). `LstmConfig` and `TransformerConfig` have the latter as their defaults.
 """
 
 from __future__ import annotations
@@ -13,7 +16,27 @@ _WHERE = {"model.num_input_tokens": 2, "phase1.slice_length": 5000, "phase2.epoc
 """What the trials were run at, where it is not a default."""
 _TOKEN_LAYERS = {"phase2.lr": 0.0016, "phase2.dropout": 0.15, "phase2.weight_decay": 0.54}
 
+_JOINT = {
+    "lr": (0.0032, 0.0032, 0.002),
+    "dropout": (0.33, 0.33, 0.4),
+    "word_dropout": (0.071, 0.071, 0.05),
+    "weight_decay": (0.76, 0.76, 0.5),
+    "averaging": (0.9918, 0.9918, 0.998),
+    "chunks": (64, 64, 128),
+}
+"""At 50, 200 and 800 conversations."""
+
 _CHOSEN: dict[str, TunedArm] = {
+    "cvfp-joint": TunedArm(
+        trials=12,
+        settings={
+            f"by_size.joint.{knob}.{size}": value
+            for knob, values in _JOINT.items()
+            for size, value in zip((50, 200, 800), values, strict=True)
+        },
+        dev_ppl=(225.81135737958138, 124.47494730152627, 69.9357997714241),
+        untuned_dev_ppl=(234.95143246346177, 127.97480829504343, 69.9357997714241),
+    ),
     "cvfp": TunedArm(
         trials=12,
         settings=_TOKEN_LAYERS,
