@@ -8,7 +8,7 @@ import importlib.util
 import os
 import sys
 
-NAMES = ("contexts", "phase1", "phase2", "evaluation", "fits", "generation")
+NAMES = ("contexts", "phase1", "phase2", "joint", "evaluation", "fits", "generation")
 
 
 def main() -> int:

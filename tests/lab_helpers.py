@@ -24,6 +24,12 @@ TINY = {
     "phase2.lr": 3e-3,
     "phase2.epochs": 4,
     "phase2.eval_every": 5,
+    "joint.rounds": 2,
+    "joint.rank": 4,
+    "joint.window": 4,
+    "joint.chunks": 32,
+    "joint.epochs": 2,
+    "joint.lr": 0.01,
 }
 
 

@@ -328,8 +328,10 @@ class RunConfig(Schema):
         """The network of a model with contexts: `model`, or what `joint` says on a table of that width."""
         if self.arm != "cvfp-joint":
             return self.model
+        width = self.model.embed_dim
         fields = {name: getattr(self.joint, name) for name in ModelConfig.model_fields if name != "embed_dim"}
-        return ModelConfig(embed_dim=self.model.embed_dim, **fields)
+        fields["context_dim"] = fields["context_dim"] or max(4 * width // 3, 1)
+        return ModelConfig(embed_dim=width, **fields)
 
     def relevant(self) -> dict[str, Any]:
         """The fields that can change this arm's result, as nested plain data."""
@@ -338,6 +340,8 @@ class RunConfig(Schema):
         if self.draw == self.seed:
             del chosen["data"]["draw_seed"]
         chosen |= {section: fields[section] for section in kind.sections}
+        if "joint" in chosen:
+            chosen["joint"]["context_dim"] = self.shape.context_dim
         followed = {name: fields for name, fields in self.by_size.items() if name == kind.training_section}
         chosen |= {"by_size": followed} if followed else {}
         for section in kind.sections:

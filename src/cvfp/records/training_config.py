@@ -146,8 +146,8 @@ class JointConfig(TokenTraining):
     """Cells above each other, or of one vector after each other (`cvfp.models.cells`)."""
     num_input_tokens: Layers = 1
     """Latest tokens that the cell sees (n)."""
-    context_dim: Width = 1024
-    """Width d_c of the context vector."""
+    context_dim: Width | None = None
+    """Width d_c of the context vector; None: 4/3 of the table's, 1,024 for one of 768."""
     rounds: Annotated[int, Field(ge=0, le=16)] = 4
     """Of the mogrified cell: how often input and context gate each other."""
     rank: Positive = 64
