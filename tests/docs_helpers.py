@@ -262,5 +262,5 @@ class Rehearsal:
 
 def tiny_model(path: Path, corpus: Path) -> Path:
     """A checkpoint, trained in a second."""
-    cvfp.train(path, samples=8, settings=TINY | {"data.corpus": str(corpus)}, device="cpu")
+    cvfp.train(path, samples=8, settings=TINY | {"data.corpus": str(corpus)}, device="cpu", arm="cvfp")
     return path

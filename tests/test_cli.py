@@ -56,7 +56,7 @@ def test_presets_lists_all_of_them(capsys):
     code, out, _ = call(capsys, "presets", "--json")
     assert code == 0
     names = {"v1", "v2", "v3", "matrix", "next", "one-factor", "recommended", "baselines", "quickstart"}
-    assert set(json.loads(out)) == names
+    assert set(json.loads(out)) == names | {"gradient-window", "cells", "attribution"}
 
 
 def test_run_report_status_work_together(capsys, tmp_path, corpus):
@@ -65,7 +65,7 @@ def test_run_report_status_work_together(capsys, tmp_path, corpus):
     run = ["run", "v3", "--corpus", corpus, *samples, "--out", out_dir, "--device", "cpu", "--json"]
     code, out, err = call(capsys, *run, *tiny_settings(phase2__epochs=40))
     assert code == 0, err
-    assert json.loads(out) == {"out": str(out_dir), "done": 12, "failed": 0}
+    assert json.loads(out) == {"out": str(out_dir), "done": 15, "failed": 0}
     for name in (
         "report.md",
         "report.html",
@@ -89,13 +89,15 @@ def test_run_report_status_work_together(capsys, tmp_path, corpus):
     assert code == 0 and len(fitted) == 4
 
 
-def test_train_eval_diagnose_one_model(capsys, tmp_path, corpus):
+@pytest.mark.parametrize("arm", ["cvfp", "cvfp-joint"])
+def test_train_eval_diagnose_one_model(capsys, tmp_path, corpus, arm):
     model, text = tmp_path / "model", tmp_path / "text.txt"
     train = ["train", "--out", model, "--corpus", corpus, "--samples", 8, "--device", "cpu", "--json"]
-    code, out, err = call(capsys, *train, *tiny_settings())
+    code, out, err = call(capsys, *train, "--arm", arm, *settings_read_by(arm))
     assert code == 0, err
     made = json.loads((model / "training_record.json").read_text())
-    assert json.loads(out) == made["record"] and made["config"]["model"]["context_dim"] == 8
+    assert json.loads(out) == made["record"] and made["config"]["arm"] == arm
+    assert made["record"]["point"]["context_dim"] == {"cvfp": 8, "cvfp-joint": 10}[arm]
     text.write_text(" ".join(json.loads(line)["text"] for line in corpus.read_text().splitlines()[:3]))
     code, out, _ = call(capsys, "eval", model, text, "--device", "cpu", "--json")
     figures = json.loads(out)
@@ -105,6 +107,23 @@ def test_train_eval_diagnose_one_model(capsys, tmp_path, corpus):
     assert code in (0, 1), err
     assert (code == 1) == bool(health["failures"])
     assert health["solve_status"] == "converged" and 0 < health["identity_cosine"] < 1
+
+
+def settings_read_by(arm: str, **changes: object) -> list[str]:
+    """The tiny settings that an arm reads."""
+    others = ("joint.",) if arm == "cvfp" else ("phase1.", "phase2.", "model.context_dim")
+    flag, *settings = tiny_settings(**changes)
+    return [flag, *(each for each in settings if not each.startswith(others))]
+
+
+def test_a_setting_that_the_trained_arm_does_not_read_is_refused_with_the_one_it_has(capsys, tmp_path):
+    train = ["train", "--out", tmp_path / "model", "--device", "cpu", "--set", "model.context_dim=8"]
+    code, _, err = call(capsys, *train)
+    assert code == 2
+    assert_one_line(err, "arm cvfp-joint does not read it; it has joint.context_dim")
+    code, _, err = call(capsys, "train", "--out", tmp_path / "model", "--arm", "lstm")
+    assert code == 2
+    assert_one_line(err, "arm 'lstm' leaves no checkpoint; there are cvfp, cvfp-joint")
 
 
 def test_dry_run_writes_nothing(capsys, tmp_path, corpus, monkeypatch):
@@ -239,7 +258,7 @@ def test_in_the_quickstart_every_arm_beats_the_unigram_line(capsys, tmp_path):
     assert code == 0, err
     rows = json.loads((tmp_path / "q" / "detailed_results.json").read_text())
     ppl = {row["arm"]: row["val_ppl"] for row in rows}
-    assert set(ppl) == {"cvfp", "kneser-ney", "no-context", "random-context", "lstm", "unigram"}
+    assert set(ppl) == {"cvfp", "cvfp-joint", "kneser-ney", "no-context", "random-context", "lstm", "unigram"}
     assert all(value < 0.8 * ppl["unigram"] for arm, value in ppl.items() if arm != "unigram"), ppl
 
 
@@ -363,7 +382,8 @@ def test_a_bad_sweep_file_is_one_line_on_the_command_line(capsys, tmp_path, monk
 def test_a_checkpoint_with_another_tokenizer_is_refused(capsys, tmp_path, corpus):
     for name, size in (("a", 300), ("b", 320)):
         train = ["train", "--out", tmp_path / name, "--corpus", corpus, "--samples", 4, "--device", "cpu"]
-        assert call(capsys, *train, *tiny_settings(data__tokenizer=f"bpe:{size}"))[0] == 0
+        settings = settings_read_by("cvfp-joint", data__tokenizer=f"bpe:{size}")
+        assert call(capsys, *train, *settings)[0] == 0
     for path in (tmp_path / "b").glob("tokenizer*"):
         (tmp_path / "a" / path.name).write_bytes(path.read_bytes())
     code, _, err = call(capsys, "eval", tmp_path / "a", corpus)

@@ -330,7 +330,8 @@ class RunConfig(Schema):
             return self.model
         width = self.model.embed_dim
         fields = {name: getattr(self.joint, name) for name in ModelConfig.model_fields if name != "embed_dim"}
-        fields["context_dim"] = fields["context_dim"] or max(4 * width // 3, 1)
+        if fields["context_dim"] is None:
+            fields["context_dim"] = max(4 * width // 3, 1)
         return ModelConfig(embed_dim=width, **fields)
 
     def relevant(self) -> dict[str, Any]:
