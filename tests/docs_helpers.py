@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-from lab_helpers import TINY, write_corpus
+from lab_helpers import TINY_TWO_PHASES, write_corpus
 from markdown_it import MarkdownIt
 
 import cvfp
@@ -262,5 +262,6 @@ class Rehearsal:
 
 def tiny_model(path: Path, corpus: Path) -> Path:
     """A checkpoint, trained in a second."""
-    cvfp.train(path, samples=8, settings=TINY | {"data.corpus": str(corpus)}, device="cpu", arm="cvfp")
+    settings = TINY_TWO_PHASES | {"data.corpus": str(corpus)}
+    cvfp.train(path, samples=8, settings=settings, device="cpu", arm="cvfp")
     return path

@@ -33,6 +33,10 @@ TINY = {
 }
 
 
+TINY_TWO_PHASES = {key: value for key, value in TINY.items() if not key.startswith("joint.")}
+"""For one model of arm `cvfp`."""
+
+
 def write_corpus(folder: Path, documents: int = 40, seed: int = 0) -> Path:
     """A .jsonl of short documents from a seeded Markov chain over words: there is something to learn."""
     rng = np.random.default_rng(seed)

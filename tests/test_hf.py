@@ -310,7 +310,7 @@ def test_generation_goes_on_from_a_state(pair, given):
 
 
 def test_a_config_without_a_format_and_one_of_the_future_are_refused(checkpoint, tmp_path):
-    for number, way in ((None, "train it again"), (3, "install a newer cvfp")):
+    for number, way in ((None, "train it again"), (4, "install a newer cvfp")):
         folder = tmp_path / str(number)
         shutil.copytree(checkpoint, folder)
         config = json.loads((folder / "config.json").read_text()) | {"format": number}

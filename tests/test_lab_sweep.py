@@ -34,7 +34,7 @@ def test_the_same_sweep_twice_gives_the_same_results(tmp_path, corpus):
         assert run_sweep(plan, tmp_path / name, CPU, Monitor()).failed == ()
     first, second = rows_without_time(tmp_path / "one"), rows_without_time(tmp_path / "two")
     assert json.dumps(first) == json.dumps(second)
-    assert len(first) == 12
+    assert len(first) == 15
 
 
 def test_an_interrupted_sweep_goes_on_and_redoes_nothing(tmp_path, corpus, monkeypatch):
@@ -51,10 +51,10 @@ def test_an_interrupted_sweep_goes_on_and_redoes_nothing(tmp_path, corpus, monke
     monkeypatch.setattr(runner, "run_point", counted)
     with pytest.raises(KeyboardInterrupt):
         run_sweep(plan, tmp_path / "cut", CPU, Monitor())
-    assert sweep_status(tmp_path / "cut").counts() == {"done": 5, "running": 0, "failed": 0, "waiting": 7}
+    assert sweep_status(tmp_path / "cut").counts() == {"done": 5, "running": 0, "failed": 0, "waiting": 10}
     run_sweep(plan, tmp_path / "cut", CPU, Monitor())
     finished_before = calls[:5]
-    assert len(calls) == 5 + 1 + 7 and not set(finished_before) & set(calls[6:])
+    assert len(calls) == 5 + 1 + 10 and not set(finished_before) & set(calls[6:])
     assert json.dumps(rows_without_time(tmp_path / "cut")) == json.dumps(
         rows_without_time(tmp_path / "whole")
     )

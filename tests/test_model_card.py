@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from huggingface_hub import ModelCard
-from lab_helpers import TINY, checkpoint_of
+from lab_helpers import TINY_TWO_PHASES, checkpoint_of
 
 from cvfp.data.tokenizers import saved_tokenizer
 from cvfp.lab.model_card import model_card
@@ -38,7 +38,7 @@ def test_every_point_of_a_sweep_keeps_a_whole_checkpoint(whole: Path):
     kept = 0
     for run in whole.glob("runs/*"):
         arm = json.loads((run / "config.json").read_text())["arm"]
-        neural = arm in ("cvfp", "random-context", "no-context")
+        neural = arm in ("cvfp", "cvfp-joint", "random-context", "no-context")
         assert (run / "checkpoint").is_dir() == neural
         if neural:
             assert {path.name for path in (run / "checkpoint").iterdir()} == FILES
@@ -120,7 +120,7 @@ def test_several_corpora_are_named_without_their_paths(checkpoint: Path, tmp_pat
 
 
 def test_what_is_given_away_names_local_files_without_their_paths(tmp_path: Path, corpus: Path):
-    settings = TINY | {"data.corpus": str(corpus)}
+    settings = TINY_TWO_PHASES | {"data.corpus": str(corpus)}
     train(tmp_path / "model", samples=10, settings=settings, device="cpu", arm="cvfp")
     for file in (tmp_path / "model").glob("*.*"):
         if file.suffix in (".md", ".json"):

@@ -72,7 +72,8 @@ def train_by_hand(
             torch.nn.utils.clip_grad_norm_(parameters, config.grad_clip)
             with torch.no_grad():
                 for parameter in parameters:
-                    parameter *= 1 - config.lr * config.weight_decay
+                    if parameter.dim() > 1:
+                        parameter *= 1 - config.lr * config.weight_decay
             optimizer.step()
             nats += float(loss.detach()) * len(positions)
         with torch.no_grad():
