@@ -75,9 +75,15 @@ def test_run_report_status_work_together(capsys, tmp_path, corpus):
     ):
         assert (out_dir / name).stat().st_size > 0
     summary = json.loads((out_dir / "summary.json").read_text())
-    assert {row["arm"] for row in summary} == {"cvfp", "kneser-ney", "no-context", "random-context"}
+    assert {row["arm"] for row in summary} == {
+        "cvfp",
+        "cvfp-joint",
+        "kneser-ney",
+        "no-context",
+        "random-context",
+    }
     code, out, _ = call(capsys, "status", out_dir, "--json")
-    assert code == 0 and json.loads(out)["done"] == 12
+    assert code == 0 and json.loads(out)["done"] == 15
     (out_dir / "report.md").unlink()
     assert call(capsys, "report", out_dir)[0] == 0
     assert "kneser-ney" in (out_dir / "report.md").read_text()
@@ -86,7 +92,7 @@ def test_run_report_status_work_together(capsys, tmp_path, corpus):
         tuple(g["group"].split(" / ")) if " / " in g["group"] else g["group"]: g
         for g in json.loads(out)["groups"]
     }
-    assert code == 0 and len(fitted) == 4
+    assert code == 0 and len(fitted) == 5
 
 
 @pytest.mark.parametrize("arm", ["cvfp", "cvfp-joint"])
