@@ -279,6 +279,9 @@ def test_settings_that_follow_the_size_are_interpolated_as_the_rule_says(corpus)
     assert [at(size).lr for size in (10, 50, 200, 800, 900)] == [0.004, 0.004, 0.002, 0.001, 0.001]
     assert at(200).dropout == pytest.approx(0.3) and at(200).averaging == pytest.approx(0.99)
     assert [at(size).chunks for size in (100, 199, 201)] == [32, 32, 128]
+    steps = {"arm": "cvfp-joint", "by_size.joint.steps.50": 7}
+    found = [RunConfig.from_settings(steps | {"data.num_samples": size}).resolved() for size in (50, 60)]
+    assert [config.joint.steps for config in found] == [7, None], "elsewhere it would train too little"
     spec = tiny_spec(corpus, arms=("cvfp-joint",), samples=(4, 8)).with_settings(followed)
     assert len({point.config.config_hash for point in make_plan(spec).points}) == 1
 

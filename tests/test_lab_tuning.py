@@ -218,6 +218,8 @@ def test_a_tuning_sets_nothing_but_what_is_tuned(tmp_path, arm: str, settings: d
 
 
 def test_a_users_own_arm_and_more_of_the_test_text_are_not_for_a_tuning(corpus):
+    with pytest.raises(InputError, match="tune: arm mixture has nothing to tune"):
+        tuning_spec(tiny_spec(corpus, arms=("unigram", "mixture")), 2, (4,))
     with pytest.raises(InputError, match=r"tune: mine\.py is a file of yours"):
         tuning_spec(tiny_spec(corpus, arms=("unigram", "mine.py")), 2, (4,))
     spec = tiny_spec(corpus, arms=("unigram",)).with_settings({"data.test_tokens": 500})

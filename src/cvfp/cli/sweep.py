@@ -39,7 +39,7 @@ Out = Annotated[Path | None, tyro.conf.arg(metavar="DIR", help="sweep directory;
 
 
 def quickstart(out: Out = None, device: Devices = "cpu", track: Track = (), json: Json = False) -> int:
-    """The whole story on two cores in under two minutes: arms over growing data, fits, figures, report.
+    """The whole story on two cores in a few minutes: arms over growing data, fits, figures, report.
 
     Example: cvfp quickstart --out my-first-sweep
     """

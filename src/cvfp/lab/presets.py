@@ -169,7 +169,7 @@ def _quickstart() -> SweepSpec:
         settings |= {f"by_size.{key}.{size}": value for key, value in chosen.items()}
     return SweepSpec(
         name="quickstart",
-        description=N_("The whole story on two cores in under two minutes: small vocabulary, small widths"),
+        description=N_("The whole story on two cores in a few minutes: small vocabulary, small widths"),
         arms=(*DEFAULT_ARMS, "lstm", "unigram"),
         samples=tuple(QUICKSTART),
         settings=settings,

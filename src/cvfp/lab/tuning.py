@@ -16,7 +16,7 @@ from scipy.stats import qmc
 
 from cvfp.lab.executors import Execute
 from cvfp.lab.monitor import Monitor
-from cvfp.lab.plan import make_plan
+from cvfp.lab.plan import MIXTURE, make_plan
 from cvfp.lab.spec import OWN_SUFFIX, Settings, SweepSpec
 from cvfp.lab.sweep_directory import SweepDirectory
 from cvfp.records.arms import arm_kind
@@ -88,11 +88,13 @@ def tuning_spec(spec: SweepSpec, number: int, samples: tuple[int, ...]) -> Sweep
     """The sweep of the trials: a preset's first line, at each of some sizes.
 
     Raises:
-        InputError: a user's own arm among the arms.
+        InputError: a user's own arm, or a mixture, among the arms.
     """
     own = [arm for arm in spec.arms if arm.endswith(OWN_SUFFIX)]
     if own:
         raise InputError(f"tune: {own[0]} is a file of yours; what it can be given is for it to say")
+    if MIXTURE in spec.arms:
+        raise InputError("tune: arm mixture has nothing to tune; its weights are chosen on dev in every run")
     first = spec.variants[0]
     variants = tuple(first | trial | UNSEEN_TEST for trial in trials(number, _shipped(spec)))
     changes = {"name": f"tune-{spec.name}", "samples": samples, "variants": variants, "largest_only": ()}

@@ -289,14 +289,19 @@ class RunConfig(Schema):
 
         Between two numbers a real value is interpolated linearly in ln(documents): `lr` and `weight_decay` in
         their logarithm, decays (`averaging`, `beta2`) in that of their distance from 1, others as they are;
-        whole numbers and words are those of the nearer one. Outside, the nearest one holds.
+        whole numbers and words are those of the nearer one. Outside, the nearest one holds. A number of steps
+        holds at its own number of documents alone: elsewhere it would train too little or too much.
         """
         if not self.by_size:
             return self
         sections = {
             name: type(getattr(self, name)).parse(
                 getattr(self, name).model_dump()
-                | {field: _at_size(field, values, self.data.num_samples) for field, values in fields.items()},
+                | {
+                    field: _at_size(field, values, self.data.num_samples)
+                    for field, values in fields.items()
+                    if field != "steps" or str(self.data.num_samples) in values
+                },
                 f"by_size.{name}",
             )
             for name, fields in self.by_size.items()
@@ -354,6 +359,8 @@ class RunConfig(Schema):
             chosen["model"] = {"embed_dim": self.model.embed_dim}
         elif kind.neural and not kind.has_context:
             chosen["model"]["context_dim"] = 0
+            for field in ("cell", "rounds", "rank"):
+                chosen["model"].pop(field, None)
         if "phase2" in kind.sections and "phase1" not in kind.sections:
             del chosen["phase2"]["context_source"]
         if "phase1" in kind.sections and self.phase1.slices_per_step is None:
