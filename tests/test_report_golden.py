@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cvfp.records.sweep import SweepFiles, read_plan, read_records
 from cvfp.report.compare import comparison_text, read_versions
 from cvfp.report.language import LANGUAGES
 from cvfp.report.published import published_report
@@ -51,3 +52,14 @@ def test_what_the_readme_says_was_found_stands_in_the_kept_reports(readme, headi
     kept = [(RESULTS / name / NAMES[language]).read_text(encoding="utf-8") for name in SWEEPS]
     assert len(quoted) >= 4
     assert [line for line in quoted if line not in "\n".join(kept).splitlines()] == []
+
+
+@pytest.mark.parametrize("readme", ["README.md", "README.ja.md"])
+def test_the_joint_models_first_figures_are_those_of_the_kept_runs(readme):
+    kept = RESULTS / "tuning" / "first-figures"
+    records = read_records(SweepFiles(kept), read_plan(kept)).values()
+    ppl = {(record.point.num_samples, record.point.arm): record.point.val_ppl for record in records}
+    text = (RESULTS.parents[1] / readme).read_text(encoding="utf-8")
+    for size in (50, 100, 200, 400, 800):
+        figures = (f"{ppl[size, arm]:.1f}" for arm in ("cvfp-joint", "mixture", "kneser-ney"))
+        assert f"| {size} | {' | '.join(figures)} |" in text
