@@ -150,11 +150,16 @@ def test_the_state_stays_as_large_as_it_was(monkeypatch):
     with torch.inference_mode():
         stepper = Stepper(model, draw_tokens(5))
         monkeypatch.setattr(CVFPModel, "solve_contexts", None)
-        held = [(id(tensor), tensor.data_ptr(), tensor.shape) for tensor in stepper.state]
+
+        def places() -> list[tuple]:
+            state = (stepper.cell_state, stepper.window)
+            return [(id(tensor), tensor.data_ptr(), tensor.shape) for tensor in state]
+
+        held = places()
         assert [shape for *_, shape in held] == [(24,), (3,)]
         for _ in range(100):
             stepper.append(stepper.logits().argmax(dim=0, keepdim=True))
-        assert [(id(tensor), tensor.data_ptr(), tensor.shape) for tensor in stepper.state] == held
+        assert places() == held
 
 
 def test_the_context_of_the_prompt_is_solved_not_rolled_out(monkeypatch):

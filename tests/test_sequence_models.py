@@ -71,7 +71,7 @@ def test_a_token_changes_nothing_before_it(name: str):
 
 
 def test_a_stream_of_an_lstm_is_the_cells_one_token_after_the_other(monkeypatch):
-    monkeypatch.setattr(lstm, "SEGMENT", 7)
+    monkeypatch.setitem(lstm.SEGMENT, "cpu", 7)
     model, tokens = make("lstm"), draw(25)
     states = [(torch.zeros(WIDTH).double(), torch.zeros(WIDTH).double()) for _ in model.layers]
     expected = []
@@ -96,14 +96,29 @@ def test_windows_go_on_from_the_state_of_the_one_before():
     assert not any(tensor.requires_grad for pair in state for tensor in pair)
 
 
-def test_chunks_side_by_side_differ_by_what_the_warm_up_has_forgotten(monkeypatch):
-    monkeypatch.setattr(lstm, "CHUNKS", 4)
-    monkeypatch.setattr(lstm, "WARM_UP", 30)
+@pytest.mark.parametrize("length", [1, 29, 30, 31, 120, 331, 400])
+def test_a_stream_read_in_chunks_is_the_stream_read_from_its_start(monkeypatch, length: int):
+    monkeypatch.setattr(lstm, "CHUNK", 30)
+    monkeypatch.setitem(lstm.SEGMENT, "cpu", 120)
+    model, tokens = make("lstm"), draw(length)
+    assert_close(torch.cat(list(model.stream(tokens))), whole(model, tokens), atol=1e-10, rtol=0)
+
+
+def test_a_stream_that_is_never_forgotten_is_read_exactly_all_the_same(monkeypatch):
+    monkeypatch.setattr(lstm, "CHUNK", 30)
     model, tokens = make("lstm"), draw(331)
-    exact, chunks = (torch.cat(list(model.stream(tokens, parallel))) for parallel in (False, True))
-    assert chunks.shape == exact.shape
-    assert_close(chunks[:83], exact[:83], atol=1e-12, rtol=0)
-    assert 0 < (chunks - exact).abs().max() < 1e-3
+    for layer in model.layers:  # open forget gates: a cell keeps all it ever took in
+        layer.bias_ih_l0.data[WIDTH : 2 * WIDTH] = 50.0
+    assert_close(torch.cat(list(model.stream(tokens))), whole(model, tokens), atol=1e-10, rtol=0)
+
+
+def test_two_passes_read_at_least_a_chunk_before_every_token(monkeypatch):
+    monkeypatch.setattr(lstm, "CHUNK", 30)
+    model, tokens = make("lstm"), draw(331)
+    found, exact = torch.cat(list(model.stream(tokens, exact=False))), whole(model, tokens)
+    assert_close(found[:60], exact[:60], atol=1e-12, rtol=0)
+    assert_close(found[300:330], whole(model, tokens[270:330])[30:], atol=1e-12, rtol=0)
+    assert 0 < (found - exact).abs().max() < 1e-3
 
 
 @pytest.mark.parametrize("length", [3, 6, 7, 9, 10, 31])
@@ -146,7 +161,7 @@ def test_scores_are_the_cross_entropy_of_the_next_tokens(name: str):
 @pytest.mark.parametrize("bias", [False, True])
 def test_the_gradients_of_a_step_are_those_of_the_cross_entropy(name: str, bias: bool):
     model, tokens = make(name, bias=bias), draw(200)
-    shape = {"window": 6, "sequences": 3, "dropout": 0.0}
+    shape = {"window": 6, "sequences": 3, "dropout": 0.0, "word_dropout": 0.0}
     settings = {"lstm": LstmConfig, "transformer": TransformerConfig}[name](**shape)
     objective = objective_of(model, tokens, settings)
     objective.prepare(1)
@@ -166,7 +181,9 @@ def test_batches_of_one_shape_as_a_gpu_records_them_teach_the_same(name: str):
     for padded in (False, True):
         model, tokens = make(name), draw(130)
         settings = {"lstm": LstmConfig, "transformer": TransformerConfig}[name]
-        objective = objective_of(model, tokens, settings(window=6, sequences=4, dropout=0.0))
+        objective = objective_of(
+            model, tokens, settings(window=6, sequences=4, dropout=0.0, word_dropout=0.0)
+        )
         objective.padded = padded
         shapes, addresses, gradients = set(), set(), []
         for step in range(1, 2 * objective.epoch_steps + 2):

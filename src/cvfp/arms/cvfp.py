@@ -22,7 +22,7 @@ from cvfp.records.config import RunConfig
 from cvfp.records.seeds import derived_seed
 from cvfp.training.devices import seeded
 from cvfp.training.diagnosis import diagnose
-from cvfp.training.evaluation import Scores, score, watch
+from cvfp.training.evaluation import Scores, Segments, score, watch
 from cvfp.training.next_token import Learned
 from cvfp.training.phase1 import Phase1Result, learn_contexts, one_step_segments
 from cvfp.training.phase2 import learn_tokens, trained_parameters
@@ -156,10 +156,10 @@ def _rank_rows(stream: Tensor, seed: int) -> Tensor:
     return torch.from_numpy(sample_rows(len(stream), derived_seed(seed, "rank"))).to(stream.device)
 
 
-def rank_of_contexts(model: CVFPModel, stream: Tensor, seed: int) -> float:
-    """Effective rank of a stream's exact contexts as a share of d_c."""
+def rank_of_contexts(stream: Tensor, segments: Segments, seed: int) -> float:
+    """Effective rank of a stream's contexts as a share of d_c."""
     rows, seen = _rank_rows(stream, seed), []
-    for _ in watch(model.context_segments(stream), rows, seen):
+    for _ in watch(segments, rows, seen):
         pass
     return _share_of_rank(torch.cat(seen))
 

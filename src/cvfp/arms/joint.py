@@ -17,7 +17,7 @@ from cvfp.records.config import RunConfig
 from cvfp.records.seeds import derived_seed
 from cvfp.training.devices import seeded
 from cvfp.training.diagnosis import diagnose
-from cvfp.training.joint import joint_parameters, learn_jointly
+from cvfp.training.joint import joint_parameters, learn_jointly, training_segments
 from cvfp.training.next_token import Learned
 
 
@@ -47,7 +47,8 @@ class JointArm(Arm):
             "training": {"seconds": found.seconds, "precision": found.precision},
             "health": asdict(diagnose(model, dev_tokens, seed)),
         }
-        return FittedCvfp(model, self._facts(model, found, rank_of_contexts(model, tokens, seed), notes))
+        train_er = rank_of_contexts(tokens, training_segments(model, tokens), seed)
+        return FittedCvfp(model, self._facts(model, found, train_er, notes))
 
     def _build(self, train: Tokens, seed: int) -> CVFPModel:
         config = self.config

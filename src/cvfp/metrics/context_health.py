@@ -94,9 +94,10 @@ def memory_length(
     `states` are true states at M places of a text, `inputs` what follows each for K positions. The slowest
     place counts. None: not within K positions.
     """
-    wrong = torch.zeros_like(states)
+    both = torch.cat([states, torch.zeros_like(states)])
     for position in range(inputs.shape[1]):
-        states, wrong = step(states, inputs[:, position]), step(wrong, inputs[:, position])
-        if float((states - wrong).abs().max()) < threshold:
+        both = step(both, torch.cat([inputs[:, position]] * 2))
+        right, wrong = both.chunk(2)
+        if float((right - wrong).abs().max()) < threshold:
             return position + 1
     return None

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from cvfp.models.fixed_point import MEMORY, SINGLE
 from cvfp.models.layers import initialise
 from cvfp.models.lstm_rollout import roll_positions
 from cvfp.records.config import ModelConfig
@@ -33,9 +34,8 @@ class Cell(nn.Module):
 
     context_dim: int
     state_dim: int
-    tolerance: float | None = None
-    """To which solved states of float32 agree, in absolute and relative terms; None: as tightly as rounding
-    allows (`Tolerance.of`)."""
+    tolerance: float = SINGLE
+    """To which solved states of float32 agree, in absolute and relative terms."""
 
     @abstractmethod
     def token_parts(self, f: Float[Tensor, "B d_f"]) -> Float[Tensor, "B K d_z"]:
@@ -209,9 +209,7 @@ class LstmCell(Cell):
     N(0, 1/inputs), B_i at N(0, 0.1^2).
     """
 
-    tolerance = 1e-3
-    """Memory cells forget slowly (measured: a state from zero is within 1e-3 after 300 positions, within 4e-6
-    after 500, more in models of more text); 1e-3 or 1e-4 changes a mean loss by less than 1e-8 nats."""
+    tolerance = MEMORY
 
     def __init__(
         self, num_layers: int, context_dim: int, feature_dim: int, rounds: int = 0, rank: int = 64

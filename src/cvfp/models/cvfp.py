@@ -119,8 +119,7 @@ class CVFPModel(nn.Module):
             raise ValueError("a model without a context block has no contexts to solve")
         # Chunks could not agree to the tolerance in the few bits of autocast.
         with torch.autocast(tokens.device.type, enabled=False):
-            if tolerance is None and self.context_block.tolerance and start.dtype == torch.float32:
-                tolerance = Tolerance(self.context_block.tolerance, self.context_block.tolerance)
+            tolerance = tolerance or Tolerance.of(start.dtype, self.context_block.tolerance)
             inputs = self.context_block.token_parts(self.context_features(tokens, positions))
             return solve_blocks(self.context_block.step, inputs, start, tolerance)
 

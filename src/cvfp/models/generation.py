@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +22,7 @@ from cvfp.models.cells import Cell, ContextBlock
 from cvfp.models.cvfp import CVFPModel
 from cvfp.models.layers import features_of
 from cvfp.models.parts import widest
+from cvfp.models.replay import Replayed
 from cvfp.models.rows import BEFORE
 from cvfp.records.errors import InputError
 
@@ -139,7 +140,7 @@ class _Writer:
         self.position = torch.zeros(1, dtype=torch.long, device=model.device)
         self.step = self._step
         if model.device.type == "cuda":
-            self.step = _recorded(self._step, [*self.stepper.state, self.position])
+            self.step = Replayed(self._step)
 
     def load(self, uniforms: Tensor) -> None:
         """Begin a block with its random numbers."""
@@ -152,23 +153,6 @@ class _Writer:
         self.stepper.append(token)
         self.written.index_copy_(0, self.position, token)
         self.position.add_(1)
-
-
-def _recorded(step: Callable[[], None], state: list[Tensor]) -> Callable[[], None]:
-    """The step as a CUDA graph. It runs once as written, for libraries to set themselves up; the state that
-    this changed is put back."""
-    kept = [tensor.clone() for tensor in state]
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        step()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step()
-    for tensor, value in zip(state, kept, strict=True):
-        tensor.copy_(value)
-    return graph.replay
 
 
 class Stepper:
@@ -189,10 +173,6 @@ class Stepper:
         self.projection = None if model.projection is None else _Product(model.projection.weight, None, dtype)
         self.token_layers = [_Layer(layer, dtype) for layer in getattr(model.token_block, "layers", ())]
         self.head = _Product(model.embedding, model.output_bias, dtype)
-
-    @property
-    def state(self) -> tuple[Tensor, Tensor]:
-        return self.cell_state, self.window
 
     def logits(self) -> Float[Tensor, " V"]:
         """Logits of the next token, valid until the next call; the state moves on to the newest one."""

@@ -9,14 +9,15 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from cvfp.models.fixed_point import MEMORY, Tolerance
 from cvfp.models.sequence import SequenceModel, dropped, normalised
 
 State = list[tuple[Tensor, Tensor]]
 """(h, c), each (1, S, d_e), of every layer."""
-SEGMENT = 4096
+CHUNK = 1024
+"""Tokens of a stream that are read one after the other; chunks of it are read side by side."""
+SEGMENT = {"cpu": 32 * CHUNK, "mps": 32 * CHUNK, "cuda": 256 * CHUNK}
 """Tokens of a stream read at once."""
-CHUNKS, WARM_UP = 64, 256
-"""`parallel`: a stream is read in so many chunks, each from so many tokens before it."""
 
 
 class LstmLanguageModel(SequenceModel):
@@ -54,22 +55,35 @@ class LstmLanguageModel(SequenceModel):
         return dropped(u, dropout, locked), after
 
     @torch.no_grad()
-    def stream(self, tokens: Int[Tensor, " N"], parallel: bool = False) -> Iterator[Float[Tensor, "B d_e"]]:
-        if parallel and len(tokens) >= 2 * CHUNKS * WARM_UP:
-            yield from self._chunks(tokens)
-            return
-        state = None
-        for part in tokens.split(SEGMENT):
-            hidden, state = self.hidden(self.read(part[None]), state)
-            yield hidden[0]
+    def stream(self, tokens: Int[Tensor, " N"], exact: bool = True) -> Iterator[Float[Tensor, "B d_e"]]:
+        """Chunks side by side, to the tolerance of `cvfp.models.fixed_point`; or in two passes."""
+        width = self.embedding.shape[1]
+        state = [(self.embedding.new_zeros(1, 1, width),) * 2] * len(self.layers)
+        for part in tokens.split(SEGMENT[tokens.device.type]):
+            hidden, state = self._solved(part, state, most=None if exact else 2)
+            yield hidden
 
-    def _chunks(self, tokens: Tensor) -> Iterator[Tensor]:
-        """Chunks side by side; the first one starts at the stream's beginning, from no state."""
-        length = -(-len(tokens) // CHUNKS)
-        ids = F.pad(tokens, (WARM_UP, CHUNKS * length - len(tokens))).unfold(0, WARM_UP + length, length)
-        _, state = self.hidden(self.read(ids[:, :WARM_UP]), None)
-        for pair in state:
-            for tensor in pair:
-                tensor[:, 0] = 0.0
-        hidden, _ = self.hidden(self.read(ids[:, WARM_UP:]), state)
-        yield hidden.flatten(0, 1)[: len(tokens)]
+    def _solved(self, tokens: Tensor, start: State, most: int | None) -> tuple[Tensor, State]:
+        """(N, d_e) u_t of a part of a stream from the state before it, and the state after its last chunk.
+
+        A pass starts every chunk from where the one before it ended in the pass before; after as many passes
+        as there are chunks all are exact. `most` bounds them.
+        """
+        length = min(CHUNK, len(tokens))
+        chunks = F.pad(tokens, (0, -len(tokens) % length)).view(-1, length)
+        vectors, tolerance = self.read(chunks), Tolerance.of(self.embedding.dtype, MEMORY)
+        state = [tuple(F.pad(one, (0, 0, 0, len(chunks) - 1)) for one in pair) for pair in start]
+        for _ in range(len(chunks) if most is None else most):
+            before = state
+            hidden, after = self.hidden(vectors, before)
+            pairs = list(zip(start, after, strict=True))
+            state = [
+                tuple(torch.cat([f, a[:, :-1]], dim=1) for f, a in zip(*pair, strict=True)) for pair in pairs
+            ]
+            if max(map(tolerance.excess, _flat(state), _flat(before))) <= 1:
+                break
+        return hidden.flatten(0, 1)[: len(tokens)], [tuple(one[:, -1:] for one in pair) for pair in after]
+
+
+def _flat(state: State) -> list[Tensor]:
+    return [tensor for pair in state for tensor in pair]

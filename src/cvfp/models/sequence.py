@@ -62,10 +62,10 @@ class SequenceModel(nn.Module):
         """
 
     @abstractmethod
-    def stream(self, tokens: Int[Tensor, " N"], parallel: bool = False) -> Iterator[Float[Tensor, "B d_e"]]:
+    def stream(self, tokens: Int[Tensor, " N"], exact: bool = True) -> Iterator[Float[Tensor, "B d_e"]]:
         """u_t of a whole stream in consecutive parts, each from the tokens before it.
 
-        `parallel` allows that tokens far back are left out where this is faster.
+        Where not `exact`, tokens far back may be left out if that is faster.
         """
 
     def read(self, ids: Int[Tensor, "S T"]) -> Float[Tensor, "S T d_e"]:

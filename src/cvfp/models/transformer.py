@@ -75,7 +75,7 @@ class TransformerLanguageModel(SequenceModel):
         return dropped(self.norm(u), dropout, locked), None
 
     @torch.no_grad()
-    def stream(self, tokens: Int[Tensor, " N"], parallel: bool = False) -> Iterator[Float[Tensor, "B d_e"]]:
+    def stream(self, tokens: Int[Tensor, " N"], exact: bool = True) -> Iterator[Float[Tensor, "B d_e"]]:
         """Windows that overlap by half: all tokens but the first ones see at least half a window."""
         step, left = self.window // 2, len(tokens) - self.window
         yield self.hidden(self.read(tokens[None, : self.window]), None)[0][0]

@@ -36,14 +36,14 @@ SHAPE = (
 )
 """Fields of training sections that say what is trained, not how."""
 _TRAINING = "phase2, lstm, transformer, joint"
-_LATER = ("beta2", "word_dropout", "averaging", "evaluations_per_epoch")
-LATER = {
-    "model": ("cell", "rounds", "rank", "token_layers"),
+_LATER = {"beta2": 0.999, "word_dropout": 0.0, "averaging": 0.0, "evaluations_per_epoch": 1}
+LATER: dict[str, dict[str, Any]] = {
+    "model": {"cell": "residual", "rounds": 4, "rank": 64, "token_layers": True},
     "phase2": _LATER,
-    "lstm": (*_LATER, "locked_dropout"),
-    "transformer": (*_LATER, "locked_dropout"),
+    "lstm": _LATER | {"locked_dropout": False},
+    "transformer": _LATER | {"locked_dropout": False},
 }
-"""Fields that joined when results had been recorded: at their defaults they are in no hash."""
+"""Fields that joined when results had been recorded: as everything was before, they are in no hash."""
 LARGEST_VOCABULARY = 1_000_000
 """Ids of a tokenizer; four times those of the largest in use."""
 EMBEDDING_SETTINGS = {
@@ -351,9 +351,8 @@ class RunConfig(Schema):
         followed = {name: fields for name, fields in self.by_size.items() if name == kind.training_section}
         chosen |= {"by_size": followed} if followed else {}
         for section in kind.sections:
-            default = type(self).model_fields[section].default
-            for field in LATER.get(section, ()):
-                if chosen[section][field] == getattr(default, field):
+            for field, before in LATER.get(section, {}).items():
+                if chosen[section][field] == before:
                     del chosen[section][field]
         if kind.neural and not kind.two_phase:
             chosen["model"] = {"embed_dim": self.model.embed_dim}

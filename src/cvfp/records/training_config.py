@@ -104,14 +104,20 @@ class Phase2Config(TokenTraining):
 class SequenceTraining(TokenTraining):
     """Training through time (`cvfp.training.through_time`): `sequences` windows per step."""
 
-    epochs: Positive = 200
+    epochs: Positive = 60
     num_layers: Layers = 2
     window: Annotated[int, Field(ge=2)] = 64
     """Consecutive tokens that a gradient flows through."""
     sequences: Positive = 32
     """Windows per step."""
-    locked_dropout: bool = False
+    locked_dropout: bool = True
     """Whether `dropout` zeroes the same elements at all positions of a window (Gal & Ghahramani 2016)."""
+    beta2: Annotated[float, Field(gt=0, lt=1)] = 0.99
+    word_dropout: Probability = 0.05
+    averaging: Probability = 0.998
+    eval_every: Positive | None = None
+    evaluations_per_epoch: Positive = 2
+    patience: Positive = 6
 
     @property
     def step_tokens(self) -> int:
@@ -122,16 +128,16 @@ class LstmConfig(SequenceTraining):
     """The LSTM arm (`cvfp.models.lstm`); its state goes on from window to window. Tuned: `cvfp.lab.tuned`."""
 
     lr: Rate = 8.7e-4
-    dropout: Probability = 0.21
-    weight_decay: NonNegative = 0.41
+    dropout: Probability = 0.4
+    weight_decay: NonNegative = 0.5
 
 
 class TransformerConfig(SequenceTraining):
     """The Transformer arm (`cvfp.models.transformer`); a window is all it sees. Tuned: `cvfp.lab.tuned`."""
 
-    lr: Rate = 2.6e-4
-    dropout: Probability = 0.015
-    weight_decay: NonNegative = 0.034
+    lr: Rate = 5e-4
+    dropout: Probability = 0.2
+    weight_decay: NonNegative = 0.3
     window: Annotated[int, Field(ge=2)] = 256
     sequences: Positive = 8
     head_dim: Positive = 64

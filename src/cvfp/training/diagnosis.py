@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cvfp.metrics import context_health as health
 from cvfp.models.cvfp import CVFPModel
+from cvfp.models.replay import ReplayedFunction
 from cvfp.records.texts import N_
 
 TEXT_POSITIONS = 4096
@@ -104,6 +105,8 @@ def _memory(step: health.Step, states: Tensor, parts: Tensor) -> int | None:
     bound = min(MEMORY_BOUND, len(parts) // 2)
     places = torch.linspace(0, len(parts) - bound - 1, PLACES, device=parts.device).long()
     following = places[:, None] + torch.arange(1, bound + 1, device=parts.device)
+    if parts.is_cuda:
+        step = ReplayedFunction(step, states[places].repeat(2, 1), parts[places].repeat(2, 1, 1))
     return health.memory_length(step, states[places], parts[following])
 
 

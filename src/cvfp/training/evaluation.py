@@ -59,15 +59,15 @@ def mean_nats(
 
 def score_sequence(model: SequenceModel, tokens: Int[Tensor, " N"]) -> Scores:
     """As `score`, of a model that is trained through time."""
-    return collect_scores(model, lambda score_rows: _scored_sequence(model, tokens, False, score_rows))
+    return collect_scores(model, lambda score_rows: _scored_sequence(model, tokens, True, score_rows))
 
 
 def mean_nats_of_sequence(
     model: SequenceModel, tokens: Int[Tensor, " N"], precision: Precision, exact: bool
 ) -> float:
-    """As `mean_nats`, of a model that is trained through time; as `SequenceModel.stream` if not `exact`."""
+    """As `mean_nats`, of a model that is trained through time; `exact` as in `SequenceModel.stream`."""
     return collect_nats(
-        model, lambda score_rows: _scored_sequence(model, tokens, not exact, score_rows), precision
+        model, lambda score_rows: _scored_sequence(model, tokens, exact, score_rows), precision
     )
 
 
@@ -119,11 +119,9 @@ def _scored(
         yield from parts.over(0, inside, rows)
 
 
-def _scored_sequence(
-    model: SequenceModel, tokens: Tensor, parallel: bool, score_rows: RowScorer
-) -> Iterator[T]:
+def _scored_sequence(model: SequenceModel, tokens: Tensor, exact: bool, score_rows: RowScorer) -> Iterator[T]:
     parts, done = Parts(LOGIT_ROWS[tokens.device.type]), 0
-    for hidden in model.stream(tokens[:-1], parallel):
+    for hidden in model.stream(tokens[:-1], exact):
         targets = tokens[done + 1 : done + 1 + len(hidden)]
         done += len(hidden)
 

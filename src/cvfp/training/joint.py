@@ -191,10 +191,9 @@ class ChunksObjective(NextTokenObjective):
         return self.model.hidden_from(contexts.flatten(0, 1), features.flatten(0, 1))
 
     def dev_nats(self, precision: Precision, exact: bool) -> float:
-        # On a CPU the solve is no slower: what it saves by stopping early is not lost to launches.
-        swept = self.dev.is_cuda and not exact
-        segments = swept_segments(self.model, self.dev) if swept else self.model.context_segments(self.dev)
-        return mean_nats(self.model, self.dev, segments, precision)
+        model, dev = self.model, self.dev
+        segments = model.context_segments(dev) if exact else training_segments(model, dev)
+        return mean_nats(model, dev, segments, precision)
 
     def after_step(self, step: int, optimizer: torch.optim.Optimizer) -> str | None:
         self.store.put(self.taken + 1, self.ends[: len(self.taken)])
@@ -225,9 +224,17 @@ def roll_from(
     return contexts, state.to(model.read_table.dtype)
 
 
+def training_segments(model: CVFPModel, tokens: Int[Tensor, " N"]) -> Segments:
+    """(positions, contexts) of a stream as training looks at them: swept on a GPU.
+
+    On a CPU they are solved: what the solver saves by stopping early is not lost to launches there.
+    """
+    return swept_segments(model, tokens) if tokens.is_cuda else model.context_segments(tokens)
+
+
 @torch.no_grad()
 def swept_segments(model: CVFPModel, tokens: Int[Tensor, " N"]) -> Segments:
-    """(positions, contexts) of a stream as training computes them: `SWEEPS` of spans from zero."""
+    """(positions, contexts) of a stream by `SWEEPS` of spans, from zero."""
     state = model.read_table.new_zeros(1, model.state_dim)
     for firsts in torch.arange(0, len(tokens), SPAN, device=tokens.device).split(SPANS_AT_ONCE):
         starts = torch.cat([state, state.new_zeros(len(firsts) - 1, model.state_dim)])

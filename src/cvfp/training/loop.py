@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from cvfp.metrics.perplexity import MAX_NATS
+from cvfp.models.replay import Replayed
 from cvfp.records.errors import DivergedError
 from cvfp.records.results import CAP
 from cvfp.records.values import Precision
 from cvfp.training import group
 from cvfp.training.precision import computing_in
-from cvfp.training.replay import Replayed
 from cvfp.training.savepoint import NOT_SAVED, Rows, Savepoint, State
 
 BETA1 = 0.9
