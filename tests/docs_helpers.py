@@ -130,7 +130,7 @@ class Reader:
                 shutil.copytree(self.sweep, self.directory / name)
         if "my-model" in code and not re.search(r'(--out |train\(")my-model', code):
             shutil.copytree(self.model, self.directory / "my-model")
-        shutil.copytree(ROOT / "docs" / "results" / "tuning" / "recommended", self.directory / "tuning")
+        shutil.copytree(ROOT / "docs" / "results" / "tuning" / "by-size", self.directory / "tuning")
         for block in blocks:
             if block.language == "toml":
                 (self.directory / "my-sweep.toml").write_text(block.text, encoding="utf-8")

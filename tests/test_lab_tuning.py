@@ -36,8 +36,7 @@ from cvfp.records.training_config import JointConfig, LstmConfig, Phase2Config
 from cvfp.records.tuning import KNOBS, read_tuning, tuned_at
 
 CPU = torch.device("cpu")
-KEPT = Path(__file__).parents[1] / "docs" / "results" / "tuning" / "recommended"
-BY_SIZE = KEPT.parent / "by-size"
+KEPT = Path(__file__).parents[1] / "docs" / "results" / "tuning" / "by-size"
 
 
 def test_the_first_trial_is_what_was_there_and_the_others_fill_the_ranges():
@@ -236,14 +235,27 @@ def test_the_settings_of_a_sweep_file_win_over_a_tuning(tmp_path):
 
 
 def test_the_shipped_settings_are_the_choice_of_the_tuning_that_is_kept():
-    plan = read_plan(BY_SIZE)
-    found = choose(plan, read_records(SweepFiles(BY_SIZE), plan), "recommended", 1)
-    assert found.arms["cvfp-joint"] == TUNED["cvfp-joint"]
-    assert {"cvfp-joint": TUNED["cvfp-joint"]} | read_tuning(KEPT).arms == TUNED
+    plan = read_plan(KEPT)
+    found = choose(plan, read_records(SweepFiles(KEPT), plan), "recommended", 1)
+    assert found.arms == TUNED
+    assert read_tuning(KEPT) == found
     for name in ("recommended", "baselines"):
         assert find_spec(name).tuned == TUNED
-        planned = make_plan(find_spec(name)).points
-        assert {point.tuned_trials for point in planned} == {4, 12}
-    defaults = dotted(RunConfig.from_settings({"arm": "lstm"}).model_dump())
-    for key, value in (TUNED["lstm"].settings | TUNED["transformer"].settings).items():
-        assert defaults[key] == value, key
+    trials = {point.config.arm: point.tuned_trials for point in make_plan(find_spec("baselines")).points}
+    not_tuned = dict.fromkeys(("random-context", "no-context", "mixture"))
+    assert trials == {arm: tuned.trials for arm, tuned in TUNED.items()} | not_tuned
+    assert {tuned.trials for tuned in TUNED.values()} == {4, 12}
+
+
+def test_the_defaults_are_what_was_chosen_at_the_largest_size_and_ablations_have_their_models_settings():
+    defaults = dotted(RunConfig.from_settings({}).model_dump())
+    for arm in ("cvfp-joint", "lstm", "transformer"):
+        largest = {key: value for key, value in TUNED[arm].settings.items() if key.endswith(".800")}
+        assert len(largest) == 6
+        for key, value in largest.items():
+            assert defaults[key.removeprefix("by_size.").removesuffix(".800")] == value, key
+    points = {
+        p.config.arm: p.config for p in make_plan(find_spec("baselines").override(samples=(200,))).points
+    }
+    for arm in ("random-context", "no-context"):
+        assert points[arm].resolved().phase2 == points["cvfp"].resolved().phase2

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cvfp.metrics.effective_rank import MAX_ROWS, effective_rank, sample_rows
+from cvfp.metrics.effective_rank import MAX_ROWS, sample_rows
+from cvfp.metrics.effective_rank import effective_rank as rank_of_tensor
+
+
+def effective_rank(matrix: np.ndarray) -> float:
+    return rank_of_tensor(torch.from_numpy(matrix))
 
 
 def orthonormal(rows: int, columns: int, seed: int) -> np.ndarray:

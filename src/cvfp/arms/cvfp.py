@@ -166,4 +166,4 @@ def rank_of_contexts(stream: Tensor, segments: Segments, seed: int) -> float:
 
 def _share_of_rank(rows: Tensor) -> float:
     """Effective rank of (T, d_c) contexts as a share of d_c."""
-    return effective_rank(rows.cpu().numpy()) / rows.shape[1]
+    return effective_rank(rows) / rows.shape[1]

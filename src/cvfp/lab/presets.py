@@ -29,7 +29,9 @@ V2: Settings = {
     "phase2.epochs": 20,
 }
 V3: Settings = V2 | {"phase1.slice_length": 5000}
-RECOMMENDED: Settings = V3 | {"model.num_input_tokens": 2, "phase2.epochs": 60}
+TWO_TOKENS: Settings = V3 | {"model.num_input_tokens": 2, "phase2.epochs": 60}
+RECOMMENDED: Settings = TWO_TOKENS | TUNED["cvfp"].settings
+"""For the ablations of `cvfp` too, which have its settings."""
 
 PLAIN_LSTM: Settings = {
     "lstm.epochs": 200,
@@ -271,7 +273,7 @@ PRESETS: dict[str, SweepSpec] = {
             arms=("cvfp", "lstm", "cvfp-joint"),
             samples=(100, 800),
             seeds=3,
-            settings=RECOMMENDED | {"phase2.lr": 1.6e-3, "phase2.dropout": 0.15, "phase2.weight_decay": 0.54},
+            settings=TWO_TOKENS | {"phase2.lr": 1.6e-3, "phase2.dropout": 0.15, "phase2.weight_decay": 0.54},
             variants=(
                 PLAIN_LSTM | FROM_TWO_PHASES[0],
                 *FROM_TWO_PHASES[1:],

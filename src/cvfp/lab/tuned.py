@@ -1,88 +1,97 @@
 """What `cvfp tune recommended` chose for every arm, on the default corpus, one seed.
 
-Every arm had 12 trials, the n-gram every order.
-
-`cvfp-joint` was tuned at 50, 200 and 800 conversations, each with its own choice (the trials are in
-`docs/results/tuning/by-size/`); the others at 100 and 800, with one choice for both, and fewer settings
-(`docs/results/tuning/recommended/`). `LstmConfig` and `TransformerConfig` have the latter as their defaults.
+Every arm had 12 trials at 50, 200 and 800 conversations, over the same ranges of the same settings, and has its
+own choice at each; the n-gram has every order, and one for all sizes. The trials are in
+`docs/results/tuning/by-size/`. The ablations of `cvfp` have its settings: all else is to be equal.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
+from cvfp.records.arms import arm_kind
 from cvfp.records.config import RunConfig
 from cvfp.records.tuning import TunedArm, tuned_at
 
+SIZES = (50, 200, 800)
 _WHERE = {"model.num_input_tokens": 2, "phase1.slice_length": 5000, "phase2.epochs": 60}
 """What the trials were run at, where it is not a default."""
-_TOKEN_LAYERS = {"phase2.lr": 0.0016, "phase2.dropout": 0.15, "phase2.weight_decay": 0.54}
+_BEFORE = {"phase2.lr": 0.0016, "phase2.dropout": 0.15, "phase2.weight_decay": 0.54}
 
-_JOINT = {
-    "lr": (0.0032, 0.0032, 0.002),
-    "dropout": (0.33, 0.33, 0.4),
-    "word_dropout": (0.071, 0.071, 0.05),
-    "weight_decay": (0.76, 0.76, 0.5),
-    "averaging": (0.9918, 0.9918, 0.998),
-    "chunks": (64, 64, 128),
+_CHOSEN: dict[str, dict[str, tuple]] = {
+    "cvfp-joint": {
+        "lr": (0.0032, 0.0032, 0.002),
+        "dropout": (0.33, 0.33, 0.4),
+        "word_dropout": (0.071, 0.071, 0.05),
+        "weight_decay": (0.76, 0.76, 0.5),
+        "averaging": (0.9918, 0.9918, 0.998),
+        "chunks": (64, 64, 128),
+    },
+    "lstm": {
+        "lr": (0.0024, 0.0006, 0.00087),
+        "dropout": (0.17, 0.56, 0.4),
+        "word_dropout": (0.041, 0.047, 0.05),
+        "weight_decay": (0.21, 0.71, 0.5),
+        "averaging": (0.981, 0.9988, 0.998),
+        "sequences": (16, 16, 32),
+    },
+    "transformer": {
+        "lr": (0.0005, 0.00069, 0.0002),
+        "dropout": (0.2, 0.22, 0.11),
+        "word_dropout": (0.05, 0.14, 0.077),
+        "weight_decay": (0.3, 0.3, 0.058),
+        "averaging": (0.998, 0.9937, 0.9952),
+        "sequences": (8, 4, 8),
+    },
+    "cvfp": {
+        "lr": (0.00064, 0.0025, 0.0016),
+        "dropout": (0.11, 0.33, 0.15),
+        "word_dropout": (0.077, 0.071, 0.0),
+        "weight_decay": (0.058, 0.76, 0.54),
+        "averaging": (0.9952, 0.9918, 0.0),
+        "batch_size": (2048, 1024, 2048),
+    },
 }
-"""At 50, 200 and 800 conversations."""
-
-_CHOSEN: dict[str, TunedArm] = {
-    "cvfp-joint": TunedArm(
-        trials=12,
-        settings={
-            f"by_size.joint.{knob}.{size}": value
-            for knob, values in _JOINT.items()
-            for size, value in zip((50, 200, 800), values, strict=True)
-        },
-        dev_ppl=(225.81135737958138, 124.47494730152627, 69.9357997714241),
-        untuned_dev_ppl=(234.95143246346177, 127.97480829504343, 69.9357997714241),
+"""At each of `SIZES`."""
+_DEV_PPL = {
+    "cvfp-joint": (
+        (225.81135737958138, 124.47494730152627, 69.9357997714241),
+        (234.95143246346177, 127.97480829504343, 69.9357997714241),
     ),
-    "cvfp": TunedArm(
-        trials=12,
-        settings=_TOKEN_LAYERS,
-        dev_ppl=(207.5313511095167, 99.08741382922682),
-        untuned_dev_ppl=(205.32516351952813, 107.41759704111364),
+    "lstm": (
+        (231.58123962647946, 130.85861131633976, 72.02713739439245),
+        (252.72629205953038, 141.4858639450268, 72.02713739439245),
     ),
-    "random-context": TunedArm(
-        trials=12,
-        settings=_TOKEN_LAYERS,
-        dev_ppl=(206.8729248234668, 99.74800692603147),
-        untuned_dev_ppl=(205.04751287644942, 107.62917895322316),
+    "transformer": (
+        (289.41967867510675, 175.59978716859135, 113.42141748465768),
+        (289.41967867510675, 175.80005048132614, 113.73303262853949),
     ),
-    "no-context": TunedArm(
-        trials=12,
-        settings=_TOKEN_LAYERS,
-        dev_ppl=(209.75745253090165, 102.79703603519708),
-        untuned_dev_ppl=(206.5785089624503, 107.6075977530866),
+    "cvfp": (
+        (278.15520846768703, 154.40756311309963, 102.19600956556722),
+        (288.1325999809595, 163.8865013633842, 102.19600956556722),
     ),
-    "lstm": TunedArm(
-        trials=12,
-        settings={"lstm.lr": 0.00087, "lstm.dropout": 0.21, "lstm.weight_decay": 0.41},
-        dev_ppl=(175.37103178079244, 79.83540857343934),
-        untuned_dev_ppl=(176.51065949374936, 95.94906930585155),
-    ),
-    "transformer": TunedArm(
-        trials=12,
-        settings={
-            "transformer.lr": 0.00026,
-            "transformer.dropout": 0.015,
-            "transformer.weight_decay": 0.034,
-        },
-        dev_ppl=(213.63166505732102, 114.41872753186438),
-        untuned_dev_ppl=(226.3715704465616, 124.50338473796546),
-    ),
-    "kneser-ney": TunedArm(
-        trials=4,
-        settings={"ngram.order": 5},
-        dev_ppl=(192.48336089283754, 111.5716606925052),
-        untuned_dev_ppl=(192.48336089283754, 111.5716606925052),
+    "kneser-ney": (
+        (251.098125700032, 160.19662527527748, 111.5716606925052),
+        (251.098125700032, 160.19662527527748, 111.5716606925052),
     ),
 }
+"""At each of `SIZES`: of what was chosen, and of what was there before."""
 
 
-def _located(arm: str, tuned: TunedArm) -> TunedArm:
-    config = RunConfig.from_settings(_WHERE | tuned.settings | {"arm": arm})
-    return tuned.model_copy(update={"at": tuned_at(config)})
+def _tuned(arm: str) -> TunedArm:
+    section = arm_kind(arm).training_section
+    settings: dict[str, Any] = {"ngram.order": 5}
+    if section is not None:
+        settings = {
+            f"by_size.{section}.{knob}.{size}": value
+            for knob, values in _CHOSEN[arm].items()
+            for size, value in zip(SIZES, values, strict=True)
+        }
+    (dev_ppl, before), trials = _DEV_PPL[arm], 4 if section is None else 12
+    config = RunConfig.from_settings(_WHERE | _BEFORE | settings | {"arm": arm})
+    return TunedArm(
+        trials=trials, settings=settings, at=tuned_at(config), dev_ppl=dev_ppl, untuned_dev_ppl=before
+    )
 
 
-TUNED: dict[str, TunedArm] = {arm: _located(arm, tuned) for arm, tuned in _CHOSEN.items()}
+TUNED: dict[str, TunedArm] = {arm: _tuned(arm) for arm in _DEV_PPL}

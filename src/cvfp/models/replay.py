@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 
 import torch
@@ -31,10 +32,24 @@ class Replayed:
             torch.cuda.current_stream().wait_stream(self.stream)
             return
         if self.graph is None:
-            self.graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graph):
-                self.step()
+            self.graph = _recorded(self.step)
         self.graph.replay()
+
+
+def _recorded(step: Callable[[], None]) -> torch.cuda.CUDAGraph:
+    """The step as a graph.
+
+    No garbage is collected meanwhile: a graph in it would be freed, which CUDA does not allow while it records.
+    """
+    graph, collecting = torch.cuda.CUDAGraph(), gc.isenabled()
+    gc.disable()
+    try:
+        with torch.cuda.graph(graph):
+            step()
+    finally:
+        if collecting:
+            gc.enable()
+    return graph
 
 
 class ReplayedFunction:
@@ -44,14 +59,16 @@ class ReplayedFunction:
     """
 
     def __init__(self, function: Callable[..., Tensor], *arguments: Tensor) -> None:
-        self.function, self.arguments = function, [argument.clone() for argument in arguments]
-        self.replayed = Replayed(self._call)
+        self.arguments = held = [argument.clone() for argument in arguments]
+        self.outputs: list[Tensor] = []
 
-    def _call(self) -> None:
-        self.output = self.function(*self.arguments)
+        def call(outputs: list[Tensor] = self.outputs) -> None:
+            outputs[:] = [function(*held)]
+
+        self.replayed = Replayed(call)  # which does not lead back here: freed with the last reference
 
     def __call__(self, *arguments: Tensor) -> Tensor:
         for held, argument in zip(self.arguments, arguments, strict=True):
             held.copy_(argument)
         self.replayed()
-        return self.output
+        return self.outputs[0]

@@ -135,9 +135,11 @@ class LstmConfig(SequenceTraining):
 class TransformerConfig(SequenceTraining):
     """The Transformer arm (`cvfp.models.transformer`); a window is all it sees. Tuned: `cvfp.lab.tuned`."""
 
-    lr: Rate = 5e-4
-    dropout: Probability = 0.2
-    weight_decay: NonNegative = 0.3
+    lr: Rate = 2e-4
+    dropout: Probability = 0.11
+    word_dropout: Probability = 0.077
+    weight_decay: NonNegative = 0.058
+    averaging: Probability = 0.9952
     window: Annotated[int, Field(ge=2)] = 256
     sequences: Positive = 8
     head_dim: Positive = 64
