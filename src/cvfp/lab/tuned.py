@@ -1,7 +1,7 @@
 """What `cvfp tune recommended` chose for every arm, on the default corpus, one seed.
 
-Every arm had 12 trials at 50, 200 and 800 conversations, over the same ranges of the same settings, and has its
-own choice at each; the n-gram has every order, and one for all sizes. The trials are in
+Every arm had 12 trials at 50, 200 and 800 conversations, over the same ranges of the same settings, and has
+its own choice at each; the n-gram has every order, and one for all sizes. The trials are in
 `docs/results/tuning/by-size/`. The ablations of `cvfp` have its settings: all else is to be equal.
 """
 

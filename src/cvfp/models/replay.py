@@ -39,7 +39,8 @@ class Replayed:
 def _recorded(step: Callable[[], None]) -> torch.cuda.CUDAGraph:
     """The step as a graph.
 
-    No garbage is collected meanwhile: a graph in it would be freed, which CUDA does not allow while it records.
+    No garbage is collected meanwhile: a graph in it would be freed, which CUDA does not allow while it
+    records.
     """
     graph, collecting = torch.cuda.CUDAGraph(), gc.isenabled()
     gc.disable()

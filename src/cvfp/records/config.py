@@ -350,9 +350,12 @@ class RunConfig(Schema):
             chosen["joint"]["context_dim"] = self.shape.context_dim
         followed = {name: fields for name, fields in self.by_size.items() if name == kind.training_section}
         chosen |= {"by_size": followed} if followed else {}
+        for name, fields in followed.items():
+            for field in fields.keys() - {"steps"}:  # which hold at their own sizes alone
+                del chosen[name][field]
         for section in kind.sections:
             for field, before in LATER.get(section, {}).items():
-                if chosen[section][field] == before:
+                if chosen[section].get(field, ...) == before:
                     del chosen[section][field]
         if kind.neural and not kind.two_phase:
             chosen["model"] = {"embed_dim": self.model.embed_dim}

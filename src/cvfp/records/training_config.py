@@ -110,7 +110,7 @@ class SequenceTraining(TokenTraining):
     """Consecutive tokens that a gradient flows through."""
     sequences: Positive = 32
     """Windows per step."""
-    locked_dropout: bool = True
+    locked_dropout: bool = False
     """Whether `dropout` zeroes the same elements at all positions of a window (Gal & Ghahramani 2016)."""
     beta2: Annotated[float, Field(gt=0, lt=1)] = 0.99
     word_dropout: Probability = 0.05
@@ -129,6 +129,7 @@ class LstmConfig(SequenceTraining):
 
     lr: Rate = 8.7e-4
     dropout: Probability = 0.4
+    locked_dropout: bool = True
     weight_decay: NonNegative = 0.5
 
 
