@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
@@ -54,12 +56,19 @@ def test_what_the_readme_says_was_found_stands_in_the_kept_reports(readme, headi
     assert [line for line in quoted if line not in "\n".join(kept).splitlines()] == []
 
 
-@pytest.mark.parametrize("readme", ["README.md", "README.ja.md"])
-def test_the_joint_models_first_figures_are_those_of_the_kept_runs(readme):
-    kept = RESULTS / "tuning" / "first-figures"
-    records = read_records(SweepFiles(kept), read_plan(kept)).values()
-    ppl = {(record.point.num_samples, record.point.arm): record.point.val_ppl for record in records}
+@pytest.mark.parametrize(("readme", "language"), [("README.md", "en"), ("README.ja.md", "ja")])
+def test_the_table_of_who_wins_is_of_the_kept_runs(readme, language):
+    kept = RESULTS / "baselines"
+    points = [record.point for record in read_records(SweepFiles(kept), read_plan(kept)).values()]
     text = (RESULTS.parents[1] / readme).read_text(encoding="utf-8")
-    for size in (50, 100, 200, 400, 800):
-        figures = (f"{ppl[size, arm]:.1f}" for arm in ("cvfp-joint", "mixture", "kneser-ney"))
-        assert f"| {size} | {' | '.join(figures)} |" in text
+    for arm in ("mixture", "cvfp-joint", "lstm", "cvfp", "transformer", "kneser-ney"):
+        losses: dict[int, list[float]] = {}
+        for point in points:
+            if point.arm == arm:
+                losses.setdefault(point.num_samples, []).append(math.log(point.val_ppl))
+        assert [len(of_size) for of_size in losses.values()] == [3] * 6
+        means = " | ".join(f"{math.exp(fmean(losses[size])):.1f}" for size in sorted(losses))
+        assert f" | {means} |" in text, arm
+    report = (kept / NAMES[language]).read_text(encoding="utf-8").splitlines()
+    quoted = [line for line in text.splitlines() if line.endswith(("▲ |", "≈ |", "▼ |"))]
+    assert len(quoted) == 2 and set(quoted) <= set(report)

@@ -103,6 +103,12 @@ def reference_of(top: Headline) -> str:
     return reference_arm(standing.line for standing in top.standings)
 
 
+def reference_line(top: Headline) -> Line | None:
+    """The best line of that arm."""
+    arm = reference_of(top)
+    return next((standing.line for standing in top.standings if standing.line.arm == arm), None)
+
+
 def mixes(line: Line, arm: str) -> bool:
     """Whether a line is a mixture that an arm is part of."""
     return line.arm == MIXTURE and arm in line.config.mixture.arms
@@ -156,6 +162,44 @@ def headline_table(top: Headline) -> str:
         _("seconds"),
     )
     return markdown.table(header, [_row(standing, marks) for standing in top.standings], left=2)
+
+
+MARKS = {True: ("▲", "▼"), False: ("≈", "≈"), None: ("", "")}
+"""Behind a change that is told from none: higher, lower; one that is not; one without a verdict."""
+
+
+def relative_table(top: Headline) -> str:
+    """The reference line's PPL at each of its sizes, and the change to every other line on the same tokens.
+
+    Empty where there is no such line, or no other one has a pair with it.
+    """
+    lines, reference = [standing.line for standing in top.standings], reference_line(top)
+    if reference is None:
+        return ""
+    by_size: dict[int, list[Cell]] = {}
+    for cell in cells(reference.scored):
+        by_size.setdefault(cell.num_samples, []).append(cell)
+    changes = {line.label: LineChange(reference, line) for line in lines if line is not reference}
+    found = {label: [one.ppl_at(size) for size in by_size] for label, one in changes.items()}
+    rows = [
+        [plain(label), *(numbers.ABSENT if change is None else _marked(change) for change in row)]
+        for label, row in found.items()
+        if any(change is not None for change in row)
+    ]
+    if not rows:
+        return ""
+    own = [markdown.bold(numbers.ppl(mean_over(at_size, "val_ppl"))) for at_size in by_size.values()]
+    header = (_("line"), *map(numbers.count, by_size))
+    return markdown.table(header, [[markdown.bold(plain(reference.label)), *own], *rows])
+
+
+def _marked(change: Change) -> str:
+    """`+3.1% (+1.0% to +5.2%) ▲`."""
+    higher, lower = MARKS[change.distinguishable]
+    parts = [numbers.signed_percent(change.value)]
+    if change.interval is not None:
+        parts.append(f"({numbers.signed_percent_interval(change.interval)})")
+    return " ".join([*parts, higher if change.value > 0 else lower]).strip()
 
 
 def mixture_table(top: Headline) -> str:

@@ -21,7 +21,9 @@ from cvfp.report.headline import (
     headline,
     headline_table,
     mixture_table,
+    reference_line,
     reference_of,
+    relative_table,
     uncompared,
 )
 from cvfp.report.health import health_table
@@ -131,6 +133,8 @@ def _headline_content(top: Headline | None) -> dict[str, Any]:
         "reference": TWO_PHASE if top is None else reference_of(top),
         "mixtures": "" if top is None else mixture_table(top),
         "standings": "" if top is None else headline_table(top),
+        "relative": "" if top is None else relative_table(top),
+        "reference_line": top and reference_line(top),
         "comparisons": comparison_texts(compared),
         "same_documents": any(one.change.kind == "draws" for one in compared),
         "uncompared": [] if top is None else uncompared(top),
