@@ -7,6 +7,8 @@ variance s_draw^2 / k + s_document^2 / n + s_rest^2 / (k n) (McCullagh 2000; Owe
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +22,7 @@ RESAMPLES = 2000
 SEED = 0
 """Of the resamples: the same for every number, so that a report repeats."""
 CELLS = 2**22
-"""Values that are resampled at a time: 32 MiB."""
+"""Documents that are drawn at a time: 32 MiB."""
 
 
 @dataclass(frozen=True)
@@ -110,14 +112,27 @@ def crossed(values: np.ndarray, tokens: np.ndarray) -> Crossed:
 
 def resampled(values: np.ndarray, tokens: np.ndarray) -> np.ndarray:
     """q of each draw, (`RESAMPLES`, k), on as many documents, drawn from these with replacement."""
-    rng, n = np.random.default_rng(SEED), len(tokens)
     rows = np.vstack([values, tokens])
-    parts = []
-    for first in range(0, RESAMPLES, step := max(1, CELLS // rows.size)):
-        picked = rng.integers(0, n, (min(step, RESAMPLES - first), n))
-        sums = rows[:, picked].sum(axis=2)
-        parts.append(sums[:-1] / sums[-1])
-    return np.concatenate(parts, axis=1).T
+    sums = np.concatenate([counts @ rows.T for counts in _resamples(len(tokens), RESAMPLES)])
+    return sums[:, :-1] / sums[:, -1:]
+
+
+def _resamples(n: int, number: int) -> Iterable[np.ndarray]:
+    """How often each of n documents is in each of so many resamples, (k, n) of them at a time."""
+    return _few_resamples(n, number) if number * n <= CELLS else _draw_resamples(n, number)
+
+
+@functools.lru_cache(maxsize=2)
+def _few_resamples(n: int, number: int) -> tuple[np.ndarray, ...]:
+    return tuple(_draw_resamples(n, number))
+
+
+def _draw_resamples(n: int, number: int) -> Iterator[np.ndarray]:
+    rng = np.random.default_rng(SEED)
+    for first in range(0, number, step := max(1, CELLS // n)):
+        count = min(step, number - first)
+        picked = rng.integers(0, n, (count, n)) + n * np.arange(count)[:, None]
+        yield np.bincount(picked.ravel(), minlength=count * n).reshape(count, n).astype(np.float64)
 
 
 def effective_count(parts: np.ndarray) -> float:

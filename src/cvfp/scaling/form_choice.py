@@ -19,7 +19,7 @@ from cvfp.scaling.forms import (
     statuses,
 )
 from cvfp.scaling.points import Points
-from cvfp.scaling.profile import fit_profile
+from cvfp.scaling.profile import fit_profiles
 from cvfp.scaling.refits import refit_power_laws
 
 FormVerdict = Literal["preferred", "not distinguishable", "worse", "not compared"]
@@ -106,20 +106,31 @@ def left_out_errors(points: Points, form: FormName, rows: np.ndarray) -> np.ndar
     units = points.units(least)
     if points.fewest_sizes(units) < (least if len(units) > 1 else least + 1):
         return found
-    for unit in units:
-        for sizes in points.kept(unit).folds():
-            inside = np.isin(points.sizes[unit], sizes)
-            out, rest = unit[inside], unit[~inside]
-            predicted = _predicted(points.log_tokens[rest], rows[:, rest], points.log_tokens[out], form)
-            found[:, out] = (rows[:, out] - predicted) ** 2
+    parts = [
+        (unit[inside], unit[~inside])
+        for unit in units
+        for sizes in points.kept(unit).folds()
+        for inside in (np.isin(points.sizes[unit], sizes),)
+    ]
+    x = points.log_tokens
+    predictions = _predicted([(x[rest], rows[:, rest], x[out]) for out, rest in parts], form)
+    for (out, _), predicted in zip(parts, predictions, strict=True):
+        found[:, out] = (rows[:, out] - predicted) ** 2
     return found
 
 
-def _predicted(x: np.ndarray, losses: np.ndarray, at: np.ndarray, form: FormName) -> np.ndarray:
+def _predicted(
+    parts: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], form: FormName
+) -> list[np.ndarray]:
+    """L (m, k) at the third of each part, ln D (k,), by a fit to ln D (n,) and losses (m, n)."""
     if form == "ppl_power":
-        alphas, log_As = refit_power_laws(np.exp(x), np.exp(losses))
-        return log_As[:, None] + alphas[:, None] * at
-    return fit_profile(x, losses, form == "loss_floor").loss(at)
+        laws = [refit_power_laws(np.exp(x), np.exp(losses)) for x, losses, _ in parts]
+        return [
+            log_As[:, None] + alphas[:, None] * at
+            for (alphas, log_As), (*_, at) in zip(laws, parts, strict=True)
+        ]
+    fits = fit_profiles([x for x, *_ in parts], [losses for _, losses, _ in parts], form == "loss_floor")
+    return [fit.loss(at) for fit, (*_, at) in zip(fits, parts, strict=True)]
 
 
 def _verdicts(compared: dict[FormName, np.ndarray], counts: Sequence[int]) -> dict[FormName, FormVerdict]:

@@ -14,7 +14,7 @@ from cvfp.scaling.estimate import across_draws
 from cvfp.scaling.loss_law import LossLaw, loss_law
 from cvfp.scaling.points import Points
 from cvfp.scaling.power_law import PowerLaw
-from cvfp.scaling.profile import Profile, fit_profile
+from cvfp.scaling.profile import Profile, fit_profile, fit_profiles
 
 FormName = Literal["ppl_power", "loss_power", "loss_floor"]
 FormStatus = Literal["converged", "at_bound", "not_identifiable"]
@@ -106,7 +106,8 @@ def fit_form(points: Points, form: FormName) -> FormFit:
         return FormFit(form, status, None, None)
     floor = form == "loss_floor"
     x, y = points.log_tokens, points.log_ppl
-    laws = [loss_law(x[unit], fit_profile(x[unit], y[None, unit], floor), floor) for unit in units]
+    fits = fit_profiles([x[unit] for unit in units], [y[None, unit] for unit in units], floor)
+    laws = [loss_law(x[unit], fit, floor) for unit, fit in zip(units, fits, strict=True)]
     if len(laws) == 1:
         return FormFit(form, status, laws[0], laws[0].rss)
     mean = MeanOfDraws({points.draws[unit[0]]: law for unit, law in zip(units, laws, strict=True)})
@@ -122,7 +123,8 @@ def statuses(points: Points, form: FormName, rows: np.ndarray) -> list[FormStatu
     if form == "ppl_power":
         return ["converged"] * len(rows)
     x, counts = points.log_tokens, [len(unit) for unit in units]
-    fits = [fit_profile(x[unit], rows[:, unit], form == "loss_floor") for unit in units]
+    floor = form == "loss_floor"
+    fits = fit_profiles([x[unit] for unit in units], [rows[:, unit] for unit in units], floor)
     bound = np.any([fit.at_edge for fit in fits], axis=0)
     if form == "loss_power":
         return ["at_bound" if each else "converged" for each in bound]

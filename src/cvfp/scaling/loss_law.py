@@ -100,12 +100,12 @@ def gradient(b: float, beta: float, x: np.ndarray | np.number, floor: bool) -> n
 def loss_law(log_tokens: np.ndarray, fit: Profile, floor: bool, row: int = 0) -> LossLaw:
     """The law of one row of a fit to points at `log_tokens` (n,)."""
     b, beta = float(fit.b[row]), float(fit.beta[row])
-    J = gradient(b, beta, log_tokens - fit.centre, floor)
+    J = gradient(b, beta, log_tokens - fit.centre[row], floor)
     return LossLaw(
         E=float(fit.E[row]),
         b=b,
         beta=beta,
-        centre=fit.centre,
+        centre=float(fit.centre[row]),
         rss=float(fit.rss[row]),
         n=len(log_tokens),
         has_floor=floor,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -16,7 +17,7 @@ these: beta to a relative 1e-11."""
 
 @dataclass(frozen=True)
 class Profile:
-    """L = E + b * exp(-beta * (x - centre)) with x = ln D, fitted to m rows: everything (m,) but `centre`."""
+    """L = E + b * exp(-beta * (x - centre)) with x = ln D, fitted to m rows: everything is (m,)."""
 
     E: np.ndarray
     """Nats; 0 in fits without a floor."""
@@ -27,11 +28,29 @@ class Profile:
     """Sum of squared residuals, nats^2."""
     at_edge: np.ndarray
     """Whether beta is at a bound of its search."""
-    centre: float
+    centre: np.ndarray
+    """Mean of x."""
 
     def loss(self, x: np.ndarray) -> np.ndarray:
         """L (m, k) at ln D (k,)."""
-        return self.E[:, None] + self.b[:, None] * np.exp(-self.beta[:, None] * (x - self.centre))
+        bend = np.exp(-self.beta[:, None] * (x - self.centre[:, None]))
+        return self.E[:, None] + self.b[:, None] * bend
+
+    def part(self, rows: slice) -> Profile:
+        """The fits of some of the rows."""
+        return Profile(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+
+def fit_profiles(xs: Sequence[np.ndarray], losses: Sequence[np.ndarray], floor: bool) -> list[Profile]:
+    """`fit_profile` of each pair of ln D (n,) and losses (m, n), of the same m: those of one n in one go."""
+    found: dict[int, Profile] = {}
+    for n in {len(x) for x in xs}:
+        places = [place for place, x in enumerate(xs) if len(x) == n]
+        m = len(losses[places[0]])
+        x = np.repeat(np.stack([xs[place] for place in places]), m, axis=0)
+        fit = fit_profile(x, np.concatenate([losses[place] for place in places]), floor)
+        found |= {place: fit.part(slice(k * m, (k + 1) * m)) for k, place in enumerate(places)}
+    return [found[place] for place in range(len(xs))]
 
 
 def fit_profile(x: np.ndarray, losses: np.ndarray, floor: bool) -> Profile:
@@ -43,21 +62,21 @@ def fit_profile(x: np.ndarray, losses: np.ndarray, floor: bool) -> Profile:
     2024: a mean meets the tolerance of an optimiser too early; here none is used).
 
     Args:
-        x: ln D of the points, (n,), at least two distinct.
+        x: ln D of the points, (n,) for all rows or (m, n), at least two distinct.
         losses: nats, positive, (m, n): one fit per row.
         floor: whether there is an E.
     """
-    centre, reach = float(x.mean()), float(np.ptp(x))
-    grid = np.geomspace(BENDS[0] / reach, BENDS[1] / reach, GRID)[None, :]
-    best = _solve(x - centre, losses, grid, floor)[2].argmin(axis=1)
+    x = np.broadcast_to(x, losses.shape)
+    centre, reach = x.mean(axis=1), np.ptp(x, axis=1)
+    x = x - centre[:, None]
+    grid = np.geomspace(BENDS[0] / reach, BENDS[1] / reach, GRID, axis=1)
+    best = _solve(x, losses, grid, floor)[2].argmin(axis=1)
     at_edge = (best == 0) | (best == GRID - 1)
-    low, high = _neighbours(np.broadcast_to(grid, (len(losses), GRID)), best)
     for _ in range(ROUNDS):
-        grid = np.geomspace(low, high, ZOOM, axis=1)
-        best = _solve(x - centre, losses, grid, floor)[2].argmin(axis=1)
-        low, high = _neighbours(grid, best)
+        grid = np.geomspace(*_neighbours(grid, best), ZOOM, axis=1)
+        best = _solve(x, losses, grid, floor)[2].argmin(axis=1)
     beta = np.take_along_axis(grid, best[:, None], axis=1)
-    E, b, rss = (values[:, 0] for values in _solve(x - centre, losses, beta, floor))
+    E, b, rss = (values[:, 0] for values in _solve(x, losses, beta, floor))
     return Profile(E, b, beta[:, 0], rss, at_edge, centre)
 
 
@@ -70,8 +89,8 @@ def _neighbours(grid: np.ndarray, best: np.ndarray) -> tuple[np.ndarray, np.ndar
 def _solve(
     x: np.ndarray, losses: np.ndarray, betas: np.ndarray, floor: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """E, b and RSS (m, g) at betas (m, g) or (1, g)."""
-    phi, y = np.exp(-betas[..., None] * x), losses[:, None, :]
+    """E, b and RSS (m, g) of x (m, n) and losses (m, n) at betas (m, g)."""
+    phi, y = np.exp(-betas[..., None] * x[:, None, :]), losses[:, None, :]
     b = (phi * y).sum(axis=-1) / (phi * phi).sum(axis=-1)
     E = np.zeros_like(b)
     if floor:
