@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from cvfp.training import head as module
-from cvfp.training.head import Head
+from cvfp.training.head import Head, SoftTargets
 
 ROWS, VOCAB, WIDTH = 150, 40, 6
 
@@ -91,3 +91,19 @@ def test_no_rows_have_no_losses():
     model = make_model()
     head = Head(model.embedding, model.output_bias, torch.float32)
     assert head.nll(torch.zeros(0, model.config.embed_dim), torch.zeros(0, dtype=torch.long)).shape == (0,)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_soft_targets_are_the_cross_entropy_with_the_mean_of_the_heads_probabilities(share: float, layout):
+    hidden, table, bias, targets, weights = draw()
+    others = [(torch.randn(ROWS, WIDTH).double(), torch.randn(VOCAB, WIDTH).double()) for _ in range(3)]
+    soft = SoftTargets([Head(t, bias, torch.float64) for _, t in others], [h for h, _ in others], share)
+    mean = torch.stack([(h @ t.T + bias).softmax(dim=1) for h, t in others]).mean(dim=0)
+    leaves = [one.clone().requires_grad_() for one in (hidden, table, bias)]
+    logs = torch.nn.functional.linear(*leaves).log_softmax(dim=1)
+    hard = -logs.gather(1, targets[:, None])[:, 0]
+    (weights * ((1 - share) * hard - share * (mean * logs).sum(dim=1))).sum().backward()
+    found = Head(table, bias, torch.float64).gradients(hidden, targets, weights, True, True, soft)
+    assert_close(found.loss, (weights * hard).sum().detach(), atol=1e-12, rtol=0)
+    for one, leaf in zip((found.hidden, found.table, found.bias), leaves, strict=True):
+        assert_close(one, leaf.grad, atol=1e-12, rtol=0)

@@ -20,11 +20,13 @@ from cvfp.arms.registry import make_arm
 from cvfp.lab.plan import make_plan
 from cvfp.metrics.perplexity import perplexity
 from cvfp.models.cvfp import CVFPModel
+from cvfp.models.layers import features_of, token_window
 from cvfp.models.recurrence import roll_out
 from cvfp.records.config import RunConfig
 from cvfp.records.errors import InputError
 from cvfp.records.training_config import JointConfig
 from cvfp.training import context_store
+from cvfp.training.distillation import Teachers
 from cvfp.training.events import silent
 from cvfp.training.joint import ChunksObjective, learn_jointly, locked, swept_segments
 from cvfp.training.next_token import Average, learn
@@ -227,6 +229,48 @@ def test_a_real_text_is_learned(cell: str):
     assert perplexity(fitted.nll(test.numpy())) < 0.6 * floor
     assert fitted.facts.train_er > 0.1
     assert fitted.facts.notes["health"]["solve_status"] == "converged"
+
+
+def test_a_student_learns_the_mean_of_its_teachers_at_the_positions_of_its_chunks():
+    model, tokens = model_of("mogrified"), draw_tokens(60)
+    others = [model_of(cell, 2) for cell in ("mogrified", "gated")]
+    teachers = Teachers(others, [one.context_segments(tokens) for one in others], tokens, 0.4, "float32")
+    config = JointConfig(**(PLAIN | {"window": 4, "chunks": 5}))
+    dev = draw_tokens(30, seed=5)
+    objective = ChunksObjective(model, tokens, dev, config, True, 7, silent, teachers)
+    found = taken(objective)
+    places = objective.positions.flatten()
+    everywhere = torch.arange(60)
+    mean = torch.stack(
+        [one.logits(one.hidden(one.contexts(tokens), tokens, everywhere)).softmax(dim=1) for one in others]
+    ).mean(dim=0)
+    other = copy.deepcopy(model).requires_grad_(True)
+    ids, before = token_window(tokens, places, model.config.num_input_tokens)
+    features = features_of(F.embedding(ids, other.embedding), before).unflatten(0, objective.positions.shape)
+    contexts, _ = other.context_block.roll(features, objective.starts)
+    logs = other.logits(other.hidden_from(contexts.flatten(0, 1), features.flatten(0, 1))).log_softmax(dim=1)
+    hard = -logs.gather(1, tokens[places + 1][:, None])[:, 0]
+    (0.6 * hard - 0.4 * (mean[places] * logs).sum(dim=1)).mean().backward()
+    for name, parameter in other.named_parameters():
+        assert_close(found[name], parameter.grad, msg=name, **EXACT)
+
+
+def test_teachers_are_trained_first_and_told_of():
+    config = RunConfig.from_settings(SMALL | {"arm": "cvfp-joint", "joint.epochs": 2, "joint.teachers": 2})
+    train, dev = draw_tokens(500).numpy(), draw_tokens(90, seed=1).numpy()
+    alone = RunConfig.from_settings(SMALL | {"arm": "cvfp-joint", "joint.epochs": 2})
+
+    def fitted(config: RunConfig):
+        return make_arm(config, VOCABULARY).fit(train, dev, Budget(torch.device("cpu")), 3)
+
+    taught, other = fitted(config), fitted(alone)
+    assert len(taught.facts.notes["teachers"]) == 2
+    assert len({one["dev_ppl"] for one in taught.facts.notes["teachers"]} | {other.facts.dev_ppl}) == 3
+    assert taught.facts.flops > 2.5 * other.facts.flops
+    assert taught.facts.total_params == other.facts.total_params
+    again = fitted(config).model.state_dict()
+    assert all(torch.equal(again[name], value) for name, value in taught.model.state_dict().items())
+    assert not torch.equal(taught.model.embedding, other.model.embedding)
 
 
 def test_the_test_text_has_no_part_in_training():

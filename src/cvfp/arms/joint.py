@@ -17,6 +17,7 @@ from cvfp.records.config import RunConfig
 from cvfp.records.seeds import derived_seed
 from cvfp.training.devices import seeded
 from cvfp.training.diagnosis import diagnose
+from cvfp.training.distillation import Teachers
 from cvfp.training.joint import joint_parameters, learn_jointly, training_segments
 from cvfp.training.next_token import Learned
 
@@ -28,27 +29,39 @@ class JointArm(Arm):
         self.config, self.vocab_size = config, vocab_size
 
     def fit(self, train: Tokens, dev: Tokens, budget: Budget, seed: int) -> FittedCvfp:
-        """Train to the minimum of the dev loss. Raises `CvfpError` when it diverges, `InputError` for a bad
-        table."""
-        config = self.config
-        model = self._build(train, seed).to(budget.device)
+        """Train to the minimum of the dev loss; with teachers these first, from other weights and in another
+        order. Raises `CvfpError` when it diverges, `InputError` for a bad table."""
+        config = self.config.joint
         tokens, dev_tokens = on_device(train, budget.device), on_device(dev, budget.device)
-        found = learn_jointly(
-            model,
-            tokens,
-            dev_tokens,
-            config.joint,
-            config.embedding.trained,
-            seed,
-            budget.listen,
-            budget.saves.of("joint"),
-        )
+
+        def learned(part: str, seed: int, teachers: Teachers | None = None) -> tuple[CVFPModel, Learned]:
+            model = self._build(train, seed).to(budget.device)
+            trained, saves = self.config.embedding.trained, budget.saves.of(part)
+            found = learn_jointly(
+                model, tokens, dev_tokens, config, trained, seed, budget.listen, saves, teachers
+            )
+            return model, found
+
+        seeds = [derived_seed(seed, "teacher", number) for number in range(config.teachers)]
+        taught = [learned(f"teacher-{number}", own) for number, own in enumerate(seeds)]
+        teachers = None
+        if taught:
+            models = [model for model, _ in taught]
+            segments = [training_segments(model, tokens) for model in models]
+            teachers = Teachers(models, segments, tokens, config.distillation, taught[0][1].precision)
+        model, found = learned("joint", seed, teachers)
         notes = {
             "training": {"seconds": found.seconds, "precision": found.precision},
             "health": asdict(diagnose(model, dev_tokens, seed)),
         }
+        if taught:
+            notes["teachers"] = [
+                {"dev_ppl": math.exp(one.dev_loss), "tokens_seen": one.tokens_seen, "seconds": one.seconds}
+                for _, one in taught
+            ]
         train_er = rank_of_contexts(tokens, training_segments(model, tokens), seed)
-        return FittedCvfp(model, self._facts(model, found, train_er, notes))
+        seen = sum(one.tokens_seen for _, one in taught) + found.tokens_seen
+        return FittedCvfp(model, self._facts(model, found, seen, train_er, notes))
 
     def _build(self, train: Tokens, seed: int) -> CVFPModel:
         config = self.config
@@ -57,7 +70,8 @@ class JointArm(Arm):
         with seeded(derived_seed(seed, "weights"), torch.device("cpu")):
             return CVFPModel(config.shape, table, bias, frozen_table=False)
 
-    def _facts(self, model: CVFPModel, found: Learned, train_er: float, notes: dict) -> Facts:
+    def _facts(self, model: CVFPModel, found: Learned, seen: int, train_er: float, notes: dict) -> Facts:
+        """`seen` are the tokens that the model and its teachers learned from."""
         embedding = self.config.embedding
         cost = model_cost(self.config.shape, self.vocab_size, embedding.output_bias)
         core = cost.context_madds + cost.token_madds
@@ -73,7 +87,7 @@ class JointArm(Arm):
             train_er=train_er,
             train_ppl=math.exp(found.train_loss),
             dev_ppl=math.exp(found.dev_loss),
-            flops=training_flops(core, cost.head_madds, found.tokens_seen, embedding.trained),
+            flops=training_flops(core, cost.head_madds, seen, embedding.trained),
             prior=(prior,) if prior else (),
             notes=notes,
         )

@@ -97,6 +97,7 @@ def run_cost(config: RunConfig, vocab_size: int, tokens: int) -> RunCost | None:
         cost = model_cost(config.shape, vocab_size, bias)
         core = cost.context_madds + cost.token_madds
         flops = training_flops(core, cost.head_madds, config.joint.most_tokens(tokens), trained)
+        flops *= 1 + config.joint.teachers
         return RunCost(cost.total_params, core + cost.head_madds, flops)
     params, madds = _sequence_core(config)
     head = vocab_size * config.model.embed_dim

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-PURPOSES = ("contexts", "noise", "batches", "dropout", "weights", "table", "documents", "rank")
+PURPOSES = ("contexts", "noise", "batches", "dropout", "weights", "table", "documents", "rank", "teacher")
 
 
 def derived_seed(seed: int, purpose: str, *parts: int) -> int:

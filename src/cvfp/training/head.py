@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -37,6 +37,22 @@ class HeadGradients:
     hidden: Float[Tensor, "B d_e"]
     table: Float[Tensor, "V d_e"] | None
     bias: Float[Tensor, " V"] | None
+
+
+@dataclass(frozen=True)
+class SoftTargets:
+    """What a share of the loss has in place of the next token: the mean of several heads' probabilities."""
+
+    heads: Sequence[Head]
+    hidden: Sequence[Float[Tensor, "B _"]]
+    """What each of the heads reads, row by row of the batch."""
+    share: float
+
+    def probabilities(self, rows: slice) -> Float[Tensor, "b V"]:
+        parts = [
+            head.probabilities(hidden[rows]) for head, hidden in zip(self.heads, self.hidden, strict=True)
+        ]
+        return torch.stack(parts).mean(dim=0) if len(parts) > 1 else parts[0]
 
 
 class Head:
@@ -77,6 +93,10 @@ class Head:
         ]
         return torch.cat(parts) if parts else hidden.new_zeros(0, dtype=self.wide)
 
+    def probabilities(self, hidden: Float[Tensor, "B d_e"]) -> Float[Tensor, "B V"]:
+        """Of all tokens, and 0 for the rows that fill the table up."""
+        return torch.softmax(self._products(hidden) + self.offsets, dim=1)
+
     def gradients(
         self,
         hidden: Float[Tensor, "B d_e"],
@@ -84,8 +104,13 @@ class Head:
         weights: Float[Tensor, " B"],
         train_table: bool,
         train_bias: bool,
+        soft: SoftTargets | None = None,
     ) -> HeadGradients:
-        """The weighted sum of the losses, and its gradients."""
+        """The weighted sum of the losses, and its gradients.
+
+        With `soft` the gradients are those of (1 - share) times the losses of the targets and share times the
+        cross-entropy of the soft ones; the loss that is told remains that of the targets.
+        """
         wide, inputs = self.wide, hidden.detach().to(self.table.dtype)
         loss, grad_hidden = hidden.new_zeros((), dtype=wide), torch.empty_like(inputs)
         grad_table = grad_bias = None
@@ -93,6 +118,8 @@ class Head:
             kernel = _kernels(hidden.device.type).gradients
             part, grad = kernel(self._products(inputs[rows]), self.offsets, targets[rows], weights[rows])
             loss += part
+            if soft is not None:
+                _soften(grad, targets[rows], soft.share * weights[rows], soft.probabilities(rows))
             torch.mm(grad, self.table, out=grad_hidden[rows])
             if train_table:
                 grad_table = _accumulate(grad_table, _wide_product(grad.T, inputs[rows], wide))
@@ -112,6 +139,12 @@ class Head:
         held = BLOCK_BYTES[self.table.device.type] // (len(self.table) * self.table.element_size())
         step = max(held // 64 * 64, MIN_ROWS)
         return (slice(first, min(first + step, rows)) for first in range(0, rows, step))
+
+
+def _soften(grad: Tensor, targets: Tensor, weights: Tensor, probabilities: Tensor) -> None:
+    """Turn the gradient at the logits, w * (softmax - onehot), towards `probabilities` by these weights."""
+    grad -= weights[:, None] * probabilities
+    grad.scatter_add_(1, targets[:, None], weights[:, None].to(grad.dtype))
 
 
 def _accumulate(total: Tensor | None, part: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ from cvfp.records.training_config import JointConfig
 from cvfp.records.values import Precision
 from cvfp.training import group
 from cvfp.training.context_store import ContextStore
+from cvfp.training.distillation import Teachers
 from cvfp.training.evaluation import Segments, mean_nats
 from cvfp.training.events import Listener, silent
 from cvfp.training.next_token import Learned, NextTokenObjective, learn
@@ -59,14 +60,17 @@ def learn_jointly(
     seed: int,
     listen: Listener = silent,
     savepoint: Savepoint = NOT_SAVED,
+    teachers: Teachers | None = None,
 ) -> Learned:
     """Train on `tokens` to the minimum of the dev loss; leave the best weights in `model`.
+
+    With `teachers` it learns their probabilities too (`cvfp.training.distillation`).
 
     Raises:
         CvfpError: the dev loss is no longer finite.
     """
     started = time.perf_counter()
-    objective = ChunksObjective(model, tokens, dev, config, train_embedding, seed, listen)
+    objective = ChunksObjective(model, tokens, dev, config, train_embedding, seed, listen, teachers)
     return learn(objective, seed, started, savepoint)
 
 
@@ -89,6 +93,7 @@ class ChunksObjective(NextTokenObjective):
         train_embedding: bool,
         seed: int,
         listen: Listener,
+        teachers: Teachers | None = None,
     ) -> None:
         assert model.context_block is not None
         self.cell, self.config, self.tokens, self.dev = model.context_block, config, tokens, dev
@@ -112,6 +117,8 @@ class ChunksObjective(NextTokenObjective):
         self.places = torch.full((rows,), self.chunks, device=tokens.device)
         self.ends = table.new_zeros(self.chunks + 1, width)
         self.sums = (self.loss, self.ends)
+        self.teachers = teachers
+        self.soft = None if teachers is None else teachers.targets(rows * self.length)
 
     def epoch_batches(self) -> Iterator[Tensor]:
         """Numbers of the chunks of each step; a new offset, but where the store is not refreshed.
@@ -133,6 +140,8 @@ class ChunksObjective(NextTokenObjective):
         within = torch.arange(self.length, device=mine.device)
         self.positions[:, : len(mine)] = self.offset + mine * self.length + within[:, None]
         self.store.take(mine, self.starts[: len(mine)])
+        if self.teachers is not None:
+            self.teachers.load(self.positions.flatten(), self.soft)
         self.places[: len(mine)] = torch.arange(share.start, share.stop, device=mine.device)
         self.places[len(mine) :] = self.chunks
         self.weigh(len(mine), len(self.taken))

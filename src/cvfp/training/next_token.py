@@ -20,7 +20,7 @@ from cvfp.records.values import Precision
 from cvfp.training import group
 from cvfp.training.devices import seeded
 from cvfp.training.events import Event, Listener
-from cvfp.training.head import Head
+from cvfp.training.head import Head, SoftTargets
 from cvfp.training.loop import Objective, optimise, require_finite, scale_lr
 from cvfp.training.precision import operand_dtype, usable
 from cvfp.training.savepoint import Savepoint, State
@@ -99,6 +99,8 @@ class NextTokenObjective(Objective):
 
     phase = "phase 2"
     """What events call it."""
+    soft: SoftTargets | None = None
+    """What the rows of the batch learn beside the next tokens."""
 
     @abstractmethod
     def epoch_batches(self) -> Iterator[Tensor]:
@@ -143,6 +145,7 @@ class NextTokenObjective(Objective):
             self.weights[: len(targets)],
             self.train_embedding,
             model.output_bias is not None,
+            self.soft,
         )
         hidden.backward(found.hidden)
         if model.output_bias is not None:
