@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 from pathlib import Path
 from statistics import fmean
@@ -72,3 +73,20 @@ def test_the_table_of_who_wins_is_of_the_kept_runs(readme, language):
     report = (kept / NAMES[language]).read_text(encoding="utf-8").splitlines()
     quoted = [line for line in text.splitlines() if line.endswith(("▲ |", "≈ |", "▼ |"))]
     assert len(quoted) == 2 and set(quoted) <= set(report)
+
+
+@pytest.mark.parametrize("name", ["baselines", "v3", "gradient-window"])
+def test_a_mark_says_what_its_interval_says(name):
+    text = (RESULTS / name / NAMES["en"]).read_text(encoding="utf-8")
+    table = text.split("size by size\n", 1)[1].split("\n## ", 1)[0]
+    found = re.findall(r"([+-][\d.]+)% \(([+-][\d.]+)% to ([+-][\d.]+)%\) (.)", table)
+    assert len(found) > 5
+    for value, low, high, mark in found:
+        assert float(low) <= float(value) <= float(high)
+        assert mark == ("▲" if float(low) > 0 else "▼" if float(high) < 0 else "≈")
+
+
+def test_a_table_size_by_size_of_one_draw_has_no_mark():
+    text = (RESULTS / "next" / NAMES["en"]).read_text(encoding="utf-8")
+    table = text.split("size by size\n", 1)[1].split("\n\nFirst row", 1)[0]
+    assert table.count("%") > 20 and not any(mark in table for mark in "▲▼≈")

@@ -195,7 +195,7 @@ def relative_table(top: Headline) -> str:
 
 def _marked(change: Change) -> str:
     """`+3.1% (+1.0% to +5.2%) ▲`."""
-    higher, lower = MARKS[change.distinguishable]
+    higher, lower = MARKS[None if change.one_draw else change.distinguishable]
     parts = [numbers.signed_percent(change.value)]
     if change.interval is not None:
         parts.append(f"({numbers.signed_percent_interval(change.interval)})")

@@ -76,7 +76,11 @@ def joint_text(config: RunConfig) -> str:
         chunks=shown("chunks", "{}"), window=shown("window", "{}")
     )
     fresh = _("contexts refreshed every epoch") if config.joint.refresh else _("contexts never refreshed")
-    return _learning_text(config, listed([chunks, fresh]))
+    parts = [chunks, fresh]
+    if config.joint.teachers:
+        taught = _("distilled from {teachers} models of the same settings, weight {share}")
+        parts.append(taught.format(teachers=config.joint.teachers, share=f"{config.joint.distillation:g}"))
+    return _learning_text(config, listed(parts))
 
 
 def shape_text(config: RunConfig) -> str:
