@@ -258,6 +258,16 @@ def test_changes_are_taken_at_equal_tokens_only(tmp_path):
     assert len(step.pairs) == 3
 
 
+def test_a_line_is_held_against_the_nearest_before_it(tmp_path):
+    """Variants of one line against that line, steps against the step before."""
+    wide, deep = {"model.context_dim": 1200}, {"model.num_layers": 2}
+    for third, reference in ((deep, 0), (wide | deep, 1), ({"model.context_dim": 900}, 0)):
+        _, lines = found(tmp_path / str(reference + len(third)), lines=lines_of({}, wide, third))
+        first, second = changes_within_arms(lines)
+        assert first.reference is lines[0] and second.reference is lines[reference]
+        assert [len(change.settings) for change in (first, second)] == [1, 1]
+
+
 def test_lines_scored_on_other_texts_are_not_compared(tmp_path):
     specs = lines_of({}, {"data.split_seed": 1})
     _, lines = found(tmp_path, lines=specs)

@@ -192,11 +192,17 @@ def _value(settings: dict[str, Any], config: RunConfig, key: str) -> Any:
 
 
 def changes_within_arms(lines: Sequence[Line]) -> list[LineChange]:
-    """Every line against the first line of its arm."""
-    first: dict[str, Line] = {}
-    return [
-        LineChange(first[line.arm], line) for line in lines if line is not first.setdefault(line.arm, line)
-    ]
+    """Every line but an arm's first against the nearest before it: the one that fewest settings set apart.
+
+    Of several the first. So variants of one line are held against it, and steps against the step before.
+    """
+    found, before = [], dict[str, list[Line]]()
+    for line in lines:
+        earlier = before.setdefault(line.arm, [])
+        changes = [LineChange(other, line) for other in earlier]
+        found += [min(changes, key=lambda change: len(change.settings))] if changes else []
+        earlier.append(line)
+    return found
 
 
 def changes_table(changes: Sequence[LineChange]) -> str:
