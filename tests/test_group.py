@@ -40,11 +40,13 @@ SETTINGS = {
     "lstm.window": 8,
     "lstm.sequences": 5,
     "lstm.dropout": 0.0,
+    "lstm.word_dropout": 0.0,
     "transformer.epochs": 2,
     "transformer.window": 8,
     "transformer.sequences": 5,
     "transformer.head_dim": 4,
     "transformer.dropout": 0.0,
+    "transformer.word_dropout": 0.0,
 }
 EXACT = ("steps", "tokens_seen", "stop_reason", "best_epoch", "phase1_iter", "train_tokens", "total_params")
 CLOSE = ("train_ppl", "dev_ppl", "val_ppl", "val_er", "train_er", "val_acc")

@@ -43,6 +43,7 @@ def test_training_scoring_and_writing_need_no_float64(tmp_path, corpus, monkeypa
     assert (widest(torch.device("mps")), widest(torch.device("cuda"))) == (torch.float32, torch.float64)
     for module in ("training.evaluation", "training.phase2", "models.generation"):
         monkeypatch.setattr(f"cvfp.{module}.widest", lambda device: torch.float32)
+    monkeypatch.setattr("cvfp.arms.cvfp.effective_rank", lambda rows: 1.0)  # which goes to the CPU by itself
     plan = tiny_plan(corpus, arms=("cvfp",), samples=(4,))
     with NoDoubles():
         assert run_sweep(plan, tmp_path, torch.device("cpu"), Monitor()).failed == ()

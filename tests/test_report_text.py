@@ -60,10 +60,10 @@ def test_the_setting_names_data_protocol_and_machine(tmp_path):
 
 def test_the_setting_says_how_arms_trained_through_time_were_trained(tmp_path):
     text = section(report(tmp_path, lines=every_arm()), "Setting")
-    ends = "weight decay 0.41, precision bf16; dev loss every 50 steps, patience 5 |"
-    lstm = "layers: 2, at most 200 epochs, batches of 32 windows of 64 tokens, learning rate 0.00087"
-    assert f"| LSTM | {lstm}, dropout 0.21, {ends}" in text
-    assert "| Transformer | layers: 2, at most 200 epochs, batches of 8 windows of 256 tokens, " in text
+    ends = "weight decay 0.5, precision bf16; dev loss 2 times per epoch, patience 6; word dropout 0.05, "
+    lstm = "layers: 2, at most 60 epochs, batches of 32 windows of 64 tokens, learning rate 0.00087"
+    assert f"| LSTM | {lstm}, dropout 0.4, {ends}" in text
+    assert "| Transformer | layers: 2, at most 60 epochs, batches of 8 windows of 256 tokens, " in text
     assert "| LSTM |" not in report(tmp_path / "without")
 
 

@@ -203,7 +203,8 @@ def further(config: RunConfig) -> list[str]:
     training, shown = config.token_training, _values(config)
     if training is None:
         return []
-    joint, followed, defaults = config.arm == "cvfp-joint", followed_fields(config), type(training)()
+    joint, followed = config.arm == "cvfp-joint", followed_fields(config)
+    plain_training = LATER.get(arm_kind(config.arm).training_section, {})
     texts = {
         "word_dropout": _("word dropout {value}"),
         "averaging": _("exponential moving average of the weights {value}"),
@@ -212,7 +213,7 @@ def further(config: RunConfig) -> list[str]:
     found = [
         text.format(value=shown(field, "{:g}"))
         for field, text in texts.items()
-        if joint or field in followed or getattr(training, field) != getattr(defaults, field)
+        if joint or field in followed or getattr(training, field) != plain_training[field]
     ]
     if joint:
         found.append(_("dropout locked over a chunk"))
