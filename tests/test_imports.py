@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import cvfp
+
 ROOT = Path(__file__).parents[1] / "src"
 MODULES = sorted((ROOT / "cvfp").rglob("*.py"))
 ORDER = ["records", "scaling", "metrics", "data", "models", "training", "arms hf", "report lab", "cli"]
@@ -48,8 +50,10 @@ def imports_of(nodes: Iterator[ast.AST]) -> Iterator[tuple[str, int]]:
 
 
 def at_import_time(tree: ast.AST) -> Iterator[ast.AST]:
-    """Every node that runs when the module is imported: all but the bodies of functions."""
+    """Every node that runs when the module is imported: no bodies of functions, nothing for type checkers."""
     for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             yield node
             yield from at_import_time(node)
@@ -110,6 +114,17 @@ def test_packages_import_none_of_their_modules(layer: str):
     """
     names = [name for name, _ in imports_of(at_import_time(tree_of(ROOT / "cvfp" / layer / "__init__.py")))]
     assert [name for name in names if name.startswith("cvfp")] == []
+
+
+def test_editors_see_every_public_name():
+    """What is imported for type checkers is what the package gives."""
+    tree = tree_of(ROOT / "cvfp" / "__init__.py")
+    (block,) = [
+        node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE" in ast.unparse(node.test)
+    ]
+    seen = {alias.name: node.module for node in block.body for alias in node.names}
+    assert seen == {"scaling": "cvfp"} | cvfp._HOMES
+    assert (ROOT / "cvfp" / "py.typed").is_file()
 
 
 def test_analysis_and_command_line_run_without_torch():

@@ -11,7 +11,23 @@ Names are imported when first used, so that analysis works without torch install
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # what editors and type checkers see
+    from cvfp import scaling as scaling
+    from cvfp.lab.plan import make_plan as make_plan
+    from cvfp.lab.presets import PRESETS as PRESETS
+    from cvfp.lab.runner import run_sweep as run_sweep
+    from cvfp.lab.single import score_file as score_file
+    from cvfp.lab.single import train as train
+    from cvfp.lab.spec import SweepSpec as SweepSpec
+    from cvfp.lab.tracking.monitor import tracked as tracked
+    from cvfp.lab.writing import generate as generate
+    from cvfp.models.cvfp import CVFPModel as CVFPModel
+    from cvfp.records.config import RunConfig as RunConfig
+    from cvfp.records.plan import Plan as Plan
+    from cvfp.records.sweep import load_sweep as load_sweep
+    from cvfp.report.write import write_report as write_report
 
 __version__ = "0.1.0"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -32,6 +32,10 @@ from cvfp.cli.tables import print_table
 from cvfp.records.errors import InputError
 from cvfp.records.plan import Plan
 from cvfp.records.tuning import read_tuning
+
+if TYPE_CHECKING:
+    from cvfp.lab.executors import Execute
+    from cvfp.lab.spec import SweepSpec
 
 OURS = ("cvfp", "cvfp-joint")
 """The two trainings of the model: their lines are what tells presets apart."""
