@@ -258,14 +258,14 @@ def test_an_embedding_of_the_wrong_shape_is_refused(capsys, tmp_path, corpus):
 
 
 def test_in_the_quickstart_every_arm_beats_the_unigram_line(capsys, tmp_path):
-    code, _, err = call(
-        capsys, "run", "quickstart", "--samples", 8, "--device", "cpu", "--out", tmp_path / "q"
-    )
+    fewer = ["--set", "data.test_documents=10", "data.dev_documents=6"]
+    run = ["run", "quickstart", "--samples", 6, "--device", "cpu", "--out", tmp_path / "q"]
+    code, _, err = call(capsys, *run, *fewer)
     assert code == 0, err
     rows = json.loads((tmp_path / "q" / "detailed_results.json").read_text())
     ppl = {row["arm"]: row["val_ppl"] for row in rows}
     assert set(ppl) == {"cvfp", "cvfp-joint", "kneser-ney", "no-context", "random-context", "lstm", "unigram"}
-    assert all(value < 0.8 * ppl["unigram"] for arm, value in ppl.items() if arm != "unigram"), ppl
+    assert all(value < 0.85 * ppl["unigram"] for arm, value in ppl.items() if arm != "unigram"), ppl
 
 
 def test_cuda_where_there_is_none_is_refused(capsys, tmp_path, corpus):
