@@ -260,10 +260,15 @@ def test_teachers_are_trained_first_and_told_of():
     train, dev = draw_tokens(500).numpy(), draw_tokens(90, seed=1).numpy()
     alone = RunConfig.from_settings(SMALL | {"arm": "cvfp-joint", "joint.epochs": 2})
 
-    def fitted(config: RunConfig):
-        return make_arm(config, VOCABULARY).fit(train, dev, Budget(torch.device("cpu")), 3)
+    told: list[str] = []
 
-    taught, other = fitted(config), fitted(alone)
+    def fitted(config: RunConfig):
+        budget = Budget(torch.device("cpu"), lambda event: told.append(event.phase))
+        return make_arm(config, VOCABULARY).fit(train, dev, budget, 3)
+
+    taught = fitted(config)
+    assert list(dict.fromkeys(told)) == ["teacher-0", "teacher-1", "joint"]
+    other = fitted(alone)
     assert len(taught.facts.notes["teachers"]) == 2
     assert len({one["dev_ppl"] for one in taught.facts.notes["teachers"]} | {other.facts.dev_ppl}) == 3
     assert taught.facts.flops > 2.5 * other.facts.flops

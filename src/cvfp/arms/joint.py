@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import torch
 
@@ -18,6 +18,7 @@ from cvfp.records.seeds import derived_seed
 from cvfp.training.devices import seeded
 from cvfp.training.diagnosis import diagnose
 from cvfp.training.distillation import Teachers
+from cvfp.training.events import Event
 from cvfp.training.joint import joint_parameters, learn_jointly, training_segments
 from cvfp.training.next_token import Learned
 
@@ -37,9 +38,11 @@ class JointArm(Arm):
         def learned(part: str, seed: int, teachers: Teachers | None = None) -> tuple[CVFPModel, Learned]:
             model = self._build(train, seed).to(budget.device)
             trained, saves = self.config.embedding.trained, budget.saves.of(part)
-            found = learn_jointly(
-                model, tokens, dev_tokens, config, trained, seed, budget.listen, saves, teachers
-            )
+
+            def listen(event: Event) -> None:  # a teacher's curve is not the model's
+                budget.listen(replace(event, phase=part))
+
+            found = learn_jointly(model, tokens, dev_tokens, config, trained, seed, listen, saves, teachers)
             return model, found
 
         seeds = [derived_seed(seed, "teacher", number) for number in range(config.teachers)]

@@ -73,6 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # took 9.5 s so, and 16.2 s with one core taken; without the spin 11.5 and 13.9, spinning on 8.8 and 28.2.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    # numpy's matrices are small here, and its threads wait for each other wherever others work.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal without Greek letters gets question marks

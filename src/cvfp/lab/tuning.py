@@ -94,7 +94,10 @@ def tuning_spec(spec: SweepSpec, number: int, samples: tuple[int, ...]) -> Sweep
     if own:
         raise InputError(f"tune: {own[0]} is a file of yours; what it can be given is for it to say")
     if MIXTURE in spec.arms:
-        raise InputError("tune: arm mixture has nothing to tune; its weights are chosen on dev in every run")
+        raise InputError(
+            "tune: arm mixture has nothing to tune (its weights are chosen on dev in every run); "
+            "leave it out of --arms"
+        )
     first = spec.variants[0]
     variants = tuple(first | trial | UNSEEN_TEST for trial in trials(number, _shipped(spec)))
     changes = {"name": f"tune-{spec.name}", "samples": samples, "variants": variants, "largest_only": ()}
