@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from lab_helpers import tiny_spec
 from model_helpers import VOCABULARY, draw_tokens, real_text
 from test_cells import CELLS, model_of
@@ -26,10 +28,11 @@ from cvfp.records.config import RunConfig
 from cvfp.records.errors import InputError
 from cvfp.records.training_config import JointConfig
 from cvfp.training import context_store
+from cvfp.training.averaging import ExponentialAverage, TwoTailedAverage
 from cvfp.training.distillation import Teachers
 from cvfp.training.events import silent
 from cvfp.training.joint import ChunksObjective, learn_jointly, locked, swept_segments
-from cvfp.training.next_token import Average, learn
+from cvfp.training.next_token import learn
 from cvfp.training.savepoint import NOT_SAVED
 
 PLAIN = {"dropout": 0.0, "word_dropout": 0.0, "averaging": 0.0, "weight_decay": 0.0, "precision": "float32"}
@@ -176,9 +179,9 @@ def test_a_store_in_a_file_gives_the_same_bits(monkeypatch):
         assert torch.equal(tensor, in_memory[name]), name
 
 
-def test_the_average_is_the_formula_and_stands_in_for_the_weights_for_a_while():
+def test_the_exponential_average_is_the_formula_and_stands_in_for_the_weights_for_a_while():
     weight = torch.nn.Parameter(torch.tensor([1.0, 2.0]).double())
-    average, expected = Average([weight], 0.5), None
+    average, expected = ExponentialAverage([weight], 0.5), None
     for k, value in enumerate(([1.0, 2.0], [3.0, 0.0], [5.0, 8.0], [-1.0, 2.0])):
         with torch.no_grad():
             weight.copy_(torch.tensor(value))
@@ -187,9 +190,48 @@ def test_the_average_is_the_formula_and_stands_in_for_the_weights_for_a_while():
         now = torch.tensor(value).double()
         expected = now if expected is None else keep * expected + (1 - keep) * now
         assert_close(average.weights[0], expected, **EXACT)
-    with average.in_place():
-        assert torch.equal(weight.detach(), average.weights[0])
+    assert average.dev_loss(lambda: float(weight.detach().sum())) == float(average.weights[0].sum())
     assert weight.tolist() == [-1.0, 2.0]
+
+
+@settings(max_examples=30)
+@given(losses=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=8))
+def test_two_tailed_averages_are_means_over_tails_and_the_short_one_takes_over_where_it_is_better(losses):
+    weight = torch.nn.Parameter(torch.zeros(2).double())
+    average, taken, long_from, short_from = TwoTailedAverage([weight]), [], 0, 0
+    for of_long, of_short in losses:
+        for _ in range(3):
+            taken.append([float(len(taken)), float(len(taken) ** 2)])
+            with torch.no_grad():
+                weight.copy_(torch.tensor(taken[-1]))
+            average.update()
+        seen = []
+
+        def evaluate(seen=seen, answers=(of_long, of_short)) -> float:
+            seen.append(weight.detach().clone())
+            return float(answers[len(seen) - 1])
+
+        assert average.dev_loss(evaluate) == min(of_long, of_short)
+        for found, first in zip(seen, (long_from, short_from), strict=True):
+            assert_close(found, torch.tensor(taken[first:]).double().mean(dim=0), **EXACT)
+        if of_short <= of_long:
+            long_from, short_from = short_from, len(taken)
+        assert_close(average.weights[0], torch.tensor(taken[long_from:]).double().mean(dim=0), **EXACT)
+        assert weight.tolist() == taken[-1]
+
+
+def test_consistent_training_reads_a_batch_twice_and_learns_from_both():
+    """Without dropout both readings agree: then it is the gradient of one, whatever the weight."""
+    model, tokens = model_of("mogrified"), draw_tokens(300)
+    gradients = []
+    for consistency, dropout in ((0.0, 0.0), (2.0, 0.0), (2.0, 0.4)):
+        objective = objective_of(model, tokens, window=4, chunks=9, consistency=consistency, dropout=dropout)
+        torch.manual_seed(0)
+        taken(objective)
+        gradients.append(torch.cat([parameter.grad.flatten() for parameter in objective.parameters]))
+    once, twice, apart = gradients
+    assert_close(once, twice, **EXACT)
+    assert not torch.allclose(once, apart)
 
 
 def test_dropped_words_say_nothing_and_all_others_what_they_did():

@@ -17,8 +17,8 @@ from cvfp.lab.presets import PRESETS, find_spec
 from cvfp.lab.spec import read_spec
 from cvfp.lab.tuned import TUNED
 from cvfp.lab.tuning import (
+    CONSISTENCY,
     DROPOUT,
-    FORGETTING,
     LR,
     WEIGHT_DECAY,
     WORD_DROPOUT,
@@ -33,10 +33,10 @@ from cvfp.records.errors import InputError
 from cvfp.records.results import PointRecord, RunRecord
 from cvfp.records.sweep import SweepFiles, load_sweep, read_plan, read_records
 from cvfp.records.training_config import JointConfig, LstmConfig, Phase2Config
-from cvfp.records.tuning import KNOBS, read_tuning, tuned_at
+from cvfp.records.tuning import KNOBS, Tuning, read_tuning, tuned_at
 
 CPU = torch.device("cpu")
-KEPT = Path(__file__).parents[1] / "docs" / "results" / "tuning" / "by-size"
+ROUNDS = Path(__file__).parents[1] / "docs" / "results" / "tuning"
 
 
 def test_the_first_trial_is_what_was_there_and_the_others_fill_the_ranges():
@@ -44,15 +44,14 @@ def test_the_first_trial_is_what_was_there_and_the_others_fill_the_ranges():
     found = trials(40, sections)
     assert found[0] == {} and len(found) == 40
     ranges = {"lr": LR, "dropout": DROPOUT, "word_dropout": WORD_DROPOUT, "weight_decay": WEIGHT_DECAY}
-    for key, (low, high) in (ranges | {"averaging": FORGETTING}).items():
+    for key, (low, high) in (ranges | {"consistency": CONSISTENCY}).items():
         values = [trial[f"lstm.{key}"] for trial in found[1:]]
         if key == "lr":  # of every arm around its own
             assert values == pytest.approx([2 * trial[f"phase2.{key}"] for trial in found[1:]], rel=0.05)
             values = [value / 2e-3 for value in values]
         else:
             assert values == [trial[f"phase2.{key}"] for trial in found[1:]]
-        values = [1 - value for value in values] if key == "averaging" else values
-        scale = (lambda value: value) if "dropout" in key else math.log
+        scale = (lambda value: value) if "dropout" in key or key == "consistency" else math.log
         places = [(scale(value) - scale(low)) / (scale(high) - scale(low)) for value in values]
         quarters = [sum(quarter / 4 <= place < (quarter + 1) / 4 for place in places) for quarter in range(4)]
         assert min(places) >= -0.03 and max(places) <= 1.03 and min(quarters) >= 7
@@ -234,24 +233,60 @@ def test_the_settings_of_a_sweep_file_win_over_a_tuning(tmp_path):
         assert point.config.ngram.order == 2 and point.tuned_trials is None
 
 
-def test_the_shipped_settings_are_the_choice_of_the_tuning_that_is_kept():
-    plan = read_plan(KEPT)
-    found = choose(plan, read_records(SweepFiles(KEPT), plan), "recommended", 1)
-    assert found.arms == TUNED
-    assert read_tuning(KEPT) == found
+def test_the_shipped_settings_are_the_choices_of_the_two_rounds_that_are_kept():
+    first, second = (chosen_in(ROUNDS / name) for name in ("by-size", "recipe"))
+    for arm, shipped in TUNED.items():
+        before, after = first.arms[arm], second.arms.get(arm, first.arms[arm])
+        assert (shipped.settings, shipped.at, shipped.dev_ppl) == (after.settings, after.at, after.dev_ppl)
+        assert shipped.untuned_dev_ppl == before.untuned_dev_ppl
+        # The second round goes on from the choice of the first, which is its first trial.
+        assert shipped.trials == before.trials + (after.trials - 1 if arm in second.arms else 0)
+        for knob in (set(before.settings) & set(after.settings)) if arm in second.arms else ():
+            assert "averaging" in knob or before.settings[knob] == after.settings[knob]
     for name in ("recommended", "baselines"):
         assert find_spec(name).tuned == TUNED
     trials = {point.config.arm: point.tuned_trials for point in make_plan(find_spec("baselines")).points}
     not_tuned = dict.fromkeys(("random-context", "no-context", "mixture"))
     assert trials == {arm: tuned.trials for arm, tuned in TUNED.items()} | not_tuned
-    assert {tuned.trials for tuned in TUNED.values()} == {4, 12}
+    assert {tuned.trials for tuned in TUNED.values()} == {4, 15}
+
+
+def chosen_in(directory: Path) -> Tuning:
+    """What the kept trials choose, which is what is written beside them."""
+    plan = read_plan(directory)
+    found = choose(plan, read_records(SweepFiles(directory), plan), "recommended", 1)
+    assert read_tuning(directory) == found
+    return found
+
+
+def test_a_grid_is_every_combination_around_what_an_arm_ships_with(corpus):
+    spec = tiny_spec(corpus, arms=("cvfp", "lstm"), settings={"by_size.lstm.dropout.4": 0.3})
+    plan = tuning_plan(spec, 12, (4, 8), {"averaging": ("two-tailed", 0.9), "consistency": (0.5,)})
+    tried = {arm: [] for arm in spec.arms}
+    for point in plan.points:
+        if point.config.data.num_samples == 4:
+            training = point.config.resolved().token_training
+            tried[point.config.arm].append((training.averaging, training.consistency, training.dropout))
+    assert [trial[:2] for trial in tried["cvfp"]] == [(0.0, 0.0), ("two-tailed", 0.5), (0.9, 0.5)]
+    assert [trial[2] for trial in tried["lstm"]] == [0.3, 0.3, 0.3]
+    with pytest.raises(InputError, match="--grid speed: there is no such knob; there are lr, dropout"):
+        tuning_plan(spec, 12, (4,), {"speed": (1,)})
+
+
+def test_what_follows_the_size_is_chosen_as_it_was_at_each_size(corpus):
+    spec = tiny_spec(corpus, arms=("lstm",), settings={"by_size.lstm.lr.4": 4e-3, "by_size.lstm.lr.8": 1e-3})
+    plan = tuning_plan(spec, 12, (4, 8), {"consistency": (0.5,)})
+    records = {p.config.run_hash: record(p, 10.0 - p.config.resolved().lstm.consistency) for p in plan.points}
+    chosen = choose(plan, records, "tiny", 1).arms["lstm"].settings
+    assert [chosen[f"by_size.lstm.lr.{size}"] for size in (4, 8)] == [4e-3, 1e-3]
+    assert [chosen[f"by_size.lstm.consistency.{size}"] for size in (4, 8)] == [0.5, 0.5]
 
 
 def test_the_defaults_are_what_was_chosen_at_the_largest_size_and_ablations_have_their_models_settings():
     defaults = dotted(RunConfig.from_settings({}).model_dump())
     for arm in ("cvfp-joint", "lstm", "transformer"):
         largest = {key: value for key, value in TUNED[arm].settings.items() if key.endswith(".800")}
-        assert len(largest) == 6
+        assert len(largest) == 7
         for key, value in largest.items():
             assert defaults[key.removeprefix("by_size.").removesuffix(".800")] == value, key
     points = {

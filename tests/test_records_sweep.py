@@ -3,14 +3,17 @@
 import shutil
 
 import pytest
+from lab_helpers import tiny_spec
 from report_helpers import DEFAULT_LINES, write_sweep
 
 from cvfp.cli.main import main
+from cvfp.lab.plan import make_plan
 from cvfp.lab.status import sweep_status
+from cvfp.records.config import LATER
 from cvfp.records.errors import InputError
 from cvfp.records.files import read_json, read_sealed, write_json, write_sealed
 from cvfp.records.plan import Analysis
-from cvfp.records.sweep import SweepFiles, load_sweep
+from cvfp.records.sweep import SweepFiles, load_sweep, read_plan
 
 
 def test_a_finished_sweep_loads_whole(tmp_path):
@@ -206,3 +209,18 @@ def test_a_plan_of_another_kind_is_named(tmp_path):
     assert message.endswith("plan.json: name, description: required, but missing")
     message = damaged(tmp_path, "plan.json", lambda plan: [plan] * 100)
     assert message.endswith("...") and len(message) < len(str(tmp_path)) + 140
+
+
+@pytest.mark.parametrize("arm", ["cvfp", "cvfp-joint", "lstm", "transformer"])
+def test_a_plan_of_before_a_field_joined_is_read_as_it_was_run(tmp_path, corpus, arm):
+    plan = make_plan(tiny_spec(corpus, arms=(arm,), samples=(4,)))
+    written = plan.model_dump(mode="json")
+    config = written["points"][0]["config"]
+    for section, fields in LATER.items():
+        for field in fields:
+            config[section].pop(field, None)
+    write_json(tmp_path / "plan.json", written)
+    found = read_plan(tmp_path).points[0].config
+    for section, fields in LATER.items():
+        for field, before in fields.items():
+            assert getattr(getattr(found, section), field) == before, (section, field)

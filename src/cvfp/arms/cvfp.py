@@ -106,7 +106,7 @@ class CvfpArm(Arm):
         config = self.config
         cost = model_cost(config.model, self.vocab_size, config.embedding.output_bias, self.use_context)
         trained = sum(p.numel() for p in trained_parameters(model, config.embedding.trained))
-        flops = phase2_flops(cost, second.tokens_seen, config.embedding.trained)
+        flops = phase2_flops(cost, second.tokens_read, config.embedding.trained)
         if first is not None:
             trained += cost.context_block_params
             flops += phase1_flops(cost, num_tokens, first.iterations - 1)

@@ -63,8 +63,8 @@ class JointArm(Arm):
                 for _, one in taught
             ]
         train_er = rank_of_contexts(tokens, training_segments(model, tokens), seed)
-        seen = sum(one.tokens_seen for _, one in taught) + found.tokens_seen
-        return FittedCvfp(model, self._facts(model, found, seen, train_er, notes))
+        read = sum(one.tokens_read for _, one in taught) + found.tokens_read
+        return FittedCvfp(model, self._facts(model, found, read, train_er, notes))
 
     def _build(self, train: Tokens, seed: int) -> CVFPModel:
         config = self.config
@@ -73,8 +73,8 @@ class JointArm(Arm):
         with seeded(derived_seed(seed, "weights"), torch.device("cpu")):
             return CVFPModel(config.shape, table, bias, frozen_table=False)
 
-    def _facts(self, model: CVFPModel, found: Learned, seen: int, train_er: float, notes: dict) -> Facts:
-        """`seen` are the tokens that the model and its teachers learned from."""
+    def _facts(self, model: CVFPModel, found: Learned, read: int, train_er: float, notes: dict) -> Facts:
+        """`read` are the tokens that the steps of the model and its teachers read."""
         embedding = self.config.embedding
         cost = model_cost(self.config.shape, self.vocab_size, embedding.output_bias)
         core = cost.context_madds + cost.token_madds
@@ -90,7 +90,7 @@ class JointArm(Arm):
             train_er=train_er,
             train_ppl=math.exp(found.train_loss),
             dev_ppl=math.exp(found.dev_loss),
-            flops=training_flops(core, cost.head_madds, seen, embedding.trained),
+            flops=training_flops(core, cost.head_madds, read, embedding.trained),
             prior=(prior,) if prior else (),
             notes=notes,
         )

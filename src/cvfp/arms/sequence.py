@@ -79,7 +79,7 @@ class SequenceArm(Arm):
             best_epoch=found.best_epoch,
             train_ppl=math.exp(found.train_loss),
             dev_ppl=math.exp(found.dev_loss),
-            flops=training_flops(model.core_madds, head, found.tokens_seen, embedding.trained),
+            flops=training_flops(model.core_madds, head, found.tokens_read, embedding.trained),
             prior=(prior,) if prior else (),
             notes={"training": {"seconds": found.seconds, "precision": found.precision}},
         )

@@ -109,6 +109,19 @@ def settings_of(assignments: Sequence[str], option: str = "--set") -> dict[str, 
     return settings
 
 
+def grid_of(assignments: Sequence[str], option: str = "--grid") -> dict[str, tuple[Any, ...]]:
+    """`("dropout=0.2,0.4",)` as `{"dropout": (0.2, 0.4)}`. Raises `InputError` as `settings_of`."""
+    found: dict[str, tuple[Any, ...]] = {}
+    for assignment in assignments:
+        key, equals, values = (part.strip() for part in assignment.partition("="))
+        if not (key and equals and values):
+            raise InputError(f"{option} {assignment!r}: write KEY=VALUE,VALUE,...")
+        if key in found:
+            raise InputError(f"{option}: {key} is given twice")
+        found[key] = tuple(_value(part.strip(), f"{option} {key}") for part in values.split(","))
+    return found
+
+
 def _value(text: str, where: str) -> Any:
     if text.lower() in ("none", "null"):
         return None

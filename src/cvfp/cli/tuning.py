@@ -16,6 +16,7 @@ from cvfp.cli.options import (
     Set,
     Track,
     given,
+    grid_of,
     print_json,
     settings_of,
     split_list,
@@ -35,6 +36,13 @@ def tune(
         tuple[str, ...], tyro.conf.arg(help="training documents at which settings are chosen")
     ] = ("50", "400", "1600"),
     trials: Annotated[int, tyro.conf.arg(help="settings that every arm may try")] = 12,
+    grid: Annotated[
+        tuple[str, ...],
+        tyro.conf.arg(
+            metavar="KNOB=VALUE,VALUE [KNOB=VALUE,VALUE ...]",
+            help="try all combinations of these instead, around what every arm ships with",
+        ),
+    ] = (),
     seeds: Annotated[int | None, tyro.conf.arg(help="how many seeds each trial is run with")] = None,
     device: Devices = "auto",
     executor: Executor = "local",
@@ -45,8 +53,8 @@ def tune(
 ) -> int:
     """Give every arm the same trials; keep at each size the best one on dev.
 
-    Learning rate, dropout, weight decay, averaging and batch are tried; settings between sizes are
-    interpolated. Running it again resumes. `cvfp run --tuned DIR` takes what was chosen.
+    Learning rate, dropout, weight decay, consistency and batch are tried, or what --grid names; settings
+    between sizes are interpolated. Running it again resumes. `cvfp run --tuned DIR` takes what was chosen.
 
     Example: cvfp tune v3 --arms cvfp lstm --trials 12 --out tuning
     """
@@ -62,7 +70,7 @@ def tune(
         raise InputError(f"--trials {trials}: it must be at least 1")
     fields = given(arms=None if arms is None else split_list(arms), seeds=seeds)
     spec = find_spec(sweep).override(**fields).with_settings(settings_of(set_))
-    plan = tuning_plan(spec, trials, whole_numbers(samples, "--samples"))
+    plan = tuning_plan(spec, trials, whole_numbers(samples, "--samples"), grid_of(grid))
     out = out or Path("cvfp-runs") / plan.name
     execute = make_executor(executor, device, gpus_per_point)
     with Bars() as bars, tracked(track, out, bars) as monitor:
@@ -78,13 +86,13 @@ def tune(
     return 1 if set(found.arms) < set(spec.arms) else 0
 
 
-def _chosen(settings: dict[str, float | int]) -> str:
+def _chosen(settings: dict[str, float | int | str]) -> str:
     """Each setting once, its values size by size."""
     values: dict[str, list[str]] = {}
     for key, value in settings.items():
         followed = key.startswith(FOLLOWED)
         name = key.removeprefix(FOLLOWED).rpartition(".")[0] if followed else key
-        values.setdefault(name, []).append(f"{value:g}")
+        values.setdefault(name, []).append(value if isinstance(value, str) else f"{value:g}")
     return ", ".join(f"{name}={' / '.join(each)}" for name, each in values.items())
 
 

@@ -1,8 +1,10 @@
 """What `cvfp tune recommended` chose for every arm, on the default corpus, one seed.
 
-Every arm had 12 trials at 50, 200 and 800 conversations, over the same ranges of the same settings, and has
-its own choice at each; the n-gram has every order, and one for all sizes. The trials are in
-`docs/results/tuning/by-size/`. The ablations of `cvfp` have its settings: all else is to be equal.
+Every arm had 12 trials at 50, 200 and 800 conversations, over the same ranges of the same settings
+(`docs/results/tuning/by-size/`), and around its choice at each three more: weights averaged over the tail of
+training, and every batch read twice at consistency 0.5 and 1 or once (`docs/results/tuning/recipe/`). The
+n-gram has every order, and one for all sizes. The ablations of `cvfp` have its settings: all else is to be
+equal.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ _CHOSEN: dict[str, dict[str, tuple]] = {
         "dropout": (0.33, 0.33, 0.4),
         "word_dropout": (0.071, 0.071, 0.05),
         "weight_decay": (0.76, 0.76, 0.5),
-        "averaging": (0.9918, 0.9918, 0.998),
+        "averaging": ("two-tailed", "two-tailed", "two-tailed"),
+        "consistency": (0.5, 0.5, 1.0),
         "chunks": (64, 64, 128),
     },
     "lstm": {
@@ -32,7 +35,8 @@ _CHOSEN: dict[str, dict[str, tuple]] = {
         "dropout": (0.17, 0.56, 0.4),
         "word_dropout": (0.041, 0.047, 0.05),
         "weight_decay": (0.21, 0.71, 0.5),
-        "averaging": (0.981, 0.9988, 0.998),
+        "averaging": ("two-tailed", 0.9988, "two-tailed"),
+        "consistency": (1.0, 0.0, 0.5),
         "sequences": (16, 16, 32),
     },
     "transformer": {
@@ -40,7 +44,8 @@ _CHOSEN: dict[str, dict[str, tuple]] = {
         "dropout": (0.2, 0.22, 0.11),
         "word_dropout": (0.05, 0.14, 0.077),
         "weight_decay": (0.3, 0.3, 0.058),
-        "averaging": (0.998, 0.9937, 0.9952),
+        "averaging": ("two-tailed", "two-tailed", "two-tailed"),
+        "consistency": (1.0, 0.5, 1.0),
         "sequences": (8, 4, 8),
     },
     "cvfp": {
@@ -48,26 +53,27 @@ _CHOSEN: dict[str, dict[str, tuple]] = {
         "dropout": (0.11, 0.33, 0.15),
         "word_dropout": (0.077, 0.071, 0.0),
         "weight_decay": (0.058, 0.76, 0.54),
-        "averaging": (0.9952, 0.9918, 0.0),
+        "averaging": ("two-tailed", "two-tailed", "two-tailed"),
+        "consistency": (1.0, 1.0, 1.0),
         "batch_size": (2048, 1024, 2048),
     },
 }
 """At each of `SIZES`."""
 _DEV_PPL = {
     "cvfp-joint": (
-        (225.81135737958138, 124.47494730152627, 69.9357997714241),
+        (201.58409246228962, 117.33996426930257, 63.746546611034965),
         (234.95143246346177, 127.97480829504343, 69.9357997714241),
     ),
     "lstm": (
-        (231.58123962647946, 130.85861131633976, 72.02713739439245),
+        (231.33080239980478, 131.08981365784183, 70.99791769800771),
         (252.72629205953038, 141.4858639450268, 72.02713739439245),
     ),
     "transformer": (
-        (289.41967867510675, 175.59978716859135, 113.42141748465768),
+        (269.8436583400978, 168.45738963028782, 107.6924331091565),
         (289.41967867510675, 175.80005048132614, 113.73303262853949),
     ),
     "cvfp": (
-        (278.15520846768703, 154.40756311309963, 102.19600956556722),
+        (266.136099485047, 144.90806617114183, 97.06036129239787),
         (288.1325999809595, 163.8865013633842, 102.19600956556722),
     ),
     "kneser-ney": (
@@ -87,7 +93,7 @@ def _tuned(arm: str) -> TunedArm:
             for knob, values in _CHOSEN[arm].items()
             for size, value in zip(SIZES, values, strict=True)
         }
-    (dev_ppl, before), trials = _DEV_PPL[arm], 4 if section is None else 12
+    (dev_ppl, before), trials = _DEV_PPL[arm], 4 if section is None else 12 + 3
     config = RunConfig.from_settings(_WHERE | _BEFORE | settings | {"arm": arm})
     return TunedArm(
         trials=trials, settings=settings, at=tuned_at(config), dev_ppl=dev_ppl, untuned_dev_ppl=before

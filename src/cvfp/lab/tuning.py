@@ -1,16 +1,18 @@
 """`cvfp tune`: equally many trials for every arm, over the same ranges, judged at each size on dev alone.
 
-A tuning is a sweep whose variants are the trials, so it resumes like one. Trials after the first one are
-points of a scrambled Halton sequence (Owen 2017): they fill the ranges more evenly than random ones
-(Bergstra & Bengio 2012).
+A tuning is a sweep whose variants are the trials, so it resumes like one. Trials after the first one, which
+is what an arm ships with, are points of a scrambled Halton sequence (Owen 2017): they fill the ranges more
+evenly than random ones (Bergstra & Bengio 2012). Or they are all combinations of some values (a grid).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from scipy.stats import qmc
 
@@ -34,8 +36,7 @@ DROPOUT = (0.1, 0.6)
 WORD_DROPOUT = (0.0, 0.15)
 WEIGHT_DECAY = (0.05, 1.0)
 """Uniform in its logarithm."""
-FORGETTING = (1e-3, 2e-2)
-"""1 - `averaging`, uniform in its logarithm."""
+CONSISTENCY = (0.0, 1.5)
 ORDERS = (5, 4, 3, 2)
 """Of n-grams, by turns: counting has no learning rate."""
 UNSEEN_TEST = {"data.test_tokens": 2}
@@ -53,7 +54,7 @@ def trials(number: int, sections: Mapping[str, TokenTraining], seed: int = 0) ->
     """
     points = qmc.Halton(6, rng=seed).random(max(number - 1, 0))
     found: list[Settings] = [{}]
-    for index, (lr, dropout, words, decay, forgetting, batch) in enumerate(points.tolist(), 1):
+    for index, (lr, dropout, words, decay, consistency, batch) in enumerate(points.tolist(), 1):
         trial: Settings = {ORDER: ORDERS[index % len(ORDERS)]}
         for section, shipped in sections.items():
             size = getattr(shipped, BATCH[section])
@@ -62,12 +63,27 @@ def trials(number: int, sections: Mapping[str, TokenTraining], seed: int = 0) ->
                 "dropout": _rounded(_uniform(DROPOUT, dropout)),
                 "word_dropout": _rounded(_uniform(WORD_DROPOUT, words)),
                 "weight_decay": _rounded(_log_uniform(WEIGHT_DECAY, decay)),
-                "averaging": 1 - _rounded(_log_uniform(FORGETTING, forgetting)),
+                "consistency": _rounded(_uniform(CONSISTENCY, consistency)),
                 BATCH[section]: size if batch < 0.5 else max(size // 2, 1),
             }
             trial |= {f"{section}.{key}": value for key, value in values.items()}
         found.append(trial)
     return found
+
+
+def grid_trials(grid: Mapping[str, Sequence[Any]], sections: Mapping[str, TokenTraining]) -> list[Settings]:
+    """A trial that changes nothing, and every combination of the values of some knobs, for all arms at once.
+
+    Raises:
+        InputError: a name that is no knob of every arm's training.
+    """
+    for knob in grid:
+        if knob not in KNOBS:
+            raise InputError(f"tune: --grid {knob}: there is no such knob; there are {', '.join(KNOBS)}")
+    return [{}] + [
+        {f"{section}.{knob}": value for section in sections for knob, value in zip(grid, values, strict=True)}
+        for values in product(*grid.values())
+    ]
 
 
 def _uniform(ends: tuple[float, float], share: float) -> float:
@@ -84,11 +100,18 @@ def _rounded(value: float) -> float:
     return float(f"{value:.2g}")
 
 
-def tuning_spec(spec: SweepSpec, number: int, samples: tuple[int, ...]) -> SweepSpec:
+def tuning_spec(
+    spec: SweepSpec,
+    number: int,
+    samples: tuple[int, ...],
+    grid: Mapping[str, Sequence[Any]] | None = None,
+) -> SweepSpec:
     """The sweep of the trials: a preset's first line, at each of some sizes.
 
+    With a grid its combinations are the trials, however many they are.
+
     Raises:
-        InputError: a user's own arm, or a mixture, among the arms.
+        InputError: a user's own arm, or a mixture, among the arms; a knob that does not exist.
     """
     own = [arm for arm in spec.arms if arm.endswith(OWN_SUFFIX)]
     if own:
@@ -99,7 +122,9 @@ def tuning_spec(spec: SweepSpec, number: int, samples: tuple[int, ...]) -> Sweep
             "leave it out of --arms"
         )
     first = spec.variants[0]
-    variants = tuple(first | trial | UNSEEN_TEST for trial in trials(number, _shipped(spec)))
+    shipped = _shipped(spec)
+    tried = grid_trials(grid, shipped) if grid else trials(number, shipped)
+    variants = tuple(first | trial | UNSEEN_TEST for trial in tried)
     changes = {"name": f"tune-{spec.name}", "samples": samples, "variants": variants, "largest_only": ()}
     return spec.override(**changes)
 
@@ -112,9 +137,14 @@ def _shipped(spec: SweepSpec) -> dict[str, TokenTraining]:
     return {section: shipped for section, shipped in sections.items() if section is not None}
 
 
-def tuning_plan(spec: SweepSpec, number: int, samples: tuple[int, ...]) -> Plan:
+def tuning_plan(
+    spec: SweepSpec,
+    number: int,
+    samples: tuple[int, ...],
+    grid: Mapping[str, Sequence[Any]] | None = None,
+) -> Plan:
     """The points of all trials. Raises `InputError` as `tuning_spec` and `make_plan`."""
-    return make_plan(tuning_spec(spec, number, samples)).model_copy(update={"protocol": "tuning"})
+    return make_plan(tuning_spec(spec, number, samples, grid)).model_copy(update={"protocol": "tuning"})
 
 
 def tune_sweep(plan: Plan, out: Path, execute: Execute, monitor: Monitor, spec: SweepSpec) -> Tuning:
@@ -165,7 +195,8 @@ def _choose_for(
     if arm_kind(arm).training_section is None:  # counting has one order for all sizes
         whole = [line for line, ran in samples_done.items() if len(ran) == len(samples)]
         best = dict.fromkeys(samples, min(whole, key=lambda line: fmean(samples_done[line].values())))
-    settings = _chosen(arm, {size: lines[line] for size, line in best.items()})
+    at_size = {(p.config.config_hash, p.config.data.num_samples): p.config for p in plan.points}
+    settings = _chosen(arm, {size: at_size[line, size] for size, line in best.items()})
     base = lines[first].model_dump() | nest(settings, "tuning")
     before = samples_done[first]
     return TunedArm(

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from cvfp.records.arms import arm_kind
 from cvfp.records.config import ModelConfig, RunConfig
+from cvfp.records.training_config import TokenTraining
 
 
 @dataclass(frozen=True)
@@ -90,19 +91,24 @@ def run_cost(config: RunConfig, vocab_size: int, tokens: int) -> RunCost | None:
         cost = model_cost(config.model, vocab_size, bias, kind.has_context)
         sweeps = config.phase1.max_iterations - 1 if "phase1" in kind.sections else 0
         flops = phase1_flops(cost, tokens, sweeps)
-        flops += phase2_flops(cost, config.phase2.most_tokens(tokens), trained)
+        flops += phase2_flops(cost, _most_read(config.phase2, tokens), trained)
         scored = cost.context_madds + cost.token_madds + cost.head_madds
         return RunCost(cost.total_params, scored, flops)
     if kind.has_context:
         cost = model_cost(config.shape, vocab_size, bias)
         core = cost.context_madds + cost.token_madds
-        flops = training_flops(core, cost.head_madds, config.joint.most_tokens(tokens), trained)
+        flops = training_flops(core, cost.head_madds, _most_read(config.joint, tokens), trained)
         flops *= 1 + config.joint.teachers
         return RunCost(cost.total_params, core + cost.head_madds, flops)
     params, madds = _sequence_core(config)
     head = vocab_size * config.model.embed_dim
-    flops = training_flops(madds, head, config.token_training.most_tokens(tokens), trained)
+    flops = training_flops(madds, head, _most_read(config.token_training, tokens), trained)
     return RunCost(params + head + vocab_size * bool(bias), madds + head, flops)
+
+
+def _most_read(settings: TokenTraining, tokens: int) -> int:
+    """Tokens that steps read if training on so many runs to its end."""
+    return settings.most_tokens(tokens) * settings.readings
 
 
 def _sequence_core(config: RunConfig) -> tuple[int, int]:

@@ -36,13 +36,19 @@ SHAPE = (
 )
 """Fields of training sections that say what is trained, not how."""
 _TRAINING = "phase2, lstm, transformer, joint"
-_LATER = {"beta2": 0.999, "word_dropout": 0.0, "averaging": 0.0, "evaluations_per_epoch": 1}
+_LATER = {
+    "beta2": 0.999,
+    "word_dropout": 0.0,
+    "averaging": 0.0,
+    "consistency": 0.0,
+    "evaluations_per_epoch": 1,
+}
 LATER: dict[str, dict[str, Any]] = {
     "model": {"cell": "residual", "rounds": 4, "rank": 64, "token_layers": True},
     "phase2": _LATER,
     "lstm": _LATER | {"locked_dropout": False},
     "transformer": _LATER | {"locked_dropout": False},
-    "joint": {"teachers": 0, "distillation": 0.5},
+    "joint": {"consistency": 0.0, "teachers": 0, "distillation": 0.5},
 }
 """Fields that joined when results had been recorded: as everything was before, they are in no hash."""
 LARGEST_VOCABULARY = 1_000_000

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from cvfp.records.config import RunConfig
+from cvfp.records.config import LATER, RunConfig
 from cvfp.records.schema import Schema, digest
 from cvfp.records.values import Positive
 
@@ -29,6 +29,20 @@ class PlannedPoint(Schema):
     config: RunConfig
     tuned_trials: Positive | None = None
     """The settings are the best of so many trials (`cvfp tune`); None: they were not tuned."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_it_was_run(cls, value: Any) -> Any:
+        """A config that was written before a field joined was run without it, whatever is the default now."""
+        config = value.get("config") if isinstance(value, dict) else None
+        if not isinstance(config, dict):
+            return value
+        known = {
+            name: before | config[name]
+            for name, before in LATER.items()
+            if isinstance(config.get(name), dict)
+        }
+        return value | {"config": config | known}
 
 
 class Plan(Schema):

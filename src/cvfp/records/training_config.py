@@ -11,6 +11,7 @@ from cvfp.records.schema import Schema
 from cvfp.records.values import Layers, NonNegative, Positive, Precision, Rate, Share, Width
 
 Probability = Annotated[float, Field(ge=0, lt=1)]
+Averaging = Probability | Literal["two-tailed"]
 Cell = Literal["residual", "gated", "highway", "lstm", "mogrified"]
 """What computes a state from the one before it and the token (`cvfp.models.cells`)."""
 
@@ -46,6 +47,11 @@ class TokenTraining(Schema):
     def step_tokens(self) -> int:
         """Next tokens that a full step learns from."""
 
+    @property
+    def readings(self) -> int:
+        """How often a step reads its batch."""
+        return 2 if self.consistency else 1
+
     def steps_between_evaluations(self, epoch_steps: int) -> int:
         """On dev, where an epoch has so many steps."""
         return -(-epoch_steps // self.evaluations_per_epoch) if self.eval_every is None else self.eval_every
@@ -69,9 +75,14 @@ class TokenTraining(Schema):
     """Probability of zeroing all of what the network reads of an input token."""
     weight_decay: NonNegative = 0.0
     """Decoupled, of matrices; vectors (biases, normalisations) do not decay."""
-    averaging: Probability = 0.0
-    """Decay of the exponential moving average of the weights that is evaluated and kept; 0: the weights as
-    they are."""
+    averaging: Averaging = 0.0
+    """What is evaluated and kept: `two-tailed`, a mean over the tail of training that is as long as pays; a
+    number, the exponential moving average of that decay; 0, the weights as they are
+    (`cvfp.training.averaging`)."""
+    consistency: NonNegative = 0.0
+    """Weight of the disagreement of two readings of every batch, each under dropout of its own (R-Drop, Liang
+    et al. 2021): half the sum of both Kullback-Leibler divergences between their predictions, beside the mean
+    of their losses. 0: every batch is read once. A step takes twice as long otherwise."""
     eval_every: Positive | None = 50
     """Steps between evaluations on dev; None: `evaluations_per_epoch`. Phase 2 has at least one per epoch."""
     evaluations_per_epoch: Positive = 1
@@ -114,7 +125,7 @@ class SequenceTraining(TokenTraining):
     """Whether `dropout` zeroes the same elements at all positions of a window (Gal & Ghahramani 2016)."""
     beta2: Annotated[float, Field(gt=0, lt=1)] = 0.99
     word_dropout: Probability = 0.05
-    averaging: Probability = 0.998
+    averaging: Averaging = "two-tailed"
     eval_every: Positive | None = None
     evaluations_per_epoch: Positive = 2
     patience: Positive = 6
@@ -131,6 +142,7 @@ class LstmConfig(SequenceTraining):
     dropout: Probability = 0.4
     locked_dropout: bool = True
     weight_decay: NonNegative = 0.5
+    consistency: NonNegative = 0.5
 
 
 class TransformerConfig(SequenceTraining):
@@ -140,7 +152,7 @@ class TransformerConfig(SequenceTraining):
     dropout: Probability = 0.11
     word_dropout: Probability = 0.077
     weight_decay: NonNegative = 0.058
-    averaging: Probability = 0.9952
+    consistency: NonNegative = 1.0
     window: Annotated[int, Field(ge=2)] = 256
     sequences: Positive = 8
     head_dim: Positive = 64
@@ -182,7 +194,8 @@ class JointConfig(TokenTraining):
     at all positions of a chunk (Gal & Ghahramani 2016)."""
     word_dropout: Probability = 0.05
     weight_decay: NonNegative = 0.5
-    averaging: Probability = 0.998
+    averaging: Averaging = "two-tailed"
+    consistency: NonNegative = 1.0
     eval_every: Positive | None = None
     evaluations_per_epoch: Positive = 2
     patience: Positive = 6

@@ -15,7 +15,7 @@ from cvfp.records.schema import Schema
 from cvfp.records.values import Perplexity, Positive
 
 TUNING = "tuning.json"
-KNOBS = ("lr", "dropout", "word_dropout", "weight_decay", "averaging")
+KNOBS = ("lr", "dropout", "word_dropout", "weight_decay", "averaging", "consistency")
 """Of the section that says how an arm learns tokens."""
 BATCH = {"phase2": "batch_size", "lstm": "sequences", "transformer": "sequences", "joint": "chunks"}
 """What makes a step larger; a trial takes what the arm ships with, or half of it."""
@@ -66,7 +66,7 @@ class TunedArm(Schema):
     """Settings that were tried, the untuned ones among them."""
     failed: Annotated[int, Field(ge=0)] = 0
     """Of them, those that diverged at some size."""
-    settings: dict[str, float | int]
+    settings: dict[str, float | int | str]
     """The chosen ones, by dotted key, such as `by_size.joint.lr.50`."""
     at: dict[str, Any] = {}
     """Where they were chosen (`tuned_at`); empty where that is not known: then nothing counts as tuned."""

@@ -25,7 +25,8 @@ KNOBS = {
     "dropout": N_("dropout"),
     "word_dropout": N_("word dropout"),
     "weight_decay": N_("weight decay"),
-    "averaging": N_("exponential moving average of the weights"),
+    "averaging": N_("averaging of the weights"),
+    "consistency": N_("consistency of two readings"),
     "batch_size": N_("batch"),
     "sequences": N_("windows of a batch"),
     "chunks": N_("chunks of a step"),
@@ -205,15 +206,23 @@ def further(config: RunConfig) -> list[str]:
         return []
     joint, followed = config.arm == "cvfp-joint", followed_fields(config)
     plain_training = LATER.get(arm_kind(config.arm).training_section, {})
+    average = _("exponential moving average of the weights {value}")
+    if "averaging" in followed:
+        average = _("average of the weights {value}")
+    elif training.averaging == "two-tailed":
+        average = _("average of the weights over the tail of training")
     texts = {
         "word_dropout": _("word dropout {value}"),
-        "averaging": _("exponential moving average of the weights {value}"),
+        "averaging": average,
+        "consistency": _("two readings of every batch, consistency {value}"),
         "beta2": _("beta2 {value}"),
     }
     found = [
-        text.format(value=shown(field, "{:g}"))
+        text.format(value=shown(field, "{}"))
         for field, text in texts.items()
-        if joint or field in followed or getattr(training, field) != plain_training[field]
+        if (joint and field != "consistency")
+        or field in followed
+        or getattr(training, field) != plain_training[field]
     ]
     if joint:
         found.append(_("dropout locked over a chunk"))

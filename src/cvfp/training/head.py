@@ -34,7 +34,8 @@ class HeadGradients:
     """The loss of a batch and its gradients; those of what is not trained are None."""
 
     loss: Float[Tensor, ""]
-    hidden: Float[Tensor, "B d_e"]
+    hidden: Sequence[Float[Tensor, "B d_e"]]
+    """Of each reading."""
     table: Float[Tensor, "V d_e"] | None
     bias: Float[Tensor, " V"] | None
 
@@ -99,35 +100,49 @@ class Head:
 
     def gradients(
         self,
-        hidden: Float[Tensor, "B d_e"],
+        readings: Sequence[Float[Tensor, "B d_e"]],
         targets: Int[Tensor, " B"],
         weights: Float[Tensor, " B"],
         train_table: bool,
         train_bias: bool,
+        consistency: float = 0.0,
         soft: SoftTargets | None = None,
     ) -> HeadGradients:
-        """The weighted sum of the losses, and its gradients.
+        """The weighted sum of the losses, and its gradients, of one reading of a batch or of two.
 
-        With `soft` the gradients are those of (1 - share) times the losses of the targets and share times the
-        cross-entropy of the soft ones; the loss that is told remains that of the targets.
+        Of two it is that of their mean losses and of `consistency` times half the sum of the Kullback-Leibler
+        divergences between their predictions. With `soft` the gradients are those of (1 - share) times the
+        losses of the targets and share times the cross-entropy of the soft ones. The loss that is told
+        remains that of the targets.
         """
-        wide, inputs = self.wide, hidden.detach().to(self.table.dtype)
-        loss, grad_hidden = hidden.new_zeros((), dtype=wide), torch.empty_like(inputs)
+        wide = self.wide
+        inputs = [hidden.detach().to(self.table.dtype) for hidden in readings]
+        loss, grad_hidden = inputs[0].new_zeros((), dtype=wide), [torch.empty_like(one) for one in inputs]
         grad_table = grad_bias = None
-        for rows in self._blocks(len(hidden)):
-            kernel = _kernels(hidden.device.type).gradients
-            part, grad = kernel(self._products(inputs[rows]), self.offsets, targets[rows], weights[rows])
+        kernels = _kernels(self.table.device.type)
+        for rows in self._blocks(len(targets)):
+            logits = [self._products(one[rows]) for one in inputs]
+            if len(logits) == 1:
+                part, grad = kernels.gradients(*logits, self.offsets, targets[rows], weights[rows])
+                grads = [grad]
+            else:
+                part, grads = kernels.paired_gradients(
+                    *logits, self.offsets, targets[rows], weights[rows], consistency
+                )
             loss += part
             if soft is not None:
-                _soften(grad, targets[rows], soft.share * weights[rows], soft.probabilities(rows))
-            torch.mm(grad, self.table, out=grad_hidden[rows])
-            if train_table:
-                grad_table = _accumulate(grad_table, _wide_product(grad.T, inputs[rows], wide))
-            if train_bias:
-                grad_bias = _accumulate(grad_bias, grad.sum(0, dtype=wide))
+                probabilities, own = soft.probabilities(rows), soft.share * weights[rows] / len(grads)
+                for grad in grads:
+                    _soften(grad, targets[rows], own, probabilities)
+            for grad, one, found in zip(grads, inputs, grad_hidden, strict=True):
+                torch.mm(grad, self.table, out=found[rows])
+                if train_table:
+                    grad_table = _accumulate(grad_table, _wide_product(grad.T, one[rows], wide))
+                if train_bias:
+                    grad_bias = _accumulate(grad_bias, grad.sum(0, dtype=wide))
         return HeadGradients(
             loss,
-            grad_hidden.to(hidden.dtype),
+            [found.to(hidden.dtype) for found, hidden in zip(grad_hidden, readings, strict=True)],
             None if grad_table is None else grad_table[: self.vocab_size],
             None if grad_bias is None else grad_bias[: self.vocab_size],
         )
@@ -177,10 +192,32 @@ def eager_gradients(
     return loss, full.to(logits.dtype)
 
 
+def eager_paired_gradients(
+    first: Tensor, second: Tensor, offsets: Tensor, targets: Tensor, weights: Tensor, consistency: float
+) -> tuple[Tensor, list[Tensor]]:
+    """(sum of weights * mean losses of two readings, gradients at both logits in their type).
+
+    The gradients are those of that sum plus consistency * sum of weights * J, J half the sum of the
+    Kullback-Leibler divergences between the readings' softmaxes p and q. With d the difference of their
+    logits, J = sum_v (p_v - q_v) d_v / 2, and at p's logits dJ = (p - q + p * (d - sum_v p_v d_v)) / 2.
+    """
+    full = [logits + offsets for logits in (first, second)]
+    loss = sum(torch.dot(F.cross_entropy(one, targets, reduction="none"), weights) for one in full) / 2
+    p, q = (one.softmax(dim=1) for one in full)
+    apart = first.to(p.dtype) - second
+    grads = []
+    for own, other, difference in ((p, q, apart), (q, p, -apart)):
+        grad = own - other + own * (difference - (own * difference).sum(dim=1, keepdim=True))
+        grad = (consistency * grad + own) * (weights / 2)[:, None]
+        grads.append(grad.scatter_add_(1, targets[:, None], -weights[:, None] / 2).to(first.dtype))
+    return loss, grads
+
+
 @dataclass(frozen=True)
 class _Kernels:
     losses: Callable[..., Tensor]
     gradients: Callable[..., tuple[Tensor, Tensor]]
+    paired_gradients: Callable[..., tuple[Tensor, list[Tensor]]]
 
 
 @functools.cache
@@ -192,5 +229,5 @@ def _kernels(device_type: str) -> _Kernels:
         except ImportError:
             warnings.warn("no triton: losses over the vocabulary take several passes, slower", stacklevel=2)
         else:
-            return _Kernels(softmax_kernel.losses, softmax_kernel.gradients)
-    return _Kernels(eager_losses, eager_gradients)
+            return _Kernels(softmax_kernel.losses, softmax_kernel.gradients, softmax_kernel.paired_gradients)
+    return _Kernels(eager_losses, eager_gradients, eager_paired_gradients)

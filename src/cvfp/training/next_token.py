@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import time
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -18,6 +17,7 @@ from cvfp.records.seeds import derived_seed
 from cvfp.records.training_config import TokenTraining
 from cvfp.records.values import Precision
 from cvfp.training import group
+from cvfp.training.averaging import copy, make_average
 from cvfp.training.devices import seeded
 from cvfp.training.events import Event, Listener
 from cvfp.training.head import Head, SoftTargets
@@ -28,8 +28,6 @@ from cvfp.training.stopping import Patience
 
 DEV_MINIMUM = "dev_minimum"
 FIXED_STEPS = "fixed_steps"
-WARM_UP = 10
-"""Updates over which an average of weights forgets where it began (common practice)."""
 REPORT_EVERY = 10
 """Steps between two reports of progress that are not evaluations."""
 
@@ -39,11 +37,13 @@ class Learned:
     """The best evaluation (its weights are in the model) and how far training went.
 
     `best_epoch` is in passes over the training tokens; losses are nats per token, the training loss a running
-    mean over the last pass before the best evaluation.
+    mean over the last pass before the best evaluation. `tokens_read` counts tokens as often as steps read
+    them, `tokens_seen` once in each.
     """
 
     steps: int
     tokens_seen: int
+    tokens_read: int
     stop_reason: str
     best_epoch: float
     dev_loss: float
@@ -93,7 +93,7 @@ class NextTokenObjective(Objective):
         self.patience = Patience(settings.patience)
         self.best_step, self.best_train_loss = 0, math.nan
         self.best_weights = [parameter.detach().clone() for parameter in parameters]
-        self.average = Average(parameters, settings.averaging) if settings.averaging else None
+        self.average = make_average(parameters, settings.averaging)
         self.generator = torch.Generator().manual_seed(derived_seed(seed, "batches"))
         self.epoch_start = self.generator.get_state()
 
@@ -133,21 +133,28 @@ class NextTokenObjective(Objective):
         self.sizes.append(count)
 
     def backward(self) -> None:
-        """The gradients by hand where that saves passes over the table: at the head, and at the lookup."""
+        """The gradients by hand where that saves passes over the table: at the head, and at the lookup.
+
+        Where predictions are to be consistent the batch is read twice, under dropout of its own each time.
+        """
         model = self.model
         ids, targets = self.batch()
         vectors = F.embedding(ids, model.embedding.detach()).requires_grad_(self.train_embedding)
-        hidden = self.hidden(drop_words(vectors, self.settings.word_dropout)).to(model.embedding.dtype)
+        readings = [
+            self.hidden(drop_words(vectors, self.settings.word_dropout)).to(model.embedding.dtype)
+            for _ in range(self.settings.readings)
+        ]
         self.head.load(self.train_embedding)
         found = self.head.gradients(
-            hidden,
+            readings,
             targets,
             self.weights[: len(targets)],
             self.train_embedding,
             model.output_bias is not None,
+            self.settings.consistency,
             self.soft,
         )
-        hidden.backward(found.hidden)
+        torch.autograd.backward(readings, found.hidden)
         if model.output_bias is not None:
             model.output_bias.grad = found.bias
         if self.train_embedding:
@@ -159,8 +166,7 @@ class NextTokenObjective(Objective):
         return group.told(self.dev_nats(precision, exact))
 
     def updated(self) -> None:
-        if self.average is not None:
-            self.average.update()
+        self.average.update()
 
     def after_step(self, step: int, optimizer: torch.optim.Optimizer) -> str | None:
         self.losses[(step - 1) % self.epoch_steps].copy_(self.loss)
@@ -169,8 +175,7 @@ class NextTokenObjective(Objective):
             if step % REPORT_EVERY == 0:
                 self.listen(Event(self.phase, step, self.max_steps, {}))
             return None
-        with nullcontext() if self.average is None else self.average.in_place():
-            dev_loss = self.agreed_dev_nats(self.precision, exact=False)
+        dev_loss = self.average.dev_loss(lambda: self.agreed_dev_nats(self.precision, exact=False))
         train_loss = require_finite(self._train_loss(step), "the training loss", step)
         require_finite(dev_loss, "the dev loss", step)
         fixed = self.settings.steps is not None
@@ -194,16 +199,13 @@ class NextTokenObjective(Objective):
 
     def _keep(self, step: int) -> None:
         self.best_step, self.best_train_loss = step, self._train_loss(step)
-        now = self.parameters if self.average is None else self.average.weights
-        _copy(now, self.best_weights)
+        copy(self.average.weights, self.best_weights)
 
     def state(self, step: int) -> State:
         ended = step % self.epoch_steps == 0
         tensors = {f"best.{index}": weights for index, weights in enumerate(self.best_weights)}
         tensors |= {"losses": self.losses, "sizes": torch.tensor(self.sizes)}
-        if self.average is not None:
-            tensors |= {f"average.{index}": weights for index, weights in enumerate(self.average.weights)}
-            tensors["average.updates"] = self.average.updates
+        tensors |= {f"average.{name}": tensor for name, tensor in self.average.tensors.items()}
         tensors["generator"] = self.generator.get_state() if ended else self.epoch_start
         tensors["dropout"] = torch.get_rng_state()
         if self.losses.is_cuda:
@@ -218,10 +220,9 @@ class NextTokenObjective(Objective):
 
     def restore(self, state: State, step: int) -> None:
         tensors, numbers = state.tensors, state.numbers
-        _copy([tensors[f"best.{index}"] for index in range(len(self.parameters))], self.best_weights)
-        if self.average is not None:
-            _copy([tensors[f"average.{i}"] for i in range(len(self.parameters))], self.average.weights)
-            self.average.updates.copy_(tensors["average.updates"])
+        copy([tensors[f"best.{index}"] for index in range(len(self.parameters))], self.best_weights)
+        for name, tensor in self.average.tensors.items():
+            tensor.copy_(tensors[f"average.{name}"])
         self.losses.copy_(tensors["losses"])
         self.sizes = tensors["sizes"].tolist()
         self.best_step, self.patience.misses = numbers["best_step"], numbers["misses"]
@@ -243,44 +244,7 @@ class NextTokenObjective(Objective):
             torch.cuda.set_rng_state(tensors["dropout_cuda"].cpu(), self.losses.device)
 
     def restore_best(self) -> None:
-        _copy(self.best_weights, self.parameters)
-
-
-class Average:
-    """Exponential moving average of weights: the k-th update keeps min(decay, k / (k + 10)) of it, k from 0.
-
-    All of it is on the device, so that a recorded step can hold an update.
-    """
-
-    def __init__(self, parameters: list[nn.Parameter], decay: float) -> None:
-        self.parameters, self.decay = parameters, decay
-        self.weights = [parameter.detach().clone() for parameter in parameters]
-        self.aside = [torch.empty_like(weights) for weights in self.weights]
-        self.updates = torch.zeros((), dtype=parameters[0].dtype, device=parameters[0].device)
-
-    @torch.no_grad()
-    def update(self) -> None:
-        """Take in the weights as they are now."""
-        share = 1 - (self.updates / (self.updates + WARM_UP)).clamp(max=self.decay)
-        for weights, parameter in zip(self.weights, self.parameters, strict=True):
-            weights.lerp_(parameter, share)
-        self.updates += 1
-
-    @contextmanager
-    def in_place(self) -> Iterator[None]:
-        """Inside the block the parameters have the average's values."""
-        _copy(self.parameters, self.aside)
-        _copy(self.weights, self.parameters)
-        try:
-            yield
-        finally:
-            _copy(self.aside, self.parameters)
-
-
-@torch.no_grad()
-def _copy(source: Sequence[Tensor], target: Sequence[Tensor]) -> None:
-    for old, new in zip(source, target, strict=True):
-        new.copy_(old)
+        copy(self.best_weights, self.parameters)
 
 
 def drop_words(vectors: Float[Tensor, "... d_e"], probability: float) -> Float[Tensor, "... d_e"]:
@@ -326,7 +290,8 @@ def learn(objective: NextTokenObjective, seed: int, started: float, savepoint: S
         parameter.requires_grad_(needed)
     return Learned(
         steps=steps,
-        tokens_seen=sum(objective.sizes[:steps]),
+        tokens_seen=(seen := sum(objective.sizes[:steps])),
+        tokens_read=seen * settings.readings,
         stop_reason=reason,
         best_epoch=objective.best_step / objective.epoch_steps,
         dev_loss=objective.agreed_dev_nats("float32", exact=True),

@@ -55,6 +55,80 @@ def _softmax(
             tl.store(logits + columns, gradient.to(logits.dtype.element_ty), mask=columns < width)
 
 
+@triton.jit
+def _paired(
+    first,
+    second,
+    offsets,
+    targets,
+    weights,
+    losses,
+    consistency,
+    width,
+    stride,
+    BLOCK: tl.constexpr,
+):
+    """Both readings of a row: normalisers and expected differences in one pass, gradients in another."""
+    row = tl.program_id(0).to(tl.int64)
+    first += row * stride
+    second += row * stride
+    lanes = tl.arange(0, BLOCK)
+    top_p = tl.full((BLOCK,), -1e30, tl.float32)
+    top_q = tl.full((BLOCK,), -1e30, tl.float32)
+    total_p = tl.zeros((BLOCK,), tl.float32)
+    total_q = tl.zeros((BLOCK,), tl.float32)
+    apart_p = tl.zeros((BLOCK,), tl.float32)
+    apart_q = tl.zeros((BLOCK,), tl.float32)
+    for begin in range(0, width, BLOCK):
+        p = _row(first, offsets, begin + lanes, width)
+        q = _row(second, offsets, begin + lanes, width)
+        apart = _apart(first, second, begin + lanes, width)
+        higher = tl.maximum(top_p, p)
+        kept, new = tl.exp2(top_p - higher), tl.exp2(p - higher)
+        total_p = total_p * kept + new
+        apart_p = apart_p * kept + new * apart
+        top_p = higher
+        higher = tl.maximum(top_q, q)
+        kept, new = tl.exp2(top_q - higher), tl.exp2(q - higher)
+        total_q = total_q * kept + new
+        apart_q = apart_q * kept + new * apart
+        top_q = higher
+    highest = tl.max(top_p, axis=0)
+    share = tl.exp2(top_p - highest)
+    sum_p = tl.sum(total_p * share, axis=0)
+    mean_p = tl.sum(apart_p * share, axis=0) / sum_p
+    normaliser_p = highest + tl.log2(sum_p)
+    highest = tl.max(top_q, axis=0)
+    share = tl.exp2(top_q - highest)
+    sum_q = tl.sum(total_q * share, axis=0)
+    mean_q = tl.sum(apart_q * share, axis=0) / sum_q
+    normaliser_q = highest + tl.log2(sum_q)
+    target = tl.load(targets + row)
+    offset = tl.load(offsets + target)
+    chosen = (tl.load(first + target).to(tl.float32) + tl.load(second + target).to(tl.float32)) / 2 + offset
+    tl.store(losses + row, (normaliser_p + normaliser_q) / (2 * LOG2_E) - chosen)
+    tl.debug_barrier()
+    weight = tl.load(weights + row) / 2
+    for begin in range(0, width, BLOCK):
+        columns = begin + lanes
+        inside = columns < width
+        p = tl.exp2(_row(first, offsets, columns, width) - normaliser_p)
+        q = tl.exp2(_row(second, offsets, columns, width) - normaliser_q)
+        apart = _apart(first, second, columns, width)
+        hit = tl.where(columns == target, 1.0, 0.0)
+        of_p = weight * (p - hit + consistency * (p - q + p * (apart - mean_p)))
+        of_q = weight * (q - hit - consistency * (p - q + q * (apart - mean_q)))
+        tl.store(first + columns, of_p.to(first.dtype.element_ty), mask=inside)
+        tl.store(second + columns, of_q.to(second.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _apart(first, second, columns, width):
+    inside = columns < width
+    p = tl.load(first + columns, mask=inside, other=0.0).to(tl.float32)
+    return p - tl.load(second + columns, mask=inside, other=0.0).to(tl.float32)
+
+
 def losses(logits: Tensor, offsets: Tensor, targets: Tensor) -> Tensor:
     """(B,) float32: logsumexp(logits + offsets) - (logits + offsets)[target] of every row."""
     found = torch.empty(len(logits), dtype=torch.float32, device=logits.device)
@@ -67,6 +141,28 @@ def gradients(logits: Tensor, offsets: Tensor, targets: Tensor, weights: Tensor)
     found = torch.empty(len(logits), dtype=torch.float32, device=logits.device)
     _launch(logits, offsets, targets, weights, found, with_gradient=True)
     return torch.dot(found, weights), logits
+
+
+def paired_gradients(
+    first: Tensor, second: Tensor, offsets: Tensor, targets: Tensor, weights: Tensor, consistency: float
+) -> tuple[Tensor, list[Tensor]]:
+    """As `cvfp.training.head.eager_paired_gradients`; the gradients replace the logits."""
+    found = torch.empty(len(first), dtype=torch.float32, device=first.device)
+    rows, width = first.shape
+    _paired[(rows,)](
+        first,
+        second,
+        offsets,
+        targets,
+        weights,
+        found,
+        consistency,
+        width,
+        first.stride(0),
+        BLOCK,
+        num_warps=WARPS,
+    )
+    return torch.dot(found, weights), [first, second]
 
 
 def _launch(logits, offsets, targets, weights, found, with_gradient: bool) -> None:
