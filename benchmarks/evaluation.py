@@ -11,7 +11,7 @@ from benchmarks.inputs import corpus_tokens, make_model
 from benchmarks.limits import Limits, usable_precisions
 from benchmarks.table import Row, checked, median_seconds, row_per_token
 from cvfp.metrics.cost import model_cost
-from cvfp.records.values import Precision
+from cvfp.records.schema import Precision
 from cvfp.training.evaluation import mean_nats
 
 TOKENS = {"cpu": 4097, "cuda": 65_537}

@@ -9,8 +9,7 @@ import torch
 
 from benchmarks.limits import Limits
 from benchmarks.table import Row, checked, median_seconds
-from cvfp.scaling.power_law import fit_power_law
-from cvfp.scaling.refits import refit_power_laws
+from cvfp.scaling.power_law import fit_power_law, refit_power_laws
 
 REFITS = 10_000
 TOKENS = 62_362.0 * 2.0 ** np.arange(5)

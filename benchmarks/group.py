@@ -19,7 +19,7 @@ import numpy as np
 
 from benchmarks import member
 from benchmarks.table import markdown
-from cvfp.data.chitchat import open_chitchat
+from cvfp.data.corpora import open_chitchat
 
 TOLERANCE = 1e-3
 """Relative, of the test PPL: sums in another order, in bf16, over hundreds of steps."""

@@ -19,13 +19,13 @@ from benchmarks.table import Check, Row, checked, median_seconds, relative_error
 from cvfp.metrics.cost import model_cost, training_flops
 from cvfp.models.cells import Cell
 from cvfp.models.cvfp import CVFPModel
-from cvfp.models.lstm import LstmLanguageModel
+from cvfp.models.sequence import LstmLanguageModel
 from cvfp.records.config import ModelConfig
 from cvfp.records.training_config import JointConfig, LstmConfig
+from cvfp.training.devices import BITS, usable
 from cvfp.training.events import Event, Listener
 from cvfp.training.joint import joint_parameters, learn_jointly
 from cvfp.training.loop import ADAM_EPS, BETA1
-from cvfp.training.precision import BITS, usable
 from cvfp.training.through_time import learn_through_time
 
 STEPS = {"cpu": 41, "cuda": 201}

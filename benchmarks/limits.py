@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import torch
 
 from benchmarks.table import timings
-from cvfp.records.values import Precision
-from cvfp.training.devices import describe_device
-from cvfp.training.precision import BITS, computing_in, usable
+from cvfp.records.schema import Precision
+from cvfp.training.devices import BITS, computing_in, describe_device, usable
 
 SIDE = {"cpu": 2048, "cuda": 8192}
 """Rows and columns of the matrices that are multiplied."""

@@ -18,13 +18,13 @@ from benchmarks.table import Row, checked, median_seconds, relative_error, row_p
 from cvfp.metrics.cost import model_cost
 from cvfp.models.cells import ContextBlock
 from cvfp.models.cvfp import CVFPModel
+from cvfp.records.schema import Precision
 from cvfp.records.training_config import Phase1Config
-from cvfp.records.values import Precision
+from cvfp.training.contexts import slice_bounds
+from cvfp.training.devices import computing_in
 from cvfp.training.events import silent
 from cvfp.training.loop import ADAM_EPS, BETA1
 from cvfp.training.phase1 import START_STD, _FixedPointObjective, contexts_of, learn_contexts
-from cvfp.training.precision import computing_in
-from cvfp.training.slices import slice_bounds
 
 TOKENS = {"cpu": 16_000, "cuda": 948_000}
 SWEEPS = 4

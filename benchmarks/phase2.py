@@ -17,14 +17,14 @@ from benchmarks.limits import Limits
 from benchmarks.table import Check, Row, checked, median_seconds, relative_error, row_per_token, synchronise
 from cvfp.metrics.cost import model_cost, phase2_flops
 from cvfp.models.cvfp import CVFPModel
+from cvfp.records.schema import Precision
 from cvfp.records.training_config import Phase2Config
-from cvfp.records.values import Precision
+from cvfp.training.contexts import SpanContexts
+from cvfp.training.devices import BITS, usable
 from cvfp.training.events import Event
 from cvfp.training.head import Head
 from cvfp.training.loop import ADAM_EPS, BETA1
 from cvfp.training.phase2 import learn_tokens, trained_parameters
-from cvfp.training.precision import BITS, usable
-from cvfp.training.spans import SpanContexts
 
 CASES = {
     "cpu": ((False, 512), (True, 512)),

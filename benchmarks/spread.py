@@ -40,7 +40,7 @@ def run_one(devices: str, out: Path) -> None:
     from cvfp.lab.monitor import Monitor
     from cvfp.lab.plan import make_plan
     from cvfp.lab.presets import find_spec
-    from cvfp.lab.workers import run_on_devices
+    from cvfp.lab.processes import run_on_devices
     from cvfp.training.devices import pick_devices
 
     busy: dict[str, float] = {}

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cvfp.lab.plan import make_plan
-from cvfp.lab.spec import SweepSpec
+from cvfp.lab.plan import SweepSpec, make_plan
 from cvfp.records.plan import Plan
 
 TINY = {

@@ -11,11 +11,9 @@ import torch
 from model_helpers import real_text
 
 from cvfp.arms import cvfp as cvfp_arm
-from cvfp.arms.base import Budget
+from cvfp.arms.base import Budget, log_unigram, make_arm
 from cvfp.arms.cvfp import FittedCvfp
-from cvfp.arms.embedding import log_unigram
-from cvfp.arms.registry import make_arm
-from cvfp.arms.unigram import UnigramArm
+from cvfp.arms.kneser_ney import UnigramArm
 from cvfp.metrics.cost import model_cost
 from cvfp.models.checkpoint import load_checkpoint
 from cvfp.records.config import RunConfig

@@ -11,20 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from report_helpers import DEFAULT_LINES, write_sweep
 
-from cvfp.lab.plan import make_plan
-from cvfp.lab.spec import SweepSpec
+from cvfp.lab.plan import SweepSpec, make_plan
 from cvfp.lab.sweep_directory import SweepDirectory
 from cvfp.records.errors import CvfpError, InputError, one_line
 from cvfp.records.files import DEEPEST, check_out, read_json, read_text
-from cvfp.records.forecasts import read_forecasts
-from cvfp.records.metrics import read_metrics
-from cvfp.records.plan import Analysis
-from cvfp.records.results import DocumentScores, PointRecord, RunRecord
-from cvfp.records.sweep import Sweep, SweepFiles, load_sweep
-from cvfp.records.tuning import TUNING, read_tuning
+from cvfp.records.plan import TUNING, Analysis, read_tuning
+from cvfp.records.results import DocumentScores, PointRecord, RunRecord, read_metrics
+from cvfp.records.sweep import Sweep, SweepFiles, load_sweep, read_forecasts
 from cvfp.report.figures.analysis import analysis_figure
 from cvfp.report.lines import report_lines
-from cvfp.report.text import render_report
+from cvfp.report.write import render_report
 
 FORECAST = {
     "forecast": {

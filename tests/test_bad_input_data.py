@@ -18,11 +18,9 @@ from safetensors.numpy import save
 from safetensors.torch import save as save_torch
 
 from cvfp.data.corpora import open_corpus
-from cvfp.data.embeddings import load_table
-from cvfp.data.json_tokenizer import train_bpe
-from cvfp.data.npy import read_npy
-from cvfp.data.tokenizer_name import NAME_FILE, read_name
-from cvfp.data.tokenizers import load_tokenizer
+from cvfp.data.embeddings import load_table, read_npy
+from cvfp.data.tokenizer_files import NAME_FILE, read_name
+from cvfp.data.tokenizers import load_tokenizer, train_bpe
 from cvfp.models.checkpoint import CONFIG, WEIGHTS, load_checkpoint, save_checkpoint
 from cvfp.models.cvfp import CVFPModel
 from cvfp.records.config import LARGEST_VOCABULARY, DataConfig, EmbeddingConfig, ModelConfig

@@ -13,9 +13,8 @@ from lab_helpers import TINY
 
 from cvfp.cli.main import main
 from cvfp.cli.options import settings_of, whole_numbers
-from cvfp.lab.plan import make_plan
+from cvfp.lab.plan import MOST_POINTS, SweepSpec, make_plan, read_spec
 from cvfp.lab.presets import PRESETS, find_spec
-from cvfp.lab.spec import MOST_POINTS, SweepSpec, read_spec
 from cvfp.records.config import RunConfig, dotted
 from cvfp.records.plan import Plan
 from cvfp.records.sweep import SweepFiles

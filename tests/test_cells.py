@@ -10,11 +10,10 @@ from torch.testing import assert_close
 
 from cvfp.models.cells import Cell, make_cell
 from cvfp.models.checkpoint import load_checkpoint, save_checkpoint
-from cvfp.models.cvfp import CVFPModel
+from cvfp.models.cvfp import CVFPModel, outputs_of_rows
 from cvfp.models.fixed_point import solve_blocks, solve_tokens
 from cvfp.models.generation import Stepper
 from cvfp.models.recurrence import roll_out
-from cvfp.models.rows import outputs_of_rows
 from cvfp.records.config import ModelConfig
 from cvfp.training.diagnosis import diagnose
 from cvfp.training.evaluation import score

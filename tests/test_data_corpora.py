@@ -5,11 +5,10 @@ import pyarrow.parquet as pq
 import pytest
 from data_helpers import chats, corpus_of, refusal, sentences, write_jsonl, write_parquet
 
-from cvfp.data import chitchat
+from cvfp.data import corpora
 from cvfp.data.corpora import open_corpus
-from cvfp.data.cutting import cut_documents
-from cvfp.data.documents import Document
-from cvfp.data.gpt2_tokenizer import gpt2_tokenizer
+from cvfp.data.documents import Document, cut_documents
+from cvfp.data.tokenizers import gpt2_tokenizer
 from cvfp.records.config import DataConfig
 
 
@@ -188,9 +187,9 @@ def conversation(sentence: str, repeats: int) -> dict:
 def test_chitchat_joins_utterances_and_leaves_short_conversations_out(tmp_path, monkeypatch):
     path = tmp_path / "dataset.json"
     path.write_text(json.dumps({"a": conversation("hello there friend", 40), "b": conversation("hi", 2)}))
-    monkeypatch.setattr(chitchat, "package_file", lambda package, relative: path)
-    assert "sha256" in refusal(chitchat.open_chitchat)
-    (kept,) = chitchat._read(path)
+    monkeypatch.setattr(corpora, "package_file", lambda package, relative: path)
+    assert "sha256" in refusal(corpora.open_chitchat)
+    (kept,) = corpora._read_chitchat(path)
     assert kept.text.startswith("hello there friend\nok\nhello there friend\nhello there friend\nok\n")
     assert kept.speakers == {"ann", "bob"}
 

@@ -3,7 +3,7 @@ import pytest
 from data_helpers import chats, dataset_of, refusal, sentences, write_jsonl, write_parquet
 
 from cvfp.data.dataset import open_dataset
-from cvfp.data.gpt2_tokenizer import gpt2_tokenizer
+from cvfp.data.tokenizers import gpt2_tokenizer
 from cvfp.records.config import DataConfig
 
 FIRST_TOKENS = {50: 55_016, 100: 105_404, 200: 232_050, 400: 471_480, 800: 877_284, 1600: 1_863_380}

@@ -5,8 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cvfp.data.splits import split_documents, training_documents, training_order
-from cvfp.records.config import DataConfig
-from cvfp.records.seeds import derived_seed
+from cvfp.records.config import DataConfig, derived_seed
 
 
 def split(num_documents, speakers=None, **options):

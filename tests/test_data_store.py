@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 from data_helpers import dataset_of, sentences, write_jsonl
 
-from cvfp.data import cache, json_tokenizer, text_store
+from cvfp.data import cache, stores, tokenizers
 from cvfp.data.cache import SEAL, cached_folder
 from cvfp.data.dataset import open_dataset
-from cvfp.data.gpt2_tokenizer import Gpt2Tokenizer
-from cvfp.data.json_tokenizer import JsonTokenizer
+from cvfp.data.tokenizers import Gpt2Tokenizer, JsonTokenizer
 from cvfp.records.config import DataConfig
 from cvfp.records.errors import CvfpError, InputError
 
@@ -37,8 +36,8 @@ def test_a_second_start_neither_reads_nor_trains_nor_tokenizes(corpus, monkeypat
     first = dataset_of(corpus, tokenizer=tokenizer)
     monkeypatch.setattr(Gpt2Tokenizer, "encode_batch", forbidden)
     monkeypatch.setattr(JsonTokenizer, "encode_batch", forbidden)
-    monkeypatch.setattr(json_tokenizer, "train_bpe", forbidden)
-    monkeypatch.setattr(text_store, "_write", forbidden)
+    monkeypatch.setattr(tokenizers, "train_bpe", forbidden)
+    monkeypatch.setattr(stores, "_write_texts", forbidden)
     notes = []
     second = open_dataset(DataConfig(corpus=str(corpus), tokenizer=tokenizer), notes.append)
     assert second.train(20, 1).tokens.tolist() == first.train(20, 1).tokens.tolist()
@@ -49,7 +48,7 @@ def test_a_second_start_neither_reads_nor_trains_nor_tokenizes(corpus, monkeypat
 
 def test_a_second_tokenizer_reads_the_documents_from_the_cache(corpus, monkeypatch):
     dataset_of(corpus)
-    monkeypatch.setattr(text_store, "_write", forbidden)
+    monkeypatch.setattr(stores, "_write_texts", forbidden)
     assert len(dataset_of(corpus, tokenizer="bpe:300").train(5, 0)) > 0
 
 

@@ -8,12 +8,10 @@ from data_helpers import refusal, sentences
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cvfp.data import gpt2_tokenizer as gpt2_module
+from cvfp.data import tokenizers as gpt2_module
 from cvfp.data.dataset import count_tokens
 from cvfp.data.extras import package_file
-from cvfp.data.gpt2_tokenizer import gpt2_tokenizer
-from cvfp.data.json_tokenizer import JsonTokenizer, train_bpe
-from cvfp.data.tokenizers import load_tokenizer, saved_tokenizer
+from cvfp.data.tokenizers import JsonTokenizer, gpt2_tokenizer, load_tokenizer, saved_tokenizer, train_bpe
 
 VALIDATION = Path(__file__).parents[2] / "shared" / "data" / "ultrachat-val.txt"
 TEXT = "Don't say   “naïve” 42 times,\n\n\tplease: 日本語 🙂 <|endoftext|> end  "

@@ -20,9 +20,7 @@ from model_helpers import make_model
 from test_cli import assert_one_line, call
 
 import cvfp
-from cvfp.data.gpt2_tokenizer import gpt2_tokenizer
-from cvfp.data.json_tokenizer import JsonTokenizer, train_bpe
-from cvfp.data.text_pieces import TextPieces
+from cvfp.data.tokenizers import JsonTokenizer, TextPieces, gpt2_tokenizer, train_bpe
 
 TEXTS = ["こんにちは、世界。", "今日は天気がいい🎉🚀", "naïve café 👩‍👩‍👧 — ok", "plain text, plain text"]
 FALLBACK = {

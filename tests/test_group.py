@@ -22,7 +22,7 @@ from cvfp.lab.plan import make_plan
 from cvfp.lab.runner import run_sweep
 from cvfp.records.errors import InputError
 from cvfp.training import group
-from cvfp.training.slices import SlicedContexts
+from cvfp.training.contexts import SlicedContexts
 
 CPU = torch.device("cpu")
 ARMS = ("cvfp", "cvfp-joint", "random-context", "lstm", "transformer", "unigram")

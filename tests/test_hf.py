@@ -30,8 +30,7 @@ from transformers import (
 
 from cvfp.hf import CvfpConfig, CvfpForCausalLM
 from cvfp.models.cells import ContextBlock
-from cvfp.models.cvfp import CVFPModel
-from cvfp.models.rows import outputs_of_rows
+from cvfp.models.cvfp import CVFPModel, outputs_of_rows
 from cvfp.records.errors import InputError
 
 BOUND = {torch.float32: 1e-5, torch.float64: 1e-10}
@@ -146,7 +145,7 @@ def test_parts_that_memory_needs_change_nothing(pair, monkeypatch):
     ids, mask = padded([draw_tokens(100), draw_tokens(31, seed=1)], "left")
     with torch.no_grad():
         whole = wrapped(ids, attention_mask=mask)
-        monkeypatch.setattr("cvfp.models.rows.SEGMENT", {"cpu": 62})
+        monkeypatch.setattr("cvfp.models.cvfp.SEGMENT", {"cpu": 62})
         parts = wrapped(ids, attention_mask=mask)
     assert (whole.logits - parts.logits).abs().max() <= 1e-10
     assert (whole.cache.state - parts.cache.state).abs().max() <= 1e-10

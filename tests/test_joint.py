@@ -17,8 +17,7 @@ from test_cells import CELLS, model_of
 from torch import Tensor
 from torch.testing import assert_close
 
-from cvfp.arms.base import Budget
-from cvfp.arms.registry import make_arm
+from cvfp.arms.base import Budget, make_arm
 from cvfp.lab.plan import make_plan
 from cvfp.metrics.perplexity import perplexity
 from cvfp.models.cvfp import CVFPModel
@@ -27,7 +26,7 @@ from cvfp.models.recurrence import roll_out
 from cvfp.records.config import RunConfig
 from cvfp.records.errors import InputError
 from cvfp.records.training_config import JointConfig
-from cvfp.training import context_store
+from cvfp.training import contexts as contexts_module
 from cvfp.training.averaging import ExponentialAverage, TwoTailedAverage
 from cvfp.training.distillation import Teachers
 from cvfp.training.events import silent
@@ -174,7 +173,7 @@ def test_a_store_in_a_file_gives_the_same_bits(monkeypatch):
         return model.state_dict()
 
     in_memory = trained()
-    monkeypatch.setattr(context_store, "CPU_BYTES", 0)
+    monkeypatch.setattr(contexts_module, "CPU_BYTES", 0)
     for name, tensor in trained().items():
         assert torch.equal(tensor, in_memory[name]), name
 

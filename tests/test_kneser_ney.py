@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from cvfp.arms.base import Budget
-from cvfp.arms.kneser_ney import KneserNeyArm
-from cvfp.arms.ngram_model import KneserNey, discounts
-from cvfp.arms.registry import make_arm
+from cvfp.arms.base import Budget, make_arm
+from cvfp.arms.kneser_ney import KneserNey, KneserNeyArm, discounts
 from cvfp.data.dataset import open_dataset
 from cvfp.records.config import DataConfig, RunConfig
 from cvfp.records.errors import InputError

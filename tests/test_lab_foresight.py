@@ -12,7 +12,7 @@ from cvfp.lab import runner
 from cvfp.lab.monitor import Monitor
 from cvfp.lab.runner import run_sweep
 from cvfp.records.errors import InputError
-from cvfp.records.forecasts import read_forecasts
+from cvfp.records.sweep import read_forecasts
 from cvfp.scaling.power_law import fit_power_law
 
 CPU = torch.device("cpu")

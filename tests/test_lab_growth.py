@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cvfp.cli.main import main
-from cvfp.lab.growth import Growth
+from cvfp.lab.plan import Growth
 from cvfp.lab.presets import PRESETS, find_spec
 from cvfp.records.errors import InputError
 

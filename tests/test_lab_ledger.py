@@ -13,13 +13,11 @@ import pytest
 import torch
 from lab_helpers import listen_to_sigint, rows_of, tiny_plan, tiny_spec, toml_of
 
-from cvfp.lab.ledger import Ledger
 from cvfp.lab.monitor import Monitor
 from cvfp.lab.plan import make_plan
+from cvfp.lab.processes import run_on_devices
 from cvfp.lab.runner import run_sweep
-from cvfp.lab.status import sweep_status
-from cvfp.lab.sweep_directory import SweepDirectory, merged
-from cvfp.lab.workers import run_on_devices
+from cvfp.lab.sweep_directory import Ledger, SweepDirectory, merged, sweep_status
 from cvfp.records.errors import CvfpError
 from cvfp.records.sweep import load_sweep
 
@@ -80,7 +78,7 @@ def test_a_claimed_point_is_left_to_its_process_and_told_as_running(tmp_path, co
 
 
 def test_the_shared_files_are_written_by_one_at_a_time(tmp_path, monkeypatch):
-    monkeypatch.setattr("cvfp.lab.ledger.SHARED_SECONDS", 0.1)
+    monkeypatch.setattr("cvfp.lab.sweep_directory.SHARED_SECONDS", 0.1)
     with (
         Ledger(tmp_path).writing(),
         pytest.raises(CvfpError, match="another process"),
@@ -95,7 +93,7 @@ def test_the_point_of_a_killed_process_is_taken_up_by_one_that_waits(tmp_path, c
     plan, out = tiny_plan(corpus), tmp_path / "sweep"
     held = plan.points[0].config.run_hash
     SweepDirectory(out, plan).create()
-    code = "import sys, time; from cvfp.lab.ledger import Ledger\n"
+    code = "import sys, time; from cvfp.lab.sweep_directory import Ledger\n"
     code += f"with Ledger({str(out)!r}).claim({held!r}): print('claimed', flush=True); time.sleep(600)"
     holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline() == "claimed\n"

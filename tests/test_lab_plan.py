@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cvfp.lab.plan import make_plan
+from cvfp.lab.plan import SweepSpec, make_plan
 from cvfp.lab.presets import PRESETS, find_spec
-from cvfp.lab.spec import SweepSpec
 from cvfp.records.arms import DEFAULT_ARMS
 from cvfp.records.config import RunConfig
 from cvfp.records.errors import InputError

@@ -16,12 +16,10 @@ from lab_helpers import rows_of, tiny_plan, tiny_spec, toml_of, write_corpus
 
 from cvfp.cli.main import main
 from cvfp.lab.executors import make_executor
-from cvfp.lab.ledger import Ledger
 from cvfp.lab.monitor import Monitor
-from cvfp.lab.on_ray import MAX_DEATHS, _room, _share, run_on_ray
-from cvfp.lab.ray_task import _check_sight, work_on_sweep
+from cvfp.lab.on_ray import MAX_DEATHS, _check_sight, _room, _share, run_on_ray, work_on_sweep
 from cvfp.lab.runner import run_sweep
-from cvfp.lab.status import sweep_status
+from cvfp.lab.sweep_directory import Ledger, sweep_status
 from cvfp.records.errors import CvfpError, InputError
 
 CPU = torch.device("cpu")
@@ -48,7 +46,7 @@ def own_arm(folder, name, before):
     path.write_text(f"""
 import os, signal, time
 from pathlib import Path
-from cvfp.arms.unigram import UnigramArm
+from cvfp.arms.kneser_ney import UnigramArm
 
 class Own(UnigramArm):
     def fit(self, train, dev, budget, seed):
@@ -128,7 +126,7 @@ def test_what_workers_cannot_do_is_told_once_and_is_the_error(tmp_path, cluster)
 
 
 def test_a_node_has_to_see_the_directory_and_its_locks(tmp_path, monkeypatch):
-    monkeypatch.setattr("cvfp.lab.ray_task.SIGHT_SECONDS", 0.0)
+    monkeypatch.setattr("cvfp.lab.on_ray.SIGHT_SECONDS", 0.0)
     with Ledger(tmp_path).claim("token"):
         _check_sight(tmp_path, "token")
         with pytest.raises(CvfpError, match=r"does not see .*elsewhere: .* all nodes mount"):

@@ -14,8 +14,7 @@ from cvfp.lab import runner
 from cvfp.lab.monitor import Monitor
 from cvfp.lab.plan import make_plan
 from cvfp.lab.runner import run_sweep
-from cvfp.lab.status import sweep_status
-from cvfp.lab.sweep_directory import SweepDirectory
+from cvfp.lab.sweep_directory import SweepDirectory, sweep_status
 from cvfp.records.errors import CvfpError, InputError
 from cvfp.records.files import read_sealed
 from cvfp.records.results import RunRecord

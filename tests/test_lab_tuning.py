@@ -12,10 +12,8 @@ from lab_helpers import TINY, tiny_spec
 
 from cvfp.lab.executors import make_executor
 from cvfp.lab.monitor import Monitor
-from cvfp.lab.plan import make_plan
-from cvfp.lab.presets import PRESETS, find_spec
-from cvfp.lab.spec import read_spec
-from cvfp.lab.tuned import TUNED
+from cvfp.lab.plan import make_plan, read_spec
+from cvfp.lab.presets import PRESETS, TUNED, find_spec
 from cvfp.lab.tuning import (
     CONSISTENCY,
     DROPOUT,
@@ -30,10 +28,10 @@ from cvfp.lab.tuning import (
 )
 from cvfp.records.config import RunConfig, dotted
 from cvfp.records.errors import InputError
+from cvfp.records.plan import KNOBS, Tuning, read_tuning, tuned_at
 from cvfp.records.results import PointRecord, RunRecord
 from cvfp.records.sweep import SweepFiles, load_sweep, read_plan, read_records
 from cvfp.records.training_config import JointConfig, LstmConfig, Phase2Config
-from cvfp.records.tuning import KNOBS, Tuning, read_tuning, tuned_at
 
 CPU = torch.device("cpu")
 ROUNDS = Path(__file__).parents[1] / "docs" / "results" / "tuning"

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cvfp.metrics.effective_rank import MAX_ROWS, sample_rows
-from cvfp.metrics.effective_rank import effective_rank as rank_of_tensor
+from cvfp.metrics.context_health import MAX_ROWS, sample_rows
+from cvfp.metrics.context_health import effective_rank as rank_of_tensor
 
 
 def effective_rank(matrix: np.ndarray) -> float:

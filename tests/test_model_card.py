@@ -11,7 +11,7 @@ from huggingface_hub import ModelCard
 from lab_helpers import TINY_TWO_PHASES, checkpoint_of
 
 from cvfp.data.tokenizers import saved_tokenizer
-from cvfp.lab.model_card import model_card
+from cvfp.lab.checkpoint import model_card
 from cvfp.lab.single import train
 from cvfp.models.cvfp import CVFPModel
 from cvfp.records.config import RunConfig

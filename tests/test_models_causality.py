@@ -11,9 +11,9 @@ from torch.testing import assert_close
 from cvfp.models.cells import ContextBlock
 from cvfp.models.cvfp import CVFPModel
 from cvfp.records.training_config import Phase1Config
+from cvfp.training.contexts import SlicedContexts
 from cvfp.training.evaluation import score
 from cvfp.training.phase1 import learn_contexts, one_step_segments
-from cvfp.training.slices import SlicedContexts
 
 LENGTH = 300
 CHANGED = [0, 1, 2, 127, 128, 129, 255, LENGTH - 1]

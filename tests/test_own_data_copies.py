@@ -8,7 +8,7 @@ from data_helpers import corpus_of, refusal, sentences, write_jsonl
 
 from cvfp.data.corpora import open_corpus
 from cvfp.data.encodings import BLOCK
-from cvfp.data.folder import list_folder, shown_name
+from cvfp.data.user_files import list_folder, shown_name
 from cvfp.records.config import DataConfig
 
 JAPANESE = "吾輩は猫である。名前はまだ無い。\nどこで生れたかとんと見当がつかぬ。\n"

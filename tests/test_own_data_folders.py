@@ -10,7 +10,7 @@ from data_helpers import corpus_of, dataset_of, refusal, sentences, write_jsonl,
 
 from cvfp.data import encodings
 from cvfp.data.corpora import open_corpus
-from cvfp.data.scan import scan_file
+from cvfp.data.encodings import scan_file
 from cvfp.records.config import DataConfig
 
 JAPANESE = "吾輩は猫である。名前はまだ無い。どこで生れたかとんと見当がつかぬ。"

@@ -11,12 +11,11 @@ from matplotlib.font_manager import fontManager
 
 from cvfp.data.dataset import open_dataset
 from cvfp.lab.monitor import Monitor
-from cvfp.lab.plan import make_plan
+from cvfp.lab.plan import SweepSpec, make_plan
 from cvfp.lab.runner import run_sweep
-from cvfp.lab.spec import SweepSpec
 from cvfp.records.config import DataConfig
 from cvfp.records.sweep import load_sweep
-from cvfp.report.figures import fonts
+from cvfp.report.figures import style
 from cvfp.report.figures.style import LONGEST_LABEL, short_label
 from cvfp.report.write import write_report
 
@@ -101,13 +100,13 @@ def fresh_fonts(monkeypatch):
     """Which fonts there are is found out anew, and forgotten after the test."""
 
     def forget():
-        fonts.families.cache_clear()
-        fonts._glyphs.cache_clear()
+        style.families.cache_clear()
+        style._glyphs.cache_clear()
 
     monkeypatch.setattr(
-        fontManager, "ttflist", [f for f in fontManager.ttflist if f.name not in fonts.FURTHER]
+        fontManager, "ttflist", [f for f in fontManager.ttflist if f.name not in style.FURTHER]
     )
-    monkeypatch.setattr(fonts, "findSystemFonts", lambda: [])
+    monkeypatch.setattr(style, "findSystemFonts", lambda: [])
     forget()
     yield
     forget()
@@ -139,20 +138,20 @@ def font_file(path, family, signs):
 
 
 def test_without_a_font_names_are_spelled_as_code_points_and_one_line_says_so(fresh_fonts):
-    assert fonts.families() == (fonts.COMMON,)
+    assert style.families() == (style.COMMON,)
     assert short_label("corpus=小説.txt α×…") == "corpus=[5C0F 8AAC].txt α×…"
-    assert fonts.drawable("図書館の本") == "[56F3 66F8 9928 +2]"
-    line = fonts.font_note(["cvfp 小説", "小説+日本"])
+    assert style.drawable("図書館の本") == "[56F3 66F8 9928 +2]"
+    line = style.font_note(["cvfp 小説", "小説+日本"])
     assert "小説日本" in line and "fonts-noto-cjk" in line and "\n" not in line
-    assert fonts.font_note(["cvfp 1L_768d_2tok", "µ–…"]) is None
+    assert style.font_note(["cvfp 1L_768d_2tok", "µ–…"]) is None
 
 
 def test_an_installed_font_is_used_for_what_the_common_one_lacks(fresh_fonts, monkeypatch, tmp_path):
     path = font_file(tmp_path / "japanese.ttf", "IPAexGothic", "小説")
-    monkeypatch.setattr(fonts, "findSystemFonts", lambda: [str(path), str(tmp_path / "none.ttf")])
-    assert fonts.families() == (fonts.COMMON, "IPAexGothic")
+    monkeypatch.setattr(style, "findSystemFonts", lambda: [str(path), str(tmp_path / "none.ttf")])
+    assert style.families() == (style.COMMON, "IPAexGothic")
     assert short_label("corpus=小説") == "corpus=小説"
-    assert fonts.drawable("小説と") == "小説[3068]"
+    assert style.drawable("小説と") == "小説[3068]"
 
 
 def test_figures_of_japanese_names_have_no_missing_glyphs(fresh_fonts, swept, tmp_path, recwarn):
@@ -160,7 +159,7 @@ def test_figures_of_japanese_names_have_no_missing_glyphs(fresh_fonts, swept, tm
     write_report(swept, note=spelled.append)
     before = scaling.read_bytes()
     fontManager.addfont(font_file(tmp_path / "japanese.ttf", "Noto Sans CJK JP", "小説新聞"))
-    fonts.families.cache_clear()
+    style.families.cache_clear()
     write_report(swept, note=drawn.append)
     assert len(spelled) == 1 and "小説新聞" in spelled[0] and drawn == []
     assert scaling.read_bytes() != before
@@ -169,6 +168,6 @@ def test_figures_of_japanese_names_have_no_missing_glyphs(fresh_fonts, swept, tm
 
 def test_wide_labels_are_cut_by_their_width(fresh_fonts, monkeypatch, tmp_path):
     path = font_file(tmp_path / "japanese.ttf", "IPAexGothic", "小説")
-    monkeypatch.setattr(fonts, "findSystemFonts", lambda: [str(path)])
-    assert fonts.columns(short_label("小説" * 30)) <= LONGEST_LABEL + 1
+    monkeypatch.setattr(style, "findSystemFonts", lambda: [str(path)])
+    assert style.columns(short_label("小説" * 30)) <= LONGEST_LABEL + 1
     assert short_label("a" * 60) == "a" * 21 + "…" + "a" * 21

@@ -10,11 +10,10 @@ from data_helpers import corpus_of, dataset_of, refusal, sentences
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cvfp.data import cutting, documents, encodings, json_lines, text_files
-from cvfp.data.cutting import cut_documents
-from cvfp.data.documents import Document
-from cvfp.data.gpt2_tokenizer import gpt2_tokenizer
-from cvfp.data.text_files import read_text_file
+from cvfp.data import documents, encodings, user_files
+from cvfp.data.documents import Document, cut_documents
+from cvfp.data.tokenizers import gpt2_tokenizer
+from cvfp.data.user_files import read_text_file
 
 MEGABYTES = 20
 
@@ -25,7 +24,7 @@ def own_cache(tmp_path_factory, monkeypatch):
 
 
 def blocks_of(patch, size):
-    for module in (encodings, text_files, cutting):
+    for module in (encodings, user_files, documents):
         patch.setattr(module, "BLOCK", size)
 
 
@@ -89,13 +88,13 @@ def test_a_text_cut_in_blocks_has_the_pieces_of_the_whole(words, max_tokens, siz
     read = [Document(part, unfinished=number < last) for number, part in enumerate(parts)]
     with pytest.MonkeyPatch.context() as patch:
         blocks_of(patch, size)
-        patch.setattr(cutting, "LONGEST_WITHOUT_BORDER", 10**6)
+        patch.setattr(documents, "LONGEST_WITHOUT_BORDER", 10**6)
         assert [piece.text for piece in cut_documents(read, max_tokens)] == cut_at_once(text, max_tokens)
 
 
 def test_a_run_without_borders_is_cut_all_the_same(monkeypatch):
     blocks_of(monkeypatch, 50)
-    monkeypatch.setattr(cutting, "LONGEST_WITHOUT_BORDER", 100)
+    monkeypatch.setattr(documents, "LONGEST_WITHOUT_BORDER", 100)
     read = [Document("ACGT" * 20, unfinished=number < 9) for number in range(10)]
     pieces = [piece.text for piece in cut_documents(read, 7)]
     assert "".join(pieces) == "ACGT" * 200 and len(pieces) > 50
@@ -141,7 +140,7 @@ def test_a_long_file_is_read_in_a_fraction_of_its_size(long, name, options):
 
 
 def test_a_document_that_is_too_long_says_what_cuts_it(tmp_path, monkeypatch):
-    for module in (documents, text_files, json_lines):
+    for module in (documents, user_files):
         monkeypatch.setattr(module, "LARGEST_DOCUMENT", 1000)
     blocks_of(monkeypatch, 100)
     (tmp_path / "a.txt").write_text("word " * 400 + "--" + "word " * 4)

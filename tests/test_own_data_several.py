@@ -15,9 +15,8 @@ from cvfp.data.corpora import open_corpus
 from cvfp.data.dataset import open_dataset
 from cvfp.data.splits import split_documents, split_parts
 from cvfp.lab.monitor import Monitor
-from cvfp.lab.plan import make_plan
+from cvfp.lab.plan import SweepSpec, make_plan
 from cvfp.lab.runner import run_sweep
-from cvfp.lab.spec import SweepSpec
 from cvfp.records.config import DataConfig, RunConfig
 from cvfp.records.sweep import load_sweep
 

@@ -16,12 +16,12 @@ from torch.testing import assert_close
 
 from cvfp.models.cells import ContextBlock
 from cvfp.models.cvfp import CVFPModel
-from cvfp.records.seeds import derived_seed
+from cvfp.records.config import derived_seed
 from cvfp.records.training_config import Phase1Config
-from cvfp.training import context_store, phase1
+from cvfp.training import contexts, phase1
+from cvfp.training.contexts import slice_bounds, slice_groups
 from cvfp.training.events import Event
 from cvfp.training.phase1 import Phase1Result, learn_contexts, one_step_segments
-from cvfp.training.slices import slice_bounds, slice_groups
 
 SEED = 7
 SLICES = [
@@ -164,7 +164,7 @@ def test_contexts_in_a_file_give_the_same_bits(monkeypatch):
     """Whether the contexts of the sweep before lie in memory or in a file decides nothing."""
     found = []
     for held in (4 << 30, 0):
-        monkeypatch.setattr(context_store, "CPU_BYTES", held)
+        monkeypatch.setattr(contexts, "CPU_BYTES", held)
         model, events = make_model(2, 2), []
         config = settings_of(6, 20, context_noise=0.1)
         result = learn_contexts(model, draw_tokens(130), config, SEED, events.append)

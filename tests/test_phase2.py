@@ -16,12 +16,12 @@ from cvfp.records.config import RunConfig
 from cvfp.records.errors import CvfpError
 from cvfp.records.training_config import Phase2Config
 from cvfp.training import phase2
+from cvfp.training.contexts import SpanContexts
 from cvfp.training.evaluation import score
 from cvfp.training.events import Event
 from cvfp.training.head import Head
 from cvfp.training.next_token import Learned
 from cvfp.training.phase2 import learn_tokens, trained_parameters
-from cvfp.training.spans import SpanContexts
 
 EXAMPLES = 100
 BATCH = 30

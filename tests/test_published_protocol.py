@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 from cvfp.cli.main import main
 from cvfp.data.dataset import open_dataset
-from cvfp.data.gpt2_tokenizer import gpt2_tokenizer
+from cvfp.data.tokenizers import gpt2_tokenizer
 from cvfp.records.sweep import read_plan
 
 WORDS = np.array(

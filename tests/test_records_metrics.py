@@ -3,7 +3,7 @@
 import pytest
 
 from cvfp.records.errors import InputError
-from cvfp.records.metrics import read_metrics
+from cvfp.records.results import read_metrics
 
 LINES = """{"phase": "phase 1", "step": 2, "seconds": 0.5, "convergence_rate": 0.25}
 {"phase": "phase 2", "step": 50}

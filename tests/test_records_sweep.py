@@ -8,7 +8,7 @@ from report_helpers import DEFAULT_LINES, write_sweep
 
 from cvfp.cli.main import main
 from cvfp.lab.plan import make_plan
-from cvfp.lab.status import sweep_status
+from cvfp.lab.sweep_directory import sweep_status
 from cvfp.records.config import LATER
 from cvfp.records.errors import InputError
 from cvfp.records.files import read_json, read_sealed, write_json, write_sealed

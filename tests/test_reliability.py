@@ -17,7 +17,7 @@ from torture import results, torture, torture_plan, undisturbed
 
 from cvfp.lab.monitor import Monitor
 from cvfp.lab.runner import run_sweep
-from cvfp.lab.status import sweep_status
+from cvfp.lab.sweep_directory import sweep_status
 
 CPU = torch.device("cpu")
 

@@ -37,8 +37,7 @@ from cvfp.records.arms import ARMS
 from cvfp.records.plan import Analysis
 from cvfp.report.figures.analysis import write_analysis
 from cvfp.report.figures.axes import decimals, linear_ticks, log_ticks, with_intervals
-from cvfp.report.figures.phase1 import write_phase1
-from cvfp.report.figures.phase2 import write_phase2
+from cvfp.report.figures.phases import write_phase1, write_phase2
 from cvfp.report.figures.progression import write_progression
 from cvfp.report.figures.scaling import scaling_figure, write_scaling
 from cvfp.report.figures.style import LOOKS, short_label, style_of, styles_of
@@ -336,7 +335,7 @@ def test_nothing_to_show_writes_nothing(tmp_path, writer):
 
 
 def test_the_figures_need_neither_pyplot_nor_torch():
-    modules = ("scaling", "analysis", "progression", "phase1", "phase2", "versions")
+    modules = ("scaling", "analysis", "progression", "phases", "versions")
     code = "import sys\n" + "".join(f"import cvfp.report.figures.{name}\n" for name in modules)
     code += "print([name for name in ('matplotlib.pyplot', 'torch') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

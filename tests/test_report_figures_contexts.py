@@ -22,8 +22,7 @@ from report_helpers import DEFAULT_LINES, LineSpec, nine_lines
 
 from cvfp.records.plan import Analysis
 from cvfp.report.changes import changes_within_arms
-from cvfp.report.figures.analysis import analysis_figure
-from cvfp.report.figures.params import dodged, spread
+from cvfp.report.figures.analysis import analysis_figure, dodged, spread
 from cvfp.report.figures.progression import progression_figure
 
 WINDOWS = Analysis(window_size=3)

@@ -18,9 +18,16 @@ from figure_helpers import (
 from report_helpers import DEFAULT_LINES, LineSpec, every_arm
 
 from cvfp.records.errors import InputError
-from cvfp.report.curves import curves_by_size, largest_curve, phase1_curve, phase2_curve
-from cvfp.report.figures.phase1 import phase1_figure, write_phase1
-from cvfp.report.figures.phase2 import phase2_figure, write_phase2
+from cvfp.report.figures.phases import (
+    curves_by_size,
+    largest_curve,
+    phase1_curve,
+    phase1_figure,
+    phase2_curve,
+    phase2_figure,
+    write_phase1,
+    write_phase2,
+)
 
 WIDTHS = [LineSpec("cvfp", f"1L_{width}d_1tok", {"model.context_dim": width}) for width in (768, 1200)]
 

@@ -15,8 +15,7 @@ from figure_helpers import (
 )
 from report_helpers import DEFAULT_LINES, LineSpec, write_sweep
 
-from cvfp.report.figures.entries import groups_of
-from cvfp.report.figures.versions import versions_figure, write_versions
+from cvfp.report.figures.versions import groups_of, versions_figure, write_versions
 from cvfp.report.versions import read_version, rows_of
 
 OURS = tuple(str(RESULTS / name) for name in ("v1", "v2", "v3"))

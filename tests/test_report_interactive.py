@@ -13,11 +13,8 @@ from cvfp.records.plan import Analysis
 from cvfp.records.sweep import load_sweep
 from cvfp.report import numbers
 from cvfp.report.figures.style import LOOKS, PALETTE, SPARE_MARKERS, styles_of
-from cvfp.report.interactive.charts import report_charts
-from cvfp.report.interactive.laws import scaling_chart
+from cvfp.report.interactive.charts import progression_chart, rank_chart, report_charts, scaling_chart
 from cvfp.report.interactive.look import DARK, SYMBOLS, dark_colors, dash
-from cvfp.report.interactive.ranks import rank_chart
-from cvfp.report.interactive.windows import progression_chart
 from cvfp.report.language import speaking
 from cvfp.report.lines import Line, report_lines
 

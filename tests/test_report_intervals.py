@@ -7,7 +7,8 @@ from report_helpers import DEFAULT_LINES, LineSpec, write_sweep
 
 from cvfp.records.results import OF_ONE_DRAW, IntervalKind
 from cvfp.records.sweep import load_sweep
-from cvfp.report import notes, numbers
+from cvfp.report import numbers
+from cvfp.report import verdicts as verdicts_module
 from cvfp.report.changes import LineChange
 from cvfp.report.conclusions import conclusions
 from cvfp.report.figures.scaling import INTERVALS
@@ -15,7 +16,7 @@ from cvfp.report.headline import comparison_texts, comparisons, headline
 from cvfp.report.lines import report_lines
 from cvfp.report.recommendations import recommendation_table
 from cvfp.report.verdicts import alpha_text, ppl_text
-from cvfp.scaling.pairs import Change
+from cvfp.scaling.points import Change
 
 KINDS = get_args(IntervalKind)
 
@@ -32,8 +33,8 @@ def test_words_by_kind_know_every_kind(words):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_notes_names_and_changes_know_every_kind(kind):
-    assert notes.alpha_note([kind], "all")
-    assert notes.band_note([kind])
+    assert verdicts_module.alpha_note([kind], "all")
+    assert verdicts_module.band_note([kind])
     one_draw = kind in OF_ONE_DRAW
     assert ("one draw" in numbers.interval_name(kind)) == one_draw
     change = Change(-5.0, (-6.0, -4.0), 1 if one_draw else 3, kind)

@@ -5,12 +5,10 @@ import math
 import pytest
 from report_helpers import DEFAULT_LINES, NGRAMS, write_sweep
 
-from cvfp.records.forecasts import RegisteredForecast, write_forecasts
-from cvfp.records.sweep import load_sweep
-from cvfp.report.backtests import calibration_table, calibration_text, registered
-from cvfp.report.byte_laws import byte_law
+from cvfp.records.sweep import RegisteredForecast, load_sweep, write_forecasts
 from cvfp.report.conclusions import conclusions
-from cvfp.report.law_choice import bend_table, form_table, fragile_texts, law_conclusions, local_table
+from cvfp.report.forecasts import calibration_table, calibration_text, registered
+from cvfp.report.laws import bend_table, byte_law, form_table, fragile_texts, law_conclusions, local_table
 from cvfp.report.lines import report_lines
 from cvfp.report.write import write_report
 from cvfp.scaling.draws import fit_draws

@@ -3,8 +3,7 @@
 import pytest
 
 from cvfp.records.errors import InputError
-from cvfp.report.published import published_report
-from cvfp.report.rounding import Printed, reachable
+from cvfp.report.published import Printed, published_report, reachable
 
 
 def row_of(text: str, *starts: str) -> str:

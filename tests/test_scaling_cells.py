@@ -12,13 +12,10 @@ from scaling_helpers import run_of
 
 from cvfp.records.plan import Analysis
 from cvfp.records.results import PointRecord
-from cvfp.scaling.cells import cells, mean_over
-from cvfp.scaling.documents import exponent, log_ppl_at
+from cvfp.scaling.documents import exponent, log_ppl_at, losses_of, paired_losses
 from cvfp.scaling.draws import fit_draws
-from cvfp.scaling.line_fit import fit_lines, line_points
-from cvfp.scaling.losses import losses_of, paired_losses
-from cvfp.scaling.pairs import field_change, law_of_ratio, paired, ppl_change
-from cvfp.scaling.summary import progressions
+from cvfp.scaling.points import cells, field_change, law_of_ratio, mean_over, paired, ppl_change
+from cvfp.scaling.summary import fit_lines, line_points, progressions
 from cvfp.scaling.table import fit_table
 
 SIZES, DRAWS, INITS = (50, 100, 200, 400), (1, 2, 3), 2

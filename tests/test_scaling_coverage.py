@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scaling_helpers import line, nested_noise
 
-from cvfp.scaling.curvature import bend, curvature, local_exponents
 from cvfp.scaling.draws import fit_draws
 from cvfp.scaling.forms import fit_form, fit_forms
+from cvfp.scaling.local_exponent import bend, curvature, local_exponents
 from cvfp.scaling.power_law import fit_power_law
 
 ALPHA = -0.4

@@ -6,13 +6,9 @@ import numpy as np
 import pytest
 from scaling_helpers import run_of
 
-from cvfp.scaling.crossed_lines import crossed_lines
-from cvfp.scaling.crossover import crossover
-from cvfp.scaling.difference import difference
-from cvfp.scaling.documents import exponent, law_at
-from cvfp.scaling.estimate import widest
-from cvfp.scaling.losses import Losses, losses_of, paired_losses
-from cvfp.scaling.straight_line import StraightLine
+from cvfp.scaling.difference import crossover, difference
+from cvfp.scaling.documents import Losses, crossed_lines, exponent, law_at, losses_of, paired_losses
+from cvfp.scaling.draws import StraightLine, widest
 
 SIZES, DOCUMENTS = (50, 100, 200, 400), 60
 CROSSING = 2e6

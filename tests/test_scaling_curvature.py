@@ -5,9 +5,8 @@ import pytest
 from scaling_helpers import SIX, SIXTEENFOLD, line, nested_noise
 from scipy import stats
 
-from cvfp.scaling.coefficients import top_coefficients
-from cvfp.scaling.curvature import bend, bends, curvature, local_exponents
 from cvfp.scaling.draws import fit_draws
+from cvfp.scaling.local_exponent import bend, bends, curvature, local_exponents, top_coefficients
 from cvfp.scaling.points import points_of
 
 X = np.log(SIX)

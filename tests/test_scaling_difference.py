@@ -5,11 +5,9 @@ import pytest
 from scaling_helpers import SIXTEENFOLD, line, nested_noise
 from scipy import stats
 
-from cvfp.scaling.crossover import crossover
-from cvfp.scaling.difference import difference
-from cvfp.scaling.draws import fit_draws
+from cvfp.scaling.difference import crossover, difference
+from cvfp.scaling.draws import fit_draws, straight_line
 from cvfp.scaling.points import points_of
-from cvfp.scaling.straight_line import straight_line
 
 X = np.log(SIXTEENFOLD)
 FIRST = 9 - 0.40 * X

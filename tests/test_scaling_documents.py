@@ -8,13 +8,22 @@ from scaling_helpers import run_of
 
 from cvfp.records.errors import InputError
 from cvfp.records.results import DocumentScores
-from cvfp.scaling.coefficients import top_weights
-from cvfp.scaling.crossed import RESAMPLES, SEED, Crossed, crossed, resampled
-from cvfp.scaling.documents import exponent, law_at, log_ppl_at
-from cvfp.scaling.draws import fit_draws
-from cvfp.scaling.estimate import Estimate
-from cvfp.scaling.losses import Losses, losses_of, paired_losses
-from cvfp.scaling.refits import refit_power_laws
+from cvfp.scaling.documents import (
+    RESAMPLES,
+    SEED,
+    Crossed,
+    Losses,
+    crossed,
+    exponent,
+    law_at,
+    log_ppl_at,
+    losses_of,
+    paired_losses,
+    resampled,
+)
+from cvfp.scaling.draws import Estimate, fit_draws
+from cvfp.scaling.local_exponent import top_weights
+from cvfp.scaling.power_law import refit_power_laws
 
 SIZES = (50, 100, 200, 400)
 DOCUMENTS = 40

@@ -7,10 +7,8 @@ import pytest
 from scaling_helpers import SIXTEENFOLD, nested_noise
 
 from cvfp.records.sweep import load_sweep
-from cvfp.scaling import crossed as crossed_module
-from cvfp.scaling.crossed import Crossed
-from cvfp.scaling.documents import exponent, law_at, log_ppl_at
-from cvfp.scaling.losses import Losses, losses_of, paired_losses
+from cvfp.scaling import documents as crossed_module
+from cvfp.scaling.documents import Crossed, Losses, exponent, law_at, log_ppl_at, losses_of, paired_losses
 from cvfp.scaling.points import points_of
 
 V3 = Path(__file__).parents[1] / "docs" / "results" / "v3"

@@ -5,10 +5,17 @@ import pytest
 from scaling_helpers import SIX, SIXTEENFOLD, line, nested_noise
 
 from cvfp.records.errors import InputError
-from cvfp.scaling.form_choice import compare_forms, form_verdicts, preferred
-from cvfp.scaling.forms import NUM_PARAMETERS, fit_form, fit_forms, statuses
+from cvfp.scaling.forms import (
+    NUM_PARAMETERS,
+    compare_forms,
+    fit_form,
+    fit_forms,
+    fit_profile,
+    form_verdicts,
+    preferred,
+    statuses,
+)
 from cvfp.scaling.points import points_of
-from cvfp.scaling.profile import fit_profile
 
 SOURCE = (5.4e13 / SIX) ** 0.095
 """The loss without noise on which R^2 alone would take the power law of PPL for true."""

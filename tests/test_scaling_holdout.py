@@ -5,9 +5,8 @@ import pytest
 from scaling_helpers import SIX, SIXTEENFOLD, line, nested_noise
 
 from cvfp.records.errors import InputError
+from cvfp.scaling.forecast import holdout, interval_score, last_slope
 from cvfp.scaling.forms import fit_form
-from cvfp.scaling.holdout import holdout, interval_score
-from cvfp.scaling.last_slope import last_slope
 from cvfp.scaling.points import points_of
 
 X = np.log(SIX)

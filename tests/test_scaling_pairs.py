@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from cvfp.records.results import PointRecord
-from cvfp.scaling.pairs import Change, at_largest_size, field_change, law_of_ratio, paired, ppl_change
+from cvfp.scaling.points import Change, at_largest_size, field_change, law_of_ratio, paired, ppl_change
 
 SIZES = (50, 100, 200, 400)
 

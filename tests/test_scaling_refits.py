@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from cvfp.records.errors import InputError
-from cvfp.scaling.power_law import fit_power_law
-from cvfp.scaling.refits import refit_power_laws
+from cvfp.scaling.power_law import fit_power_law, refit_power_laws
 
 ROWS, POINTS = 50, 5
 TOKENS = np.array([62_891.0, 122_795.0, 240_132.0, 473_429.0, 948_524.0])

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scaling_helpers import SIX, line
 
-from cvfp.scaling.curvature import bend, bends, curvature
-from cvfp.scaling.form_choice import choices
+from cvfp.scaling.forms import choices
+from cvfp.scaling.local_exponent import bend, bends, curvature
 from cvfp.scaling.robustness import flips
 
 X = np.log(SIX)

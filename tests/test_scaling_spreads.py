@@ -8,8 +8,7 @@ import pytest
 from scaling_helpers import run_of
 from scipy import stats
 
-from cvfp.scaling.losses import Losses, losses_of
-from cvfp.scaling.spreads import nested, spreads
+from cvfp.scaling.documents import Losses, losses_of, nested, spreads
 
 INITIALISATION, DRAW, DOCUMENT = 0.02, 0.05, 0.2
 LENGTH = 50

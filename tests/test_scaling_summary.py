@@ -7,9 +7,8 @@ import pytest
 
 from cvfp.records.plan import Analysis
 from cvfp.records.results import PointRecord
-from cvfp.scaling.line_fit import fit_lines
 from cvfp.scaling.power_law import fit_power_law
-from cvfp.scaling.summary import progressions, summarise
+from cvfp.scaling.summary import fit_lines, progressions, summarise
 
 TOKENS = {50: 60_000, 100: 120_000, 200: 240_000, 400: 480_000, 800: 960_000}
 

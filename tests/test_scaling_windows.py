@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from cvfp.records.errors import InputError
+from cvfp.scaling.local_exponent import change_interval, progression, sliding_windows
 from cvfp.scaling.power_law import fit_power_law
-from cvfp.scaling.windows import change_interval, progression, sliding_windows
 
 
 def test_windows_are_fits_of_consecutive_sizes_in_order():

@@ -11,16 +11,13 @@ import torch.nn.functional as F
 from model_helpers import real_text
 from torch.testing import assert_close
 
-from cvfp.arms.base import Budget
-from cvfp.arms.registry import make_arm
+from cvfp.arms.base import Budget, make_arm
+from cvfp.arms.kneser_ney import UnigramArm
 from cvfp.arms.sequence import FittedSequence
-from cvfp.arms.unigram import UnigramArm
 from cvfp.metrics.cost import run_cost
 from cvfp.metrics.perplexity import perplexity
-from cvfp.models import lstm
-from cvfp.models.lstm import LstmLanguageModel
-from cvfp.models.sequence import SequenceModel
-from cvfp.models.transformer import TransformerLanguageModel
+from cvfp.models import sequence
+from cvfp.models.sequence import LstmLanguageModel, SequenceModel, TransformerLanguageModel
 from cvfp.records.config import RunConfig
 from cvfp.records.errors import InputError
 from cvfp.records.training_config import LstmConfig, TransformerConfig
@@ -71,7 +68,7 @@ def test_a_token_changes_nothing_before_it(name: str):
 
 
 def test_a_stream_of_an_lstm_is_the_cells_one_token_after_the_other(monkeypatch):
-    monkeypatch.setitem(lstm.SEGMENT, "cpu", 7)
+    monkeypatch.setitem(sequence.SEGMENT, "cpu", 7)
     model, tokens = make("lstm"), draw(25)
     states = [(torch.zeros(WIDTH).double(), torch.zeros(WIDTH).double()) for _ in model.layers]
     expected = []
@@ -98,14 +95,14 @@ def test_windows_go_on_from_the_state_of_the_one_before():
 
 @pytest.mark.parametrize("length", [1, 29, 30, 31, 120, 331, 400])
 def test_a_stream_read_in_chunks_is_the_stream_read_from_its_start(monkeypatch, length: int):
-    monkeypatch.setattr(lstm, "CHUNK", 30)
-    monkeypatch.setitem(lstm.SEGMENT, "cpu", 120)
+    monkeypatch.setattr(sequence, "CHUNK", 30)
+    monkeypatch.setitem(sequence.SEGMENT, "cpu", 120)
     model, tokens = make("lstm"), draw(length)
     assert_close(torch.cat(list(model.stream(tokens))), whole(model, tokens), atol=1e-10, rtol=0)
 
 
 def test_a_stream_that_is_never_forgotten_is_read_exactly_all_the_same(monkeypatch):
-    monkeypatch.setattr(lstm, "CHUNK", 30)
+    monkeypatch.setattr(sequence, "CHUNK", 30)
     model, tokens = make("lstm"), draw(331)
     for layer in model.layers:  # open forget gates: a cell keeps all it ever took in
         layer.bias_ih_l0.data[WIDTH : 2 * WIDTH] = 50.0
@@ -113,7 +110,7 @@ def test_a_stream_that_is_never_forgotten_is_read_exactly_all_the_same(monkeypat
 
 
 def test_two_passes_read_at_least_a_chunk_before_every_token(monkeypatch):
-    monkeypatch.setattr(lstm, "CHUNK", 30)
+    monkeypatch.setattr(sequence, "CHUNK", 30)
     model, tokens = make("lstm"), draw(331)
     found, exact = torch.cat(list(model.stream(tokens, exact=False))), whole(model, tokens)
     assert_close(found[:60], exact[:60], atol=1e-12, rtol=0)

@@ -55,9 +55,11 @@ def dangers_of(path: Path) -> set[str]:
     return set(dangers(ast.parse(path.read_text(encoding="utf-8"))))
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_module_runs_no_code_out_of_a_file(path):
-    assert dangers_of(path) == ({"exec_module"} if path == OWN_ARM else set())
+def test_no_module_runs_code_out_of_a_file():
+    found = {str(path.relative_to(ROOT)): dangers_of(path) for path in SOURCES}
+    assert {name: what for name, what in found.items() if what} == {
+        str(OWN_ARM.relative_to(ROOT)): {"exec_module"}
+    }
 
 
 @pytest.mark.parametrize(

@@ -18,11 +18,9 @@ from test_cli import assert_one_line, call, tiny_settings
 
 import cvfp
 from cvfp.lab.monitor import Monitor, Monitors
-from cvfp.lab.remote import Hearing
+from cvfp.lab.processes import Hearing
 from cvfp.lab.runner import run_sweep
-from cvfp.lab.tracking.base import SETTINGS, TrackedPoint, TrackedRun, Tracker, plain
-from cvfp.lab.tracking.monitor import KINDS
-from cvfp.lab.tracking.trackio import Trackio
+from cvfp.lab.tracking import KINDS, SETTINGS, TrackedPoint, TrackedRun, Tracker, Trackio, plain
 from cvfp.records.errors import InputError
 from cvfp.records.results import RunRecord
 from cvfp.records.sweep import SweepFiles, load_sweep

@@ -13,11 +13,10 @@ from torch.testing import assert_close
 
 from cvfp.records.errors import CvfpError
 from cvfp.records.training_config import Phase2Config
-from cvfp.training import context_store, spans
-from cvfp.training.context_store import ContextStore
+from cvfp.training import contexts as contexts_module
+from cvfp.training.contexts import ContextStore, SpanContexts, span_bounds
 from cvfp.training.head import Head
 from cvfp.training.phase2 import learn_tokens
-from cvfp.training.spans import SpanContexts, span_bounds
 
 VALUES = 2 * 8
 """Layers times width of the models here."""
@@ -25,7 +24,7 @@ VALUES = 2 * 8
 
 @pytest.fixture
 def in_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    monkeypatch.setattr(context_store, "CPU_BYTES", 0)
+    monkeypatch.setattr(contexts_module, "CPU_BYTES", 0)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     return tmp_path
 
@@ -61,12 +60,12 @@ def test_an_arm_without_contexts_has_rows_of_no_width(in_files: Path):
 def test_spans_cover_the_stream_whatever_is_held():
     assert span_bounds(100, 16) == [(0, 100)]
     assert span_bounds(100, 16, held=480) == [(0, 30), (30, 60), (60, 90), (90, 100)]
-    assert span_bounds(3_000_000, 768)[0] == (0, 2 * spans.SPAN_UNIT)
+    assert span_bounds(3_000_000, 768)[0] == (0, 2 * contexts_module.SPAN_UNIT)
     assert span_bounds(100, 0) == [(0, 100)]
 
 
 def contexts_of(held: int | None, monkeypatch: pytest.MonkeyPatch, use_context: bool = True):
-    monkeypatch.setattr(spans, "SPAN_UNIT", 1)
+    monkeypatch.setattr(contexts_module, "SPAN_UNIT", 1)
     model = make_model(2, 2, context_dim=8, embed_dim=6, dtype=torch.float64, use_context=use_context)
     tokens = draw_tokens(101)
     if use_context:
@@ -77,7 +76,7 @@ def contexts_of(held: int | None, monkeypatch: pytest.MonkeyPatch, use_context: 
 @pytest.mark.parametrize("held", [30 * VALUES, 101 * VALUES, None])
 @pytest.mark.parametrize("room", [True, False])
 def test_spans_give_the_contexts_of_the_whole_stream(room: bool, held: int | None, monkeypatch):
-    monkeypatch.setattr(context_store, "CPU_BYTES", (4 << 30) if room else 0)
+    monkeypatch.setattr(contexts_module, "CPU_BYTES", (4 << 30) if room else 0)
     model, tokens, found = contexts_of(held, monkeypatch)
     expected = model.contexts(tokens)
     assert found.keeps_all == (room or held != 30 * VALUES)
@@ -95,7 +94,7 @@ def test_spans_give_the_contexts_of_the_whole_stream(room: bool, held: int | Non
 @pytest.mark.parametrize("where", ["memory", "file"])
 def test_training_over_spans_visits_every_position_once_an_epoch(shuffle: bool, where: str, monkeypatch):
     if where == "file":
-        monkeypatch.setattr(context_store, "CPU_BYTES", 0)
+        monkeypatch.setattr(contexts_module, "CPU_BYTES", 0)
     model, tokens, contexts = contexts_of(30 * VALUES, monkeypatch)
     seen, take = [], SpanContexts.take
 
@@ -119,7 +118,7 @@ def test_room_for_all_contexts_changes_no_bit_of_the_order(monkeypatch):
     config = Phase2Config(epochs=2, batch_size=10, eval_every=None, precision="float32")
     found = []
     for room in (4 << 30, 0):
-        monkeypatch.setattr(context_store, "CPU_BYTES", room)
+        monkeypatch.setattr(contexts_module, "CPU_BYTES", room)
         model, tokens, contexts = contexts_of(30 * VALUES, monkeypatch)
         learn_tokens(model, tokens, contexts, draw_tokens(50), config, True, 0)
         found.append([parameter.detach() for parameter in model.parameters()])
@@ -130,7 +129,7 @@ def test_room_for_all_contexts_changes_no_bit_of_the_order(monkeypatch):
 def test_in_order_spans_of_whole_batches_train_as_one_span_does(monkeypatch):
     config = Phase2Config(epochs=2, batch_size=10, shuffle=False, eval_every=None, lr=0.01)
     found = []
-    monkeypatch.setattr(context_store, "CPU_BYTES", 0)
+    monkeypatch.setattr(contexts_module, "CPU_BYTES", 0)
     for held in (30 * VALUES, None):
         model, tokens, contexts = contexts_of(held, monkeypatch)
         learn_tokens(model, tokens, contexts, draw_tokens(50), config, True, 0)
@@ -143,7 +142,7 @@ def test_a_full_disk_is_an_error_that_names_the_place(in_files: Path, monkeypatc
     def full(handle: int, size: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(context_store, "_reserve", full)
+    monkeypatch.setattr(contexts_module, "_reserve", full)
     with pytest.raises(CvfpError, match=r"cvfp-contexts-.*No space left on device.*TMPDIR"):
         ContextStore((5, 3), torch.float32, torch.device("cpu"))
     assert list(in_files.iterdir()) == []

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from cvfp.arms.base import Budget
-from cvfp.arms.registry import make_arm
-from cvfp.arms.unigram import UnigramArm
+from cvfp.arms.base import Budget, make_arm
+from cvfp.arms.kneser_ney import UnigramArm
 from cvfp.records.config import RunConfig
 
 BUDGET = Budget(device=torch.device("cpu"))

@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from cvfp.lab.monitor import Monitor
 from cvfp.lab.plan import make_plan
 from cvfp.lab.runner import run_sweep
-from cvfp.lab.status import sweep_status
+from cvfp.lab.sweep_directory import sweep_status
 from cvfp.records.plan import Plan
 
 SETTINGS = {

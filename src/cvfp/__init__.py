@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what editors and type checkers see
     from cvfp import scaling as scaling
+    from cvfp.lab.plan import SweepSpec as SweepSpec
     from cvfp.lab.plan import make_plan as make_plan
     from cvfp.lab.presets import PRESETS as PRESETS
     from cvfp.lab.runner import run_sweep as run_sweep
+    from cvfp.lab.single import generate as generate
     from cvfp.lab.single import score_file as score_file
     from cvfp.lab.single import train as train
-    from cvfp.lab.spec import SweepSpec as SweepSpec
-    from cvfp.lab.tracking.monitor import tracked as tracked
-    from cvfp.lab.writing import generate as generate
+    from cvfp.lab.tracking import tracked as tracked
     from cvfp.models.cvfp import CVFPModel as CVFPModel
     from cvfp.records.config import RunConfig as RunConfig
     from cvfp.records.plan import Plan as Plan
@@ -34,14 +34,14 @@ __version__ = "0.1.0"
 _HOMES = {
     "RunConfig": "cvfp.records.config",
     "Plan": "cvfp.records.plan",
-    "SweepSpec": "cvfp.lab.spec",
+    "SweepSpec": "cvfp.lab.plan",
     "PRESETS": "cvfp.lab.presets",
     "make_plan": "cvfp.lab.plan",
     "run_sweep": "cvfp.lab.runner",
     "train": "cvfp.lab.single",
     "score_file": "cvfp.lab.single",
-    "generate": "cvfp.lab.writing",
-    "tracked": "cvfp.lab.tracking.monitor",
+    "generate": "cvfp.lab.single",
+    "tracked": "cvfp.lab.tracking",
     "CVFPModel": "cvfp.models.cvfp",
     "load_sweep": "cvfp.records.sweep",
     "write_report": "cvfp.report.write",

@@ -10,7 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from torch import Tensor
 
+from cvfp.data.embeddings import load_table
+from cvfp.records.config import RunConfig
 from cvfp.training.evaluation import Scores
 from cvfp.training.events import Listener, silent
 from cvfp.training.savepoint import NOWHERE, Savepoints
@@ -91,3 +94,61 @@ class Arm(ABC):
     @abstractmethod
     def fit(self, train: Tokens, dev: Tokens, budget: Budget, seed: int) -> Fitted:
         """Learn from `train`; `dev` is for stopping and choosing alone."""
+
+
+# --- What every arm with a token table starts from.
+
+
+def initial_table(config: RunConfig, vocab_size: int, seed: int) -> Tensor:
+    """(V, d_e) the table that `embedding.source` names. Raises `InputError` for a bad one."""
+    return torch.from_numpy(load_table(config.embedding, vocab_size, config.model.embed_dim, seed))
+
+
+def initial_bias(config: RunConfig, train: Tokens, vocab_size: int) -> Tensor | None:
+    """(V,) log unigram frequencies of the training tokens; None for an arm without an output bias."""
+    return log_unigram(train, vocab_size) if config.embedding.output_bias else None
+
+
+def log_unigram(tokens: Tokens, vocab_size: int) -> Tensor:
+    """(V,) log frequencies of the tokens, every count raised by one."""
+    counts = np.bincount(tokens, minlength=vocab_size) + 1.0
+    return torch.from_numpy(np.log(counts / counts.sum())).float()
+
+
+# --- Arms by name.
+
+
+def make_arm(config: RunConfig, vocab_size: int) -> Arm:
+    """The arm that `config.arm` names, with its settings at the run's number of documents."""
+    config = config.resolved()
+    if config.own is not None:
+        from cvfp.arms.own import load_own_arm
+
+        return load_own_arm(config, vocab_size)
+    if config.arm == "kneser-ney":
+        from cvfp.arms.kneser_ney import KneserNeyArm
+
+        return KneserNeyArm(config.ngram.order, vocab_size)
+    if config.arm == "mixture":
+        from cvfp.arms.mixture import MixtureArm
+
+        return MixtureArm()
+    if config.arm == "unigram":
+        from cvfp.arms.kneser_ney import UnigramArm
+
+        return UnigramArm(vocab_size)
+    if config.arm == "lstm":
+        from cvfp.arms.sequence import lstm_arm
+
+        return lstm_arm(config, vocab_size)
+    if config.arm == "transformer":
+        from cvfp.arms.sequence import transformer_arm
+
+        return transformer_arm(config, vocab_size)
+    if config.arm == "cvfp-joint":
+        from cvfp.arms.joint import JointArm
+
+        return JointArm(config, vocab_size)
+    from cvfp.arms.cvfp import CvfpArm
+
+    return CvfpArm(config, vocab_size)

@@ -10,23 +10,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cvfp.arms.base import Arm, Budget, Facts, Fitted, Tokens, on_device
-from cvfp.arms.embedding import initial_bias, initial_table
+from cvfp.arms.base import Arm, Budget, Facts, Fitted, Tokens, initial_bias, initial_table, on_device
 from cvfp.data.embeddings import prior_of
+from cvfp.metrics.context_health import effective_rank, sample_rows
 from cvfp.metrics.cost import model_cost, phase1_flops, phase2_flops
-from cvfp.metrics.effective_rank import effective_rank, sample_rows
 from cvfp.models.checkpoint import save_checkpoint
 from cvfp.models.cvfp import CVFPModel
 from cvfp.records.arms import arm_kind
-from cvfp.records.config import RunConfig
-from cvfp.records.seeds import derived_seed
+from cvfp.records.config import RunConfig, derived_seed
+from cvfp.training.contexts import SpanContexts
 from cvfp.training.devices import seeded
 from cvfp.training.diagnosis import diagnose
 from cvfp.training.evaluation import Scores, Segments, score, watch
 from cvfp.training.next_token import Learned
 from cvfp.training.phase1 import Phase1Result, learn_contexts, one_step_segments
 from cvfp.training.phase2 import learn_tokens, trained_parameters
-from cvfp.training.spans import SpanContexts
 
 
 class CvfpArm(Arm):

@@ -7,14 +7,12 @@ from dataclasses import asdict, replace
 
 import torch
 
-from cvfp.arms.base import Arm, Budget, Facts, Tokens, on_device
+from cvfp.arms.base import Arm, Budget, Facts, Tokens, initial_bias, initial_table, on_device
 from cvfp.arms.cvfp import FittedCvfp, rank_of_contexts
-from cvfp.arms.embedding import initial_bias, initial_table
 from cvfp.data.embeddings import prior_of
 from cvfp.metrics.cost import model_cost, training_flops
 from cvfp.models.cvfp import CVFPModel
-from cvfp.records.config import RunConfig
-from cvfp.records.seeds import derived_seed
+from cvfp.records.config import RunConfig, derived_seed
 from cvfp.training.devices import seeded
 from cvfp.training.diagnosis import diagnose
 from cvfp.training.distillation import Teachers

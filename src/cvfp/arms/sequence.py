@@ -9,15 +9,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from cvfp.arms.base import Arm, Budget, Facts, Fitted, Tokens, on_device
-from cvfp.arms.embedding import initial_bias, initial_table
+from cvfp.arms.base import Arm, Budget, Facts, Fitted, Tokens, initial_bias, initial_table, on_device
 from cvfp.data.embeddings import prior_of
 from cvfp.metrics.cost import training_flops
-from cvfp.models.lstm import LstmLanguageModel
-from cvfp.models.sequence import SequenceModel
-from cvfp.models.transformer import TransformerLanguageModel
-from cvfp.records.config import RunConfig
-from cvfp.records.seeds import derived_seed
+from cvfp.models.sequence import LstmLanguageModel, SequenceModel, TransformerLanguageModel
+from cvfp.records.config import RunConfig, derived_seed
 from cvfp.records.training_config import SequenceTraining
 from cvfp.training.devices import seeded
 from cvfp.training.evaluation import Scores, score_sequence

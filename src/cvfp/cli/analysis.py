@@ -8,8 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from cvfp.cli.options import Json, Lang, print_json
-from cvfp.cli.tables import print_table
+from cvfp.cli.options import Json, Lang, print_json, print_table
 from cvfp.records.errors import InputError
 from cvfp.records.files import check_out
 

@@ -9,8 +9,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from cvfp.cli.options import Corpora, Json, Set, print_json, settings_of
-from cvfp.cli.tables import print_table, value_text
+from cvfp.cli.options import Corpora, Json, Set, print_json, print_table, settings_of, value_text
 from cvfp.records.config import dotted
 
 

@@ -11,14 +11,14 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 
 from cvfp import __version__
-from cvfp.cli import analysis, corpus, model, sweep, tuning
+from cvfp.cli import analysis, corpus, model, sweep
 from cvfp.records.errors import CvfpError, InputError
 
 COMMANDS: dict[str, Callable] = {
     "quickstart": sweep.quickstart,
     "presets": sweep.presets,
     "run": sweep.run,
-    "tune": tuning.tune,
+    "tune": sweep.tune,
     "status": sweep.status,
     "report": sweep.report,
     "fit": analysis.fit,

@@ -8,12 +8,22 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from cvfp.cli.options import Corpora, Device, Json, Set, Track, corpus_and_table, print_json, settings_of
-from cvfp.cli.tables import print_table, value_text
+from cvfp.cli.options import (
+    Corpora,
+    Device,
+    Json,
+    Set,
+    Track,
+    corpus_and_table,
+    print_json,
+    print_table,
+    settings_of,
+    value_text,
+)
 from cvfp.records.errors import InputError
 
 if TYPE_CHECKING:
-    from cvfp.lab.writing import Writing
+    from cvfp.lab.single import Writing
 
 
 def train(
@@ -34,7 +44,7 @@ def train(
     """
     from cvfp.cli.progress import Bars
     from cvfp.lab import single
-    from cvfp.lab.tracking.monitor import tracked
+    from cvfp.lab.tracking import tracked
 
     settings = corpus_and_table(corpus, embedding) | settings_of(set_)
     with Bars() as bars, tracked(track, out, bars) as monitor:
@@ -91,7 +101,7 @@ def generate(
 
     Example: cvfp generate my-model "The weather today" --temperature 0.8 --top-p 0.95 --seed 1
     """
-    from cvfp.lab.writing import generate
+    from cvfp.lab.single import generate
 
     text = _standard_input() if prompt == "-" else prompt
     settings = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p}

@@ -1,14 +1,17 @@
-"""Options that several commands share, and reading what was typed into them."""
+"""What several commands share: options, reading what was typed into them, and printing tables."""
 
 from __future__ import annotations
 
 import json
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal
 
 import tyro
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from cvfp.records.errors import InputError
 from cvfp.records.files import parse_toml
@@ -136,3 +139,34 @@ def _value(text: str, where: str) -> Any:
 
 def print_json(value: Any) -> None:
     print(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False))
+
+
+# --- Printing tables to a terminal or a pipe.
+
+
+PIPE_WIDTH = 200
+"""Columns to use where there is no terminal to ask."""
+
+
+def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print rows under a header; numbers are given as text, already rounded."""
+    table = Table(title=Text(title), title_justify="left", header_style="bold")
+    for name in header:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(str(cell)) for cell in row))
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=PIPE_WIDTH)
+    console.print(table)
+
+
+def value_text(value: object) -> str:
+    """A figure as a person reads it: five digits of a float, thousands separated, lists with commas."""
+    if isinstance(value, float):
+        return f"{value:.5g}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    if isinstance(value, list | tuple):
+        return ", ".join(value_text(part) for part in value)
+    return str(value)

@@ -5,6 +5,7 @@ They lie in the folder of the environment variable `CVFP_CACHE`, else in the use
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -15,10 +16,31 @@ from typing import Any
 from filelock import FileLock
 
 from cvfp.data.extras import require
-from cvfp.data.hashing import file_sha256
-from cvfp.records.errors import CvfpError
+from cvfp.records.errors import CvfpError, InputError
 from cvfp.records.files import write_json
 from cvfp.records.schema import digest
+
+# --- SHA-256 of files.
+
+
+def file_sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes. Raises `InputError` when the file cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def check_sha256(path: Path, expected: str, remedy: str) -> None:
+    """Raise `InputError` with the `remedy` unless the file has the `expected` hash."""
+    found = file_sha256(path)
+    if found != expected:
+        raise InputError(f"{path}: sha256 {found[:12]}..., expected {expected[:12]}...; {remedy}")
+
+
+# --- The folders, named by what determines them.
+
 
 SEAL = "seal.json"
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -14,15 +16,132 @@ import numpy as np
 from cvfp.data.cache import Note, cached_folder
 from cvfp.data.corpora import Corpus, open_corpus
 from cvfp.data.splits import MIN_SOURCES, Split, has_whole_sources, split_parts, training_documents
-from cvfp.data.stats import corpus_stats, density, part_stats, speaker_stats
-from cvfp.data.streams import Stream, first_tokens, make_stream
-from cvfp.data.token_store import TokenStore, open_token_store
+from cvfp.data.stores import TokenStore, open_token_store
 from cvfp.data.tokenizers import Tokenizer, bpe_size, load_tokenizer, saved_tokenizer
 from cvfp.records.config import DataConfig
 from cvfp.records.errors import InputError
 from cvfp.records.files import read_text
-from cvfp.records.schema import digest
-from cvfp.records.texts import N_
+from cvfp.records.schema import N_, digest
+
+# --- A stream: what a model is trained or scored on.
+
+
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """Tokens of documents put together with no separator."""
+
+    tokens: np.ndarray
+    """(T,) int64; all but the first are predicted."""
+    offsets: np.ndarray
+    """(D,) int64: position of the first token of every document."""
+    num_bytes: int
+    """UTF-8 bytes of the whole text."""
+    target_bytes: int
+    """UTF-8 bytes of the predicted tokens, `tokens[1:]`: what bits per byte divides by."""
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+def make_stream(tokens: np.ndarray, lengths: np.ndarray, num_bytes: int, tokenizer: Tokenizer) -> Stream:
+    """A stream of documents with these `lengths` in tokens and `num_bytes` of text."""
+    offsets = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
+    return Stream(tokens, offsets, num_bytes, num_bytes - int(tokenizer.token_bytes[tokens[0]]))
+
+
+def first_tokens(stream: Stream, num_tokens: int, tokenizer: Tokenizer) -> Stream:
+    """The stream cut after `num_tokens`. Raises `InputError` when it has fewer.
+
+    Its bytes are those of its tokens, scaled by the text's bytes per byte of tokens (1 unless the tokenizer
+    loses text).
+    """
+    if num_tokens > len(stream):
+        raise InputError(f"data.test_tokens {num_tokens}: the test documents hold {len(stream)} tokens")
+    tokens = stream.tokens[:num_tokens]
+    sizes = tokenizer.token_bytes[tokens]
+    text_share = stream.num_bytes / int(tokenizer.token_bytes[stream.tokens].sum())
+    num_bytes = round(text_share * int(sizes.sum()))
+    offsets = stream.offsets[stream.offsets < num_tokens]
+    return Stream(tokens, offsets, num_bytes, num_bytes - int(sizes[0]))
+
+
+# --- What a corpus holds, in numbers.
+
+
+TOP = 20
+LONGEST = 0.01
+
+
+def part_stats(
+    parts: Mapping[str, Mapping[str, Any]],
+    numbers: np.ndarray,
+    lengths: np.ndarray,
+    sizes: np.ndarray,
+    split: Split,
+) -> dict[str, Any]:
+    """Counts of each of several corpora, with facts of its files; `numbers` (N,) tells its documents."""
+    found = {}
+    for number, (name, facts) in enumerate(parts.items()):
+        own = numbers == number
+        found[name] = {
+            "documents": int(own.sum()),
+            "tokens": int(lengths[own].sum()),
+            "bytes": int(sizes[own].sum()),
+            "dev_documents": int(own[split.dev].sum()),
+            "test_documents": int(own[split.test].sum()),
+            **facts,
+        }
+    return found
+
+
+def density(lengths: np.ndarray, sizes: np.ndarray, characters: np.ndarray) -> dict[str, float]:
+    """How much text a token stands for, which tells whether the tokenizer suits the language.
+
+    Args: tokens, UTF-8 bytes and characters of every document, (N,) each.
+    """
+    tokens = int(lengths.sum())
+    return {
+        "bytes_per_token": float(sizes.sum() / tokens) if tokens else 0.0,
+        "tokens_per_character": float(tokens / characters.sum()),
+    }
+
+
+def corpus_stats(lengths: np.ndarray, sizes: np.ndarray) -> dict[str, Any]:
+    """Counts of documents with these `lengths` (N,) in tokens and `sizes` (N,) in bytes."""
+    total = int(lengths.sum())
+    longest = np.sort(lengths)[::-1][: math.ceil(LONGEST * len(lengths))]
+    return {
+        "documents": len(lengths),
+        "tokens": total,
+        "bytes": int(sizes.sum()),
+        "mean_tokens": float(lengths.mean()),
+        "median_tokens": float(np.median(lengths)),
+        "max_tokens": int(lengths.max()),
+        "token_share_of_longest_1_percent": float(longest.sum() / total) if total else 0.0,
+    }
+
+
+def speaker_stats(speakers: list[frozenset[str]], lengths: np.ndarray, split: Split) -> dict[str, Any]:
+    """How much of the text few people speak, and how many test documents have a speaker who also trains.
+
+    The tokens of a document are shared evenly by its speakers; `token_share_of_top_20` is the share of the 20
+    speakers with the most.
+    """
+    spoken: Counter[str] = Counter()
+    for members, length in zip(speakers, lengths.tolist(), strict=True):
+        spoken.update({name: length / len(members) for name in members})
+    trained = set().union(*(speakers[i] for i in split.pool))
+    seen = [bool(speakers[i] & trained) for i in split.test]
+    top = sum(tokens for _, tokens in spoken.most_common(TOP))
+    return {
+        "speakers": len(spoken),
+        "token_share_of_top_20": float(top / lengths.sum()),
+        "test_documents_with_a_training_speaker": float(np.mean(seen)),
+    }
+
+
+# --- The data set: a corpus with its tokens and splits.
+
 
 JOINT = "\n\n"
 """Between the conversations of the published validation text."""

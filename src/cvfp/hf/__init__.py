@@ -16,9 +16,7 @@ require("transformers", "transformers")
 
 from transformers import AutoConfig, AutoModelForCausalLM  # noqa: E402
 
-from cvfp.hf.configuration import CvfpConfig  # noqa: E402
-from cvfp.hf.modeling import CvfpForCausalLM  # noqa: E402
-from cvfp.hf.state import CvfpState  # noqa: E402
+from cvfp.hf.modeling import CvfpConfig, CvfpForCausalLM, CvfpState  # noqa: E402
 
 AutoConfig.register(CvfpConfig.model_type, CvfpConfig, exist_ok=True)
 AutoModelForCausalLM.register(CvfpConfig, CvfpForCausalLM, exist_ok=True)

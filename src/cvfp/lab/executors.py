@@ -7,9 +7,8 @@ from functools import partial
 from typing import Literal
 
 from cvfp.lab.on_ray import run_on_ray
+from cvfp.lab.processes import run_on_devices, run_together
 from cvfp.lab.runner import SweepOutcome
-from cvfp.lab.together import run_together
-from cvfp.lab.workers import run_on_devices
 from cvfp.records.errors import InputError
 from cvfp.training import group
 from cvfp.training.devices import pick_devices

@@ -6,16 +6,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from statistics import fmean
 
-from cvfp.lab.datasets import Datasets
+from cvfp.lab.point import Datasets
 from cvfp.lab.sweep_directory import SweepDirectory
 from cvfp.records.config import RunConfig
 from cvfp.records.errors import InputError
-from cvfp.records.forecasts import RegisteredForecast, Rule, read_forecasts, write_forecasts
 from cvfp.records.plan import PlannedPoint
-from cvfp.records.sweep import read_points
-from cvfp.scaling.forecast import Forecast, Predictor, forecast
-from cvfp.scaling.last_slope import last_slope
-from cvfp.scaling.line_fit import LineFit, fit_lines, line_points
+from cvfp.records.sweep import RegisteredForecast, Rule, read_forecasts, read_points, write_forecasts
+from cvfp.scaling.forecast import Forecast, Predictor, forecast, last_slope
+from cvfp.scaling.summary import LineFit, fit_lines, line_points
 
 RULES: dict[Rule, Callable[[LineFit], Predictor]] = {
     "ppl_power": lambda line: line.law,

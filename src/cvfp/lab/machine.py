@@ -1,10 +1,12 @@
-"""What a result was computed with: versions, commit, hardware."""
+"""This machine: what a result was computed with, and what a plan will cost on it, before anything runs."""
 
 from __future__ import annotations
 
 import os
 import platform
 import subprocess
+import time
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,12 @@ from typing import Any
 import torch
 
 import cvfp
+from cvfp.arms.base import make_arm
+from cvfp.data.dataset import Dataset
+from cvfp.lab.point import Datasets
+from cvfp.metrics.cost import run_cost
+from cvfp.records.config import RunConfig
+from cvfp.records.plan import Plan
 from cvfp.training import group
 from cvfp.training.devices import describe_device
 
@@ -53,3 +61,120 @@ def _commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
+
+
+# --- What a plan will cost on this machine, before anything runs.
+
+
+LONG_HOURS = 1.0
+"""From here on the verdict suggests a GPU."""
+EFFICIENCY = 0.5
+"""Share of the measured matrix rate that training reaches (measured on 2 cores: softmax takes the rest)."""
+
+
+@dataclass(frozen=True)
+class PointEstimate:
+    """Training to the caps (most runs stop earlier) with all evaluations; seconds are a rough guess."""
+
+    arm: str
+    config_name: str
+    num_samples: int
+    seed: int
+    train_tokens: int
+    total_params: int | None
+    flops: float | None
+    """None: not known, of a user's own arm."""
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class PlanEstimate:
+    """Every point, and the matrix rate that seconds were computed from."""
+
+    points: tuple[PointEstimate, ...]
+    device: str
+    flops_per_second: float
+
+    @property
+    def hours(self) -> float:
+        """Of the points whose cost is known."""
+        return sum(point.seconds for point in self.points if point.seconds is not None) / 3600
+
+    def verdict(self) -> str:
+        """One line: how long at most, and a word of warning where that is long."""
+        speed = f"{self.device} ({self.flops_per_second / 1e9:,.0f} GFLOP/s)"
+        unknown = sum(point.seconds is None for point in self.points)
+        line = f"{len(self.points)} points, about {self.hours:.2g} hours at most on {speed}"
+        line += f", and {unknown} points of arms of your own, which take what they take" if unknown else ""
+        if self.hours < LONG_HOURS or self.device != "cpu":
+            return line
+        return f"{line}: hours on this CPU; use a GPU, fewer samples, or smaller widths (cvfp quickstart)"
+
+    def rows(self) -> list[tuple[object, ...]]:
+        return [
+            (
+                p.arm,
+                p.config_name,
+                p.num_samples,
+                p.seed,
+                f"{p.train_tokens:,}",
+                "" if p.total_params is None else f"{p.total_params:,}",
+                "unknown" if p.flops is None else f"{p.flops:.2g}",
+                "unknown" if p.seconds is None else f"{p.seconds:,.1f}",
+            )
+            for p in self.points
+        ]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "hours": self.hours}
+
+
+def estimate_plan(plan: Plan, device: torch.device) -> PlanEstimate:
+    """Tokens, parameters, FLOPs and seconds of every point (opens, and if need be tokenizes, the data).
+
+    Raises:
+        InputError: the data, or a user's own arm, cannot serve the plan.
+    """
+    rate, datasets = matrix_rate(device), Datasets(lambda text: None)
+    points = []
+    for planned in plan.points:
+        config = planned.config
+        make_arm(config, datasets.of(config).vocab_size)
+        points.append(_estimate(config, planned.config_name, datasets.of(config), rate))
+    return PlanEstimate(tuple(points), device.type, rate)
+
+
+def _estimate(config: RunConfig, name: str, dataset: Dataset, rate: float) -> PointEstimate:
+    tokens = len(dataset.train(config.data.num_samples, config.draw).tokens)
+    cost, flops = run_cost(config, dataset.vocab_size, tokens), None if config.own is not None else 0.0
+    if cost is not None:
+        scored = _evaluations(config, tokens) * len(dataset.dev) + len(dataset.test)
+        flops = cost.flops + 2.0 * scored * cost.scored_madds
+    return PointEstimate(
+        config.arm,
+        name,
+        config.data.num_samples,
+        config.seed,
+        tokens,
+        None if cost is None else cost.total_params,
+        flops,
+        None if flops is None else flops / (rate * EFFICIENCY),
+    )
+
+
+def _evaluations(config: RunConfig, tokens: int) -> int:
+    """Evaluations on dev if training runs to its cap."""
+    settings = config.resolved().token_training
+    epoch_steps = -(-tokens // settings.step_tokens)
+    every = settings.steps_between_evaluations(epoch_steps)
+    return settings.most_tokens(tokens) // (settings.step_tokens * every)
+
+
+def matrix_rate(device: torch.device, size: int = 1024, seconds: float = 0.3) -> float:
+    """FLOP/s of a float32 matrix product on this device, measured for a moment."""
+    a = torch.randn(size, size, device=device)
+    products, started = 0, time.perf_counter()
+    while time.perf_counter() - started < seconds:
+        float((a @ a)[0, 0])
+        products += 1
+    return products * 2 * size**3 / (time.perf_counter() - started)

@@ -1,37 +1,100 @@
 """A sweep on a Ray cluster, `cvfp run --executor ray`: as many workers as points fit on it at once.
 
 A worker is a Ray task that runs `run_sweep`. Like all processes at work on a sweep, workers share nothing but
-the sweep directory (`cvfp.lab.ledger`), so it has to be on a file system that all nodes mount. What a worker
-tells comes back as the stream of its task; the driver starts a worker that died again.
+the sweep directory and its ledger, so it has to be on a file system that all nodes mount. What a worker tells
+comes back as the stream of its task; the driver starts a worker that died again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
 import socket
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
+from queue import SimpleQueue
 from types import ModuleType
 from typing import Any
 from uuid import uuid4
 
+import torch
+
 from cvfp.data.extras import require
-from cvfp.lab.ledger import Ledger
 from cvfp.lab.monitor import Monitor, point_label
-from cvfp.lab.ray_task import work_on_sweep
-from cvfp.lab.remote import ERROR, Hearing, News, run_shared
-from cvfp.lab.runner import SweepOutcome
-from cvfp.lab.sweep_directory import SweepDirectory
+from cvfp.lab.processes import ERROR, Hearing, News, Telling, run_shared
+from cvfp.lab.runner import SweepOutcome, run_sweep
+from cvfp.lab.sweep_directory import Ledger, SweepDirectory
 from cvfp.records.errors import CvfpError, InputError
 from cvfp.records.plan import Plan, PlannedPoint
 from cvfp.training.savepoint import EVERY_SECONDS
+
+# --- What a worker on a Ray cluster does (`cvfp.lab.on_ray`): its part of a sweep, telling of it as it goes.
+
+
+NEWS_SECONDS = 0.2
+"""Between two batches of news: each is an object that Ray keeps until it is fetched."""
+SIGHT_SECONDS = 10.0
+"""What a network file system is given to show a file that another node has just written."""
+
+
+def work_on_sweep(
+    plan: Plan, out: Path, folder: Path, device: str, checkpoints: bool, save_every: float, token: str
+) -> Iterator[list[News]]:
+    """Run points in the sweep directory `out` until all have a result; yields what happens, in batches.
+
+    Args:
+        folder: where the driver is, which relative paths in the plan start from.
+        token: the name of a lock in `out` that the driver holds.
+    """
+    yield []
+    torch.set_num_threads(1)
+    with contextlib.suppress(FileNotFoundError):
+        os.chdir(folder)
+    news: SimpleQueue[News] = SimpleQueue()
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            _check_sight(out, token)
+            telling = Telling(news.put)
+            arguments = (plan, out, torch.device(device), telling, checkpoints, False, save_every)
+            sweep = thread.submit(run_sweep, *arguments)
+            while not sweep.done():
+                wait([sweep], timeout=NEWS_SECONDS)
+                yield _batch(news)
+            yield _batch(news)
+            sweep.result()
+        except CvfpError as error:
+            yield [(ERROR, (str(error),))]
+
+
+def _batch(news: SimpleQueue[News]) -> list[News]:
+    """What has been put there so far."""
+    return [news.get() for _ in range(news.qsize())]
+
+
+def _check_sight(out: Path, token: str) -> None:
+    """Raises `CvfpError` when this node does not see the driver's directory, or that its lock is held."""
+    ledger, deadline = Ledger(out), time.monotonic() + SIGHT_SECONDS
+    while not ledger.is_claimed(token):
+        if time.monotonic() > deadline:
+            seen = (ledger.locks / token).exists()
+            what = "sees none of the locks in" if seen else "does not see"
+            raise CvfpError(
+                f"the node {socket.gethostname()} {what} {out}: a sweep directory must be on a file system "
+                "that all nodes mount and that passes locks on (flock)"
+            )
+        time.sleep(NEWS_SECONDS)
+
+
+# --- The driver: workers started, heard, and started again.
+
 
 DEVICES = ("auto", "cpu", "cuda")
 MAX_DEATHS = 3

@@ -1,20 +1,75 @@
-"""Running one point: fit the arm, score the test split, make the record."""
+"""Running one point: open its data, fit the arm or mix the results of others, score, make the record."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from cvfp.arms.base import Budget, Facts, Fitted
-from cvfp.arms.registry import make_arm
-from cvfp.data.dataset import Dataset, Stream
+from cvfp.arms.base import CLOSED_FORM, Budget, Facts, Fitted, make_arm
+from cvfp.arms.mixture import mixed_nll, mixture_weights
+from cvfp.data.dataset import Dataset, Stream, open_dataset
+from cvfp.data.embeddings import load_table, table_fingerprint
+from cvfp.lab.sweep_directory import RunDirectory, SweepDirectory
 from cvfp.metrics.perplexity import bits_per_byte, perplexity
 from cvfp.records.arms import arm_kind
-from cvfp.records.config import RunConfig
+from cvfp.records.config import DataConfig, RunConfig
+from cvfp.records.errors import CvfpError
 from cvfp.records.plan import PlannedPoint
 from cvfp.records.results import DocumentScores, PointRecord, RunRecord
+from cvfp.records.schema import digest
+
+# --- The data sets and embedding tables of a sweep, opened once each.
+
+
+class Datasets:
+    """Opened data sets by everything but their size, so that all points of a sweep share them."""
+
+    def __init__(self, note: Callable[[str], None]) -> None:
+        self.tell = note
+        self.notes: list[str] = []
+        self.opened: dict[DataConfig, Dataset] = {}
+        self.tables: dict[str, str] = {}
+
+    def note(self, text: str) -> None:
+        """Tell at once, and keep for the log and the records."""
+        self.tell(text)
+        self.notes.append(text)
+
+    def of(self, config: RunConfig) -> Dataset:
+        """The data set that a point trains on. Raises `InputError` as `open_dataset`."""
+        key = config.data.model_copy(update={"num_samples": 1, "draw_seed": None})
+        if key not in self.opened:
+            self.opened[key] = open_dataset(config.data, self.note)
+        return self.opened[key]
+
+    def check_table(self, config: RunConfig) -> None:
+        """Look at the embedding table of a point that reads one from a file. Raises `InputError`."""
+        source = config.embedding.source
+        if "embedding" not in arm_kind(config.arm).sections or source in ("random", *self.tables):
+            return
+        load_table(config.embedding, self.of(config).vocab_size, config.model.embed_dim, config.seed)
+        self.tables[source] = str(table_fingerprint(config.embedding))
+
+    def fingerprints(self) -> dict[str, str]:
+        """What each opened data set and table holds, by a name for what was asked for."""
+        held = {self._name(key): dataset.fingerprint for key, dataset in self.opened.items()}
+        return held | {f"table {source}": fingerprint for source, fingerprint in self.tables.items()}
+
+    def stats(self, except_for: Container[str]) -> list[dict[str, Any]]:
+        """Figures of each opened data set whose name is not in `except_for`."""
+        opened = self.opened.items()
+        return [dataset.stats() for key, dataset in opened if self._name(key) not in except_for]
+
+    @staticmethod
+    def _name(key: DataConfig) -> str:
+        return f"{' + '.join(key.corpora)} {key.tokenizer} {digest(key.model_dump(exclude={'draw_seed'}))}"
+
+
+# --- Fit the arm, score the test split, make the record.
 
 
 @dataclass(frozen=True)
@@ -154,3 +209,53 @@ def _figures(facts: Facts, train: Stream, test: Stream, nll: np.ndarray) -> dict
         "context_block_params": facts.context_block_params,
         "flops": facts.flops,
     }
+
+
+# --- A point of the arm `mixture`: made of what the runs of other arms of its sweep have stored.
+
+
+def components(directory: SweepDirectory, point: PlannedPoint) -> list[PlannedPoint]:
+    """The points that a mixture is made of: those of its lines with its size, seed and draw."""
+    config = point.config
+    at = (config.data.num_samples, config.seed, config.draw)
+    found = {
+        other.config.config_hash: other
+        for other in directory.plan.points
+        if (other.config.data.num_samples, other.config.seed, other.config.draw) == at
+    }
+    return [found[line] for line in config.mixture.lines]
+
+
+def mix(directory: SweepDirectory, point: PlannedPoint, dataset: Dataset) -> PointResult:
+    """Choose the weights on dev, score the test split. Raises `CvfpError` where a component has failed."""
+    started = time.perf_counter()
+    parts, records = components(directory, point), directory.records()
+    made = [records[part.config.run_hash] for part in parts]
+    for part, record in zip(parts, made, strict=True):
+        if record.point.status == "failed":
+            raise CvfpError(f"{part.config.arm} has failed, and the mixture is made of it")
+    runs = [directory.run_directory(part.config.run_hash) for part in parts]
+    dev, test = _losses(runs, "dev_nll"), _losses(runs, "nll")
+    weights = mixture_weights(dev)
+    nll, dev_nll = mixed_nll(test, weights), mixed_nll(dev, weights)
+    facts = _facts(made, weights.tolist(), perplexity(dev_nll))
+    return mixed_point(point, dataset, facts, nll, dev_nll, time.perf_counter() - started)
+
+
+def _losses(runs: Sequence[RunDirectory], which: str) -> list[np.ndarray]:
+    return [run.read_losses()[which] for run in runs]
+
+
+def _facts(made: Sequence[RunRecord], weights: list[float], dev_ppl: float) -> Facts:
+    """Parameters are those of all arms that are mixed; FLOPs of scoring or mixing are not counted."""
+    points = [record.point for record in made]
+    shares = {point.arm: round(weight, 4) for point, weight in zip(points, weights, strict=True)}
+    return Facts(
+        stop_reason=CLOSED_FORM,
+        total_params=sum(point.total_params or 0 for point in points),
+        trained_params=sum(point.trained_params or 0 for point in points),
+        dev_ppl=dev_ppl,
+        flops=sum(point.flops or 0.0 for point in points),
+        prior=tuple(dict.fromkeys(source for record in made for source in record.facts.prior)),
+        notes={"weights": shares},
+    )

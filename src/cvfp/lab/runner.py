@@ -9,19 +9,15 @@ from pathlib import Path
 
 import torch
 
-from cvfp.arms.base import Budget
-from cvfp.arms.registry import make_arm
+from cvfp.arms.base import Budget, make_arm
 from cvfp.data.dataset import Dataset
 from cvfp.lab.checkpoint import save_point
-from cvfp.lab.datasets import Datasets
 from cvfp.lab.foresight import register_forecasts
-from cvfp.lab.ledger import Ledger
 from cvfp.lab.machine import environment
-from cvfp.lab.mixing import components, mix
 from cvfp.lab.monitor import LogFile, Monitor, Monitors
 from cvfp.lab.plan import MIXTURE
-from cvfp.lab.point import PointResult, failed, run_point
-from cvfp.lab.sweep_directory import SweepDirectory
+from cvfp.lab.point import Datasets, PointResult, components, failed, mix, run_point
+from cvfp.lab.sweep_directory import Ledger, SweepDirectory
 from cvfp.models.parts import ran_out_of_memory
 from cvfp.records.config import RunConfig
 from cvfp.records.errors import CvfpError, InputError, LostError, WriteError

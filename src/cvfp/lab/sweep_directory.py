@@ -1,21 +1,209 @@
-"""A sweep on disk: the plan it holds, its runs, and the files made from their records."""
+"""A sweep on disk: the plan it holds, its runs, who has which of them, and how far they are."""
 
 from __future__ import annotations
 
 import contextlib
+import json
+import os
+import shutil
 import time
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cvfp.lab.run_directory import RunDirectory
-from cvfp.records.errors import InputError
-from cvfp.records.files import check_out, read_json, write_json
-from cvfp.records.metadata import Metadata
+import numpy as np
+from filelock import FileLock, Timeout
+
+from cvfp.lab.monitor import outcome
+from cvfp.records.errors import CvfpError, InputError
+from cvfp.records.files import (
+    append_text,
+    atomic_path,
+    check_out,
+    read_json,
+    remove_temporary,
+    write_json,
+    write_sealed,
+)
 from cvfp.records.plan import Plan, PlannedPoint
-from cvfp.records.results import RunRecord
-from cvfp.records.sweep import SweepFiles, read_plan, read_records
+from cvfp.records.results import Metadata, RunRecord
+from cvfp.records.sweep import SweepFiles, read_plan, read_record, read_records
 from cvfp.scaling.summary import progressions, summarise
+from cvfp.training.events import Event
+from cvfp.training.savepoint import Savepoints
+
+# --- One run on disk. `record.json` is written last and atomically: where it is, the run is complete.
+
+
+RECORD, CONFIG, ENVIRONMENT, LOSSES, METRICS = (
+    "record.json",
+    "config.json",
+    "environment.json",
+    "test_losses.npz",
+    "metrics.jsonl",
+)
+SAVEPOINTS = "savepoints"
+
+
+class RunDirectory:
+    """`runs/<run_hash>/` of a sweep."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.started = time.perf_counter()
+        self.kept: int | None = None
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a process has begun the run, be it done or not."""
+        return (self.path / CONFIG).exists()
+
+    def begin(self, config: dict[str, Any], environment: dict[str, Any], save_every: float) -> Savepoints:
+        """Write what is known before the run. Its metrics start anew, or go on from its savepoints."""
+        write_json(self.path / CONFIG, config)
+        write_json(self.path / ENVIRONMENT, environment)
+        self._rewind((0, 0.0))
+        return Savepoints(self.path / SAVEPOINTS, save_every, self._mark, self._rewind)
+
+    def _mark(self) -> tuple[int, float]:
+        """How far the run is: bytes of its metrics, and its seconds."""
+        path = self.path / METRICS
+        return path.stat().st_size if path.exists() else 0, self.seconds
+
+    def _rewind(self, mark: Sequence[int | float]) -> None:
+        """Be as far as that: what was logged later is cut off when something is logged again."""
+        self.kept, seconds = int(mark[0]), mark[1]
+        self.started = time.perf_counter() - seconds
+
+    @property
+    def seconds(self) -> float:
+        """Of work since the run began; what an interruption made undone is not counted."""
+        return time.perf_counter() - self.started
+
+    def log(self, event: Event) -> None:
+        """Append one line to `metrics.jsonl`: the values of an event, and the seconds since `begin`."""
+        if not event.values:
+            return
+        if self.kept is not None and (self.path / METRICS).exists():
+            os.truncate(self.path / METRICS, self.kept)
+        self.kept = None
+        seconds = round(self.seconds, 3)
+        line = {"phase": event.phase, "step": event.step, "seconds": seconds, **event.values}
+        append_text(self.path / METRICS, json.dumps(line) + "\n")
+
+    def write_losses(self, nll: np.ndarray, offsets: np.ndarray, dev_nll: np.ndarray) -> None:
+        """Per-token test and dev losses (nats, float16), and where each test document starts in the stream.
+
+        `nll[i]` is the loss of token i + 1: the first token of the stream is not predicted.
+        """
+        with atomic_path(self.path / LOSSES) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(
+                file,
+                nll=nll.astype(np.float16),
+                document_starts=offsets,
+                dev_nll=dev_nll.astype(np.float16),
+            )
+
+    def read_losses(self) -> dict[str, np.ndarray]:
+        """What `write_losses` wrote. Raises `InputError` where it is not there, or has no dev losses."""
+        path = self.path / LOSSES
+        try:
+            with np.load(path, allow_pickle=False) as found:
+                losses = {name: found[name].astype(np.float64) for name in ("nll", "dev_nll")}
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(f"{path}: the losses of a finished run are needed here: {error}") from error
+        return losses
+
+    def finish(self, record: RunRecord) -> None:
+        """Write the record; what the run had saved for its resuming goes."""
+        write_sealed(self.path / RECORD, record.model_dump(mode="json"))
+        self.clean()
+
+    def clean(self) -> None:
+        """Take away savepoints that nobody needs, and files that were left half-written."""
+        if (self.path / RECORD).exists():
+            shutil.rmtree(self.path / SAVEPOINTS, ignore_errors=True)
+        remove_temporary(self.path)
+
+
+# --- Who runs what: the points of a sweep shared among processes, on one machine or on several.
+#
+# A claim is an advisory lock (`flock`) on a file in `.locks/`: the operating system lets go of it when its
+# process ends, however that ends, so that another process can take the point. On a shared file system the
+# mount must pass `flock` on, as NFS 4, GPFS and Lustre (mounted with `flock`) do.
+
+
+LOCKS = ".locks"
+SHARED = "sweep"
+SHARED_SECONDS = 60.0
+"""Longest wait for the files that all processes write: others hold them for moments."""
+
+
+class Ledger:
+    """The claims on the points of one sweep directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.locks = Path(directory) / LOCKS
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Alone in writing what all processes write: tables, forecasts, metadata.
+
+        Raises:
+            CvfpError: another process has held them for a minute, or the lock cannot be written.
+        """
+        with self._held(SHARED, SHARED_SECONDS) as ours:
+            if not ours:
+                raise CvfpError(f"{self.locks / SHARED}: another process has held it for a minute")
+            yield
+
+    @contextmanager
+    def claim(self, run_hash: str) -> Iterator[bool]:
+        """Whether the point is ours inside the block; False where another process has it.
+
+        Raises:
+            CvfpError: the lock cannot be written, or the file system has none.
+        """
+        with self._held(run_hash, 0.0) as ours:
+            yield ours
+
+    def is_claimed(self, run_hash: str) -> bool:
+        """Whether a process has the point now; False where the lock may not be tried."""
+        path = self.locks / run_hash
+        if not path.exists():
+            return False
+        try:
+            with FileLock(path, timeout=0):
+                return False
+        except Timeout:
+            return True
+        except OSError:
+            return False
+
+    @contextmanager
+    def _held(self, name: str, seconds: float) -> Iterator[bool]:
+        lock = FileLock(self.locks / name)
+        try:
+            self.locks.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=seconds)
+        except Timeout:
+            yield False
+            return
+        except NotImplementedError as error:
+            raise CvfpError(f"{self.locks}: this file system has no locks (flock)") from error
+        except OSError as error:
+            raise CvfpError(f"cannot write {self.locks / name}: {error.strerror or error}") from error
+        try:
+            yield True
+        finally:
+            lock.release()
+
+
+# --- The whole sweep: its plan, its runs, and the files made from their records.
+
 
 BREAK_SECONDS = 60.0
 """A pause between two points that is no part of the time that a sweep took."""
@@ -120,3 +308,70 @@ def merged(spans: Iterable[Sequence[float]], gap: float = BREAK_SECONDS) -> list
         else:
             union.append([start, end])
     return union
+
+
+# --- How far a sweep is, read from its directory while it runs or after.
+
+
+STATES = ("done", "running", "failed", "waiting")
+
+
+@dataclass(frozen=True)
+class PointState:
+    """One planned point: `state` is one of `STATES`, `detail` its figures or its error."""
+
+    point: PlannedPoint
+    state: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class SweepStatus:
+    """All points of a sweep with their states."""
+
+    name: str
+    points: tuple[PointState, ...]
+
+    def counts(self) -> dict[str, int]:
+        counted = Counter(point.state for point in self.points)
+        return {state: counted[state] for state in STATES}
+
+    def line(self) -> str:
+        """`3 done, 1 running, 0 failed, 12 waiting`."""
+        return ", ".join(f"{count} {state}" for state, count in self.counts().items())
+
+    def rows(self) -> list[tuple[object, ...]]:
+        return [
+            (
+                each.point.config.arm,
+                each.point.config_name,
+                each.point.config.data.num_samples,
+                each.point.config.seed,
+                each.state,
+                each.detail,
+            )
+            for each in self.points
+        ]
+
+    def as_dict(self) -> dict[str, Any]:
+        keys = ("arm", "config_name", "num_samples", "seed", "state", "detail")
+        rows = [dict(zip(keys, row, strict=True)) for row in self.rows()]
+        return {"name": self.name, **self.counts(), "points": rows}
+
+
+def sweep_status(path: Path) -> SweepStatus:
+    """The state of every planned point. Raises `InputError` where there is no sweep."""
+    plan = read_plan(path)
+    directory = SweepDirectory(Path(path), plan)
+    ledger = Ledger(directory.path)
+    return SweepStatus(plan.name, tuple(_state(directory, point, ledger) for point in plan.points))
+
+
+def _state(directory: SweepDirectory, point: PlannedPoint, ledger: Ledger) -> PointState:
+    record = read_record(directory.files, point)
+    if record is not None:
+        return PointState(point, record.point.status, outcome(record))
+    if ledger.is_claimed(point.config.run_hash):
+        return PointState(point, "running", "")
+    begun = directory.run_directory(point.config.run_hash).has_begun
+    return PointState(point, "waiting", "interrupted; goes on from its last savepoint" if begun else "")

@@ -18,17 +18,15 @@ from scipy.stats import qmc
 
 from cvfp.lab.executors import Execute
 from cvfp.lab.monitor import Monitor
-from cvfp.lab.plan import MIXTURE, make_plan
-from cvfp.lab.spec import OWN_SUFFIX, Settings, SweepSpec
+from cvfp.lab.plan import MIXTURE, OWN_SUFFIX, Settings, SweepSpec, make_plan
 from cvfp.lab.sweep_directory import SweepDirectory
 from cvfp.records.arms import arm_kind
 from cvfp.records.config import RunConfig, nest
 from cvfp.records.errors import InputError
 from cvfp.records.files import write_json
-from cvfp.records.plan import Plan
+from cvfp.records.plan import BATCH, KNOBS, ORDER, TUNING, Plan, TunedArm, Tuning, tuned_at
 from cvfp.records.results import PointRecord, RunRecord
 from cvfp.records.training_config import TokenTraining
-from cvfp.records.tuning import BATCH, KNOBS, ORDER, TUNING, TunedArm, Tuning, tuned_at
 
 LR = (1 / 3, 3.0)
 """Of every arm, as a factor on the rate that it ships with; uniform in its logarithm."""

@@ -1,4 +1,4 @@
-"""Is a context block healthy: does it move, does it carry anything, does it forget its start.
+"""Is a context block healthy: does it move, carry anything, forget its start; how many dimensions it uses.
 
 Every function takes the block as a callable `step(c, z)` at frozen weights: states (M, d_c) and whatever
 describes the tokens (M, ...) to next states (M, d_c).
@@ -11,9 +11,43 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
+
+# --- Effective rank of a set of context vectors (Roy & Vetterli 2007).
+
+
+MAX_ROWS = 10_000
+
+
+def sample_rows(num_rows: int, seed: int, most: int = MAX_ROWS) -> NDArray[np.int64]:
+    """At most `most` of `num_rows` row numbers, drawn without replacement with `seed`, in order."""
+    if num_rows <= most:
+        return np.arange(num_rows)
+    return np.sort(np.random.default_rng(seed).choice(num_rows, most, replace=False))
+
+
+def effective_rank(rows: Float[Tensor, "T d"]) -> float:
+    """ER = exp(-sum p ln p), p = s / sum(s), of the singular values s of the uncentred matrix (T, d).
+
+    Singular values are roots of the eigenvalues of C^T C in float64: the same numbers as an SVD of C, far
+    faster. 0 ln 0 = 0. Between 1 and d; an all-zero matrix raises ValueError.
+    """
+    c = (rows.cpu() if rows.device.type == "mps" else rows).double()
+    # Eigenvalues on the CPU: a GPU's library takes longer to load than they take.
+    singular = torch.linalg.eigvalsh((c.T @ c).cpu()).clamp(min=0).sqrt()
+    total = singular.sum()
+    if not total > 0:
+        raise ValueError("the effective rank of an all-zero matrix is not defined")
+    p = singular[singular > 0] / total
+    return float((-(p * p.log()).sum()).exp())
+
+
+# --- Whether a block moves, carries anything, forgets its start.
+
 
 Step = Callable[[Tensor, Tensor], Tensor]
 

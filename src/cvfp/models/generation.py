@@ -19,11 +19,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from cvfp.models.cells import Cell, ContextBlock
-from cvfp.models.cvfp import CVFPModel
+from cvfp.models.cvfp import BEFORE, CVFPModel
 from cvfp.models.layers import features_of
 from cvfp.models.parts import widest
 from cvfp.models.replay import Replayed
-from cvfp.models.rows import BEFORE
 from cvfp.records.errors import InputError
 
 BLOCK = 16

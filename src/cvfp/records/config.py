@@ -6,11 +6,12 @@ import math
 import re
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from cvfp.records.arms import ARM_KINDS, arm_kind
 from cvfp.records.errors import InputError
-from cvfp.records.schema import Schema, digest
+from cvfp.records.schema import Count, Layers, Positive, Rate, Schema, Width, digest
 from cvfp.records.training_config import (
     Cell,
     JointConfig,
@@ -22,7 +23,6 @@ from cvfp.records.training_config import (
     TokenTraining,
     TransformerConfig,
 )
-from cvfp.records.values import Count, Layers, Positive, Rate, Width
 
 SHAPE = (
     "cell",
@@ -435,3 +435,15 @@ def dotted(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in nested.items():
         flat |= dotted(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return flat
+
+
+# --- Seeds for the generators of a run: one per purpose, so that no two draw the same numbers.
+
+
+PURPOSES = ("contexts", "noise", "batches", "dropout", "weights", "table", "documents", "rank", "teacher")
+
+
+def derived_seed(seed: int, purpose: str, *parts: int) -> int:
+    """A 63-bit seed from the run's seed, one of `PURPOSES`, and further numbers (a step, a slice)."""
+    sequence = np.random.SeedSequence((seed, PURPOSES.index(purpose), *parts))
+    return int(sequence.generate_state(1, np.uint64)[0] >> 1)

@@ -8,11 +8,10 @@ from typing import Any
 
 from cvfp.records.config import RunConfig
 from cvfp.records.errors import InputError
-from cvfp.records.metadata import Metadata
 from cvfp.records.plan import Analysis, Plan, PlannedPoint
-from cvfp.records.results import PointRecord, RunRecord
+from cvfp.records.results import Metadata, PointRecord, RunRecord
+from cvfp.records.schema import N_
 from cvfp.records.sweep import Sweep, key_of
-from cvfp.records.texts import N_
 
 PUBLISHED_PROTOCOL: dict[str, Any] = {
     "data.corpus": "ultrachat",

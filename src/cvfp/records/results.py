@@ -1,13 +1,27 @@
-"""The results a sweep keeps: one record per point, one summary per line, the exponents of its windows."""
+"""What a sweep keeps of its runs: results, summaries, what training told, and where all of it ran.
+
+One record per point, one summary per line, the exponents of its windows; `metrics.jsonl`; `metadata.json`.
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
-from cvfp.records.schema import Schema
-from cvfp.records.values import BitsPerByte, Count, NonNegative, Perplexity, Positive, Precision, Share
+from cvfp.records.errors import InputError
+from cvfp.records.files import is_file, parse_json_line, read_text
+from cvfp.records.schema import (
+    BitsPerByte,
+    Count,
+    NonNegative,
+    Perplexity,
+    Positive,
+    Precision,
+    Schema,
+    Share,
+)
 
 StopReason = Literal["dev_minimum", "cap", "fixed_steps", "closed_form"]
 """The dev loss had its minimum; training ended at its cap, or after the steps it was given; the arm counts
@@ -235,3 +249,98 @@ class ProgressionRecord(Schema):
     alpha_change_ci95: tuple[float, float] | None
     alpha_change_percent: float
     trend: Literal["degrading", "improving", "stable"]
+
+
+# --- What a run tells while it trains: `metrics.jsonl`, one JSON object per line.
+
+
+class Measurement(Schema):
+    """One line: numbers of a phase at a step, by name beside these three (nats, PPL, shares, learning rate).
+
+    In phase 1 a step is an iteration, the random start being the first; in phase 2 an optimiser step.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    phase: str
+    step: Count
+    seconds: float | None = None
+    """Since the run began."""
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The numbers by name."""
+        return self.model_extra or {}
+
+
+def read_metrics(path: Path) -> tuple[Measurement, ...]:
+    """The lines of a metrics file in order; none where there is no file. A last line that is not whole (the
+    run is writing it, or was killed there) is left out.
+
+    Raises:
+        InputError: another line is not a measurement.
+    """
+    if not is_file(path):
+        return ()
+    lines = read_text(path).split("\n")
+    found = []
+    for number, line in enumerate(lines[:-1], 1):
+        where = f"{path}, line {number}"
+        value = parse_json_line(line, where)
+        if not isinstance(value, dict):
+            raise InputError(f"{where}: a JSON object is needed, found {type(value).__name__}")
+        found.append(Measurement.parse_json(value, where))
+    return tuple(found)
+
+
+# --- Where, when and on what data a sweep ran: `metadata.json`.
+
+
+class Environment(Schema):
+    """Software and machine. None: not known there (a commit, of an installed package)."""
+
+    cvfp: str
+    commit: str | None
+    python: str
+    packages: dict[str, str | None]
+    """Versions by name; None: not installed."""
+    device: str
+    cores: int | None
+    platform: str
+
+
+class TextSize(Schema):
+    """How much text; figures beyond these three are kept, and not read."""
+
+    model_config = ConfigDict(extra="allow")
+
+    documents: Annotated[int, Field(ge=0)]
+    tokens: Annotated[int, Field(ge=0)]
+    bytes: Annotated[int, Field(ge=0)]
+
+
+class DataStats(Schema):
+    """What a data set holds; figures beyond these are kept, and not read."""
+
+    model_config = ConfigDict(extra="allow")
+
+    corpus: str
+    tokenizer: str
+    splits: dict[str, TextSize]
+
+
+class Metadata(Schema):
+    """`metadata.json`; a sweep that has not begun knows nothing yet."""
+
+    environments: tuple[Environment, ...] = ()
+    """One for each distinct machine and software that took part."""
+    started: str | None = None
+    wall_seconds: Annotated[float, Field(ge=0)] | None = None
+    """While a process was at work on it: the length of `busy`."""
+    busy: tuple[tuple[float, float], ...] = ()
+    """From when to when that was, in seconds since the epoch; short breaks are left out."""
+    datasets: dict[str, str] = {}
+    """Fingerprints by name: a resumed sweep must find the same."""
+    data: tuple[DataStats, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What the data layer noted: documents left out, a tokenizer that loses text."""

@@ -1,15 +1,39 @@
-"""The strict base of every schema, and the one line a user reads when something does not fit it."""
+"""The strict base of every schema, its numbers, and the one line a user reads when something does not fit."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from cvfp.records.errors import InputError
+
+# --- Types of numbers in configs and records.
+
+
+LARGEST = 2**63 - 1
+"""What numpy and torch hold."""
+Positive = Annotated[int, Field(ge=1, le=LARGEST)]
+Layers = Annotated[int, Field(ge=1, le=1000)]
+"""Also of the tokens that a layer sees."""
+Width = Annotated[int, Field(ge=1, le=2**20)]
+NonNegative = Annotated[float, Field(ge=0)]
+Rate = Annotated[float, Field(gt=0)]
+Precision = Literal["float32", "tf32", "bf16"]
+"""The lowest precision that matrix products of training may take; where a device gains nothing by it, it
+takes the next higher one (`cvfp.training.devices`), and the record says which."""
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0, le=LARGEST)]
+Perplexity = Annotated[float, Field(ge=1)]
+BitsPerByte = Annotated[float, Field(ge=0, le=1000)]
+"""Of more, the perplexity per byte is beyond a float."""
+
+
+# --- The base of every schema, and what does not fit it in one line.
+
 
 SHOWN = 60
 """Characters of a wrong value that a message shows."""
@@ -72,3 +96,11 @@ def digest(value: Any, length: int = 12) -> str:
     """Hexadecimal SHA-256 of the canonical JSON of `value`, cut to `length` digits."""
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:length]
+
+
+# --- Texts that stand in records or plans in English and that reports show in other languages.
+
+
+def N_(text: str) -> str:
+    """`text` itself, marked for the catalogues of `cvfp.report.language` (gettext's customary name)."""
+    return text

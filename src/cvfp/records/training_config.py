@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from cvfp.records.schema import Schema
-from cvfp.records.values import Layers, NonNegative, Positive, Precision, Rate, Share, Width
+from cvfp.records.schema import Layers, NonNegative, Positive, Precision, Rate, Schema, Share, Width
 
 Probability = Annotated[float, Field(ge=0, lt=1)]
 Averaging = Probability | Literal["two-tailed"]
@@ -136,7 +135,7 @@ class SequenceTraining(TokenTraining):
 
 
 class LstmConfig(SequenceTraining):
-    """The LSTM arm (`cvfp.models.lstm`); its state goes on from window to window. Tuned: `cvfp.lab.tuned`."""
+    """The LSTM arm (`cvfp.models.sequence`); its state goes on between windows. Tuned: `cvfp.lab.presets`."""
 
     lr: Rate = 8.7e-4
     dropout: Probability = 0.4
@@ -146,7 +145,7 @@ class LstmConfig(SequenceTraining):
 
 
 class TransformerConfig(SequenceTraining):
-    """The Transformer arm (`cvfp.models.transformer`); a window is all it sees. Tuned: `cvfp.lab.tuned`."""
+    """The Transformer arm (`cvfp.models.sequence`); a window is all it sees. Tuned: `cvfp.lab.presets`."""
 
     lr: Rate = 2e-4
     dropout: Probability = 0.11

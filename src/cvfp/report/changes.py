@@ -15,10 +15,9 @@ from cvfp.report import numbers
 from cvfp.report.language import _
 from cvfp.report.lines import Line
 from cvfp.report.markdown import plain, table
-from cvfp.scaling.documents import exponent, log_ppl_at
+from cvfp.scaling.documents import Losses, exponent, log_ppl_at, paired_losses
 from cvfp.scaling.draws import Law
-from cvfp.scaling.losses import Losses, paired_losses
-from cvfp.scaling.pairs import Change, Pair, at_largest_size, field_change, law_of_ratio, paired, ppl_change
+from cvfp.scaling.points import Change, Pair, at_largest_size, field_change, law_of_ratio, paired, ppl_change
 
 VARIES_ALONG_A_LINE = ("data.num_samples", "data.draw_seed", "seed")
 CONTEXTS = {"model.context_dim", "model.cell", "model.rounds", "model.rank"}

@@ -4,29 +4,273 @@ from __future__ import annotations
 
 import itertools
 import re
+import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cvfp.records.config import dotted
 from cvfp.records.errors import InputError
 from cvfp.records.files import write_text
-from cvfp.records.results import IntervalKind
-from cvfp.report import compare_tables as tables
+from cvfp.records.results import IntervalKind, PointRecord
 from cvfp.report import numbers
 from cvfp.report.changes import LineChange, setting_changes, shown_value
-from cvfp.report.compare_tables import Step
 from cvfp.report.conclusions import setting_text
-from cvfp.report.differences import difference_table, differences, fragile_texts
-from cvfp.report.environment import environment
 from cvfp.report.figures.versions import write_versions
 from cvfp.report.language import _, spoken
+from cvfp.report.lines import Line
 from cvfp.report.markdown import plain, table
-from cvfp.report.page import render_page
+from cvfp.report.page import environment, render_page
 from cvfp.report.recommendations import recommendation_table
+from cvfp.report.verdicts import alpha_verdict, crossover_text, flip_texts, probability, verdict
 from cvfp.report.versions import Row, Version, labelled, read_version, rows_of
-from cvfp.scaling.group_values import difference_fields
-from cvfp.scaling.pairs import Change
+from cvfp.scaling.difference import Difference, difference
+from cvfp.scaling.points import Change, Pair, mean_over
+from cvfp.scaling.summary import law_of
+from cvfp.scaling.table import difference_fields
+
+# --- The tables of a comparison of versions: a row per line and pair of versions, at equal tokens.
+
+
+@dataclass(frozen=True)
+class Step:
+    """A line of a version (`change.other`) beside the one of an earlier version that belongs to it.
+
+    Both lines are labelled by their versions; `name` is what they have in common.
+    """
+
+    name: str
+    change: LineChange
+
+    @property
+    def same_results(self) -> bool:
+        """Whether all pairs have one perplexity: versions that differ in nothing that this arm reads."""
+        pairs = self.change.pairs
+        return bool(pairs) and all(a.val_ppl == b.val_ppl for a, b in pairs)
+
+    @property
+    def cells(self) -> list[str]:
+        """The first two cells of its rows."""
+        return [plain(self.name), f"{plain(self.change.reference.label)} → {plain(self.change.other.label)}"]
+
+
+def alpha_table(steps: Sequence[Step]) -> str:
+    """Exponents of all sizes, then of the common ones, with the change of those."""
+    header = (
+        *_name_headings(),
+        _("α before, all sizes"),
+        _("α after, all sizes"),
+        _("common documents"),
+        _("α before"),
+        _("α after"),
+        _("change"),
+        _("95% interval"),
+        _("percent"),
+        _("verdict"),
+    )
+    return table(header, [_alpha_row(step) for step in steps if step.change.alpha is not None], left=2)
+
+
+def ppl_table(steps: Sequence[Step]) -> str:
+    """Perplexity at every common size."""
+    header = (*_name_headings(), _("documents"), _("training tokens"), *_value_headings())
+    rows = [row for step in steps for row in _ppl_rows(step)]
+    return table(header, rows, left=2)
+
+
+def share_table(steps: Sequence[Step], name: str) -> str:
+    """A share of the records (accuracy, effective rank) at the largest common size; empty if none has it."""
+    rows = [row for step in steps if (row := _share_row(step, name)) is not None]
+    return table((*_name_headings(), _("documents"), *_value_headings()), rows, left=2) if rows else ""
+
+
+def iteration_table(steps: Sequence[Step]) -> str:
+    """Iterations of phase 1 at the largest common size; empty without a phase 1.
+
+    What ended at its cap is a lower bound: there is no change, and no percentage, from one.
+    """
+    rows = [row for step in steps if (row := _iteration_row(step)) is not None]
+    return table((*_name_headings(), _("documents"), *_value_headings()), rows, left=2) if rows else ""
+
+
+def _name_headings() -> tuple[str, ...]:
+    return _("line"), _("versions")
+
+
+def _value_headings() -> tuple[str, ...]:
+    return _("before"), _("after"), _("change"), _("95% interval"), _("percent"), _("verdict")
+
+
+def _alpha_row(step: Step) -> list[str]:
+    pairs, change = step.change.fitted_pairs, step.change.alpha
+    before, after = (law_of(_runs(pairs, side)).alpha for side in (0, 1))
+    sizes = sorted({a.num_samples for a, _b in pairs})
+    return [
+        *step.cells,
+        numbers.exponent(step.change.reference.summary.alpha),
+        numbers.exponent(step.change.other.summary.alpha),
+        numbers.count_range((sizes[0], sizes[-1])),
+        numbers.exponent(before),
+        numbers.exponent(after),
+        numbers.signed_exponent(change.value),
+        numbers.signed_exponent_interval(change.interval),
+        numbers.signed_percent(100 * change.value / abs(before)),
+        alpha_verdict(change),
+    ]
+
+
+def _ppl_rows(step: Step) -> list[list[str]]:
+    sizes = dict.fromkeys(a.num_samples for a, _b in step.change.pairs)
+    return [
+        _ppl_row(step, [pair for pair in step.change.pairs if pair[0].num_samples == size]) for size in sizes
+    ]
+
+
+def _ppl_row(step: Step, pairs: list[Pair]) -> list[str]:
+    change = step.change.ppl_at(pairs[0][0].num_samples)
+    before, after = _means(pairs, "val_ppl")
+    return [
+        *step.cells,
+        numbers.count(pairs[0][0].num_samples),
+        numbers.count(statistics.fmean(a.train_tokens for a, _b in pairs)),
+        numbers.ppl(before),
+        numbers.ppl(after),
+        numbers.signed_decimals(after - before, 1),
+        numbers.signed_percent_interval(change.interval),
+        numbers.signed_percent(change.value),
+        verdict(change),
+    ]
+
+
+def _share_row(step: Step, name: str) -> list[str] | None:
+    change = step.change.field(name)
+    if change is None:
+        return None
+    before, after = _means(step.change.top, name)
+    return [
+        *step.cells,
+        numbers.count(step.change.num_samples),
+        numbers.share(before),
+        numbers.share(after),
+        numbers.signed_points(change.value),
+        numbers.signed_points_interval(change.interval),
+        numbers.signed_percent(100 * change.value / before),
+        verdict(change),
+    ]
+
+
+def _iteration_row(step: Step) -> list[str] | None:
+    change = step.change.field("phase1_iter")
+    if change is None:
+        return None
+    before, after = _means(step.change.top, "phase1_iter")
+    lines, censored = (step.change.reference, step.change.other), _censored
+    ended = [censored(line, _runs(step.change.top, side)) for side, line in enumerate(lines)]
+    values = [
+        f"≥ {numbers.average(value)}" if cap else numbers.average(value)
+        for value, cap in zip((before, after), ended, strict=True)
+    ]
+    return [
+        *step.cells,
+        numbers.count(step.change.num_samples),
+        *values,
+        *_iteration_change(change, before, ended),
+    ]
+
+
+def _iteration_change(change: Change, before: float, ended: Sequence[bool]) -> list[str]:
+    if any(ended):
+        return [numbers.ABSENT, numbers.ABSENT, numbers.ABSENT, _("no verdict")]
+    bounds = change.interval
+    interval = numbers.ABSENT
+    if bounds is not None:
+        interval = numbers.between(*(numbers.signed_decimals(bound, 1) for bound in bounds))
+    percent = numbers.signed_percent(100 * change.value / before)
+    return [numbers.signed_decimals(change.value, 1), interval, percent, verdict(change)]
+
+
+def _censored(line: Line, points: Sequence[PointRecord]) -> bool:
+    """Whether a run behind these points ended phase 1 at its cap."""
+    return any(
+        run is not None and run.phase1_converged is False
+        for point, run in zip(line.points, line.runs, strict=True)
+        if point in points
+    )
+
+
+def _runs(pairs: Sequence[Pair], side: int) -> list[PointRecord]:
+    return [run for pair in pairs for run in pair[side].runs]
+
+
+def _means(pairs: Sequence[Pair], name: str) -> tuple[float, float]:
+    before, after = (mean_over([pair[side] for pair in pairs], name) for side in (0, 1))
+    return before, after
+
+
+# --- Two lines as power laws: whose exponent is steeper, which is ahead with more data, where they cross.
+
+
+Compared = tuple[Step, Difference]
+
+
+def differences(steps: Sequence[Step]) -> list[Compared]:
+    """The later line of every step against the earlier one, where both have a law."""
+    found = []
+    for step in steps:
+        before, after = step.change.reference, step.change.other
+        if before.law is not None and after.law is not None:
+            half_units = [numbers.PPL_HALF_UNIT / line.data.ppl for line in (before, after)]
+            losses = step.change.fitted_losses
+            found.append((step, difference(before.data, after.data, (half_units[0], half_units[1]), losses)))
+    return found
+
+
+def difference_table(found: Sequence[Compared]) -> str:
+    """One row per two lines; empty where there are none."""
+    header = (
+        _("line"),
+        _("versions"),
+        _("difference of α"),
+        _("95% interval"),
+        _("verdict"),
+        _("probability that the earlier is ahead"),
+        _("there, in tokens"),
+        _("where the laws cross"),
+    )
+    return table(header, [_row(*each) for each in found], left=2) if found else ""
+
+
+def fragile_texts(found: Sequence[Compared]) -> list[str]:
+    """Signs of differences that another choice of sizes, or of unprinted digits, turns over."""
+    return [plain(text) for step, each in found for text in flip_texts(_name(step), each.flips)]
+
+
+def _row(step: Step, found: Difference) -> list[str]:
+    return [
+        *step.cells,
+        numbers.signed_exponent(found.exponent.value),
+        numbers.signed_exponent_interval(found.exponent.interval),
+        _verdict(step, found),
+        numbers.ABSENT if found.first_ahead is None else probability(found.first_ahead),
+        numbers.count(found.ahead_tokens),
+        crossover_text(found.crossover),
+    ]
+
+
+def _verdict(step: Step, found: Difference) -> str:
+    faster = {"first falls faster": step.change.reference, "second falls faster": step.change.other}
+    if found.verdict not in faster:
+        return _(found.verdict)
+    return _("{line} falls faster").format(line=plain(faster[found.verdict].label))
+
+
+def _name(step: Step) -> str:
+    return f"{step.name}, {step.change.reference.label} → {step.change.other.label}"
+
+
+# --- The whole comparison.
+
 
 REPORT, PAGE = "compare.md", "compare.html"
 
@@ -74,13 +318,13 @@ def comparison_text(versions: Sequence[Version], figure: str | None) -> str:
         "versions": _version_table(versions),
         "settings": _settings_table(versions, rows),
         "conclusions": [f"{plain(step.name)}: {setting_text(step.change)}" for step in compared],
-        "alphas": tables.alpha_table(compared),
+        "alphas": alpha_table(compared),
         "differences": difference_table(laws),
         "fragile": fragile_texts(laws),
-        "ranks": tables.share_table(compared, "val_er"),
-        "iterations": tables.iteration_table(compared),
-        "ppl": tables.ppl_table(compared),
-        "accuracies": tables.share_table(compared, "val_acc"),
+        "ranks": share_table(compared, "val_er"),
+        "iterations": iteration_table(compared),
+        "ppl": ppl_table(compared),
+        "accuracies": share_table(compared, "val_acc"),
         "goals": [(plain(row.name), recommendation_table(labelled(row))) for row in changed],
         "same": [" ".join(step.cells) for step in steps if step.same_results],
         "uncompared": [" ".join(step.cells) for step in steps if not step.change.pairs],
@@ -108,7 +352,7 @@ def comparison_values(versions: Sequence[Version]) -> dict[str, Any]:
 
     `difference` of a change holds what the two fitted laws say of each other: the exponent of the later minus
     that of the earlier, the probability that the earlier has the lower PPL at 10 times the data, and where
-    they cross, each with its interval (`group_values.difference_fields`); null where they have none.
+    they cross, each with its interval (`table.difference_fields`); null where they have none.
     """
     steps = steps_of(rows_of(versions))
     laws = {id(step): difference_fields(found) for step, found in differences(_compared(steps))}

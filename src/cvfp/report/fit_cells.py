@@ -7,9 +7,9 @@ from typing import Any
 
 from cvfp.records.results import OF_ONE_DRAW
 from cvfp.report import numbers
-from cvfp.report.law_texts import crossover_text, flip_texts, probability
+from cvfp.report.verdicts import crossover_text, flip_texts, probability
 from cvfp.scaling import forms
-from cvfp.scaling.crossover import Crossover
+from cvfp.scaling.difference import Crossover
 from cvfp.scaling.robustness import Flip
 
 Table = tuple[str, tuple[str, ...], list[tuple[str, ...]]]

@@ -13,8 +13,7 @@ from cvfp.report.language import _, sentences
 from cvfp.report.lines import Line, capped, tuned_text
 from cvfp.report.markdown import plain
 from cvfp.report.verdicts import verdict
-from cvfp.scaling.cells import Cell, cells, mean_over
-from cvfp.scaling.pairs import Change
+from cvfp.scaling.points import Cell, Change, cells, mean_over
 
 JOINT, TWO_PHASE = "cvfp-joint", "cvfp"
 """The two trainings of the model that a report is about, the one it is about where both are there first."""

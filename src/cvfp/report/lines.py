@@ -14,17 +14,14 @@ from cvfp.records.results import CAP, PointRecord, ProgressionRecord, RunRecord,
 from cvfp.records.sweep import Sweep, key_of, planned_key
 from cvfp.report import numbers
 from cvfp.report.language import _
-from cvfp.scaling.curvature import curvature
-from cvfp.scaling.draws import Law
-from cvfp.scaling.estimate import Estimate
-from cvfp.scaling.forecast import Backtest, Forecast
-from cvfp.scaling.form_choice import ComparedForm, compare_forms
-from cvfp.scaling.holdout import Holdout, holdout
-from cvfp.scaling.line_fit import LineFit, fit_lines, line_points
-from cvfp.scaling.losses import Losses, losses_of
+from cvfp.scaling.documents import Losses, losses_of
+from cvfp.scaling.draws import Estimate, Law
+from cvfp.scaling.forecast import Backtest, Forecast, Holdout, holdout
+from cvfp.scaling.forms import ComparedForm, compare_forms
+from cvfp.scaling.local_exponent import curvature
 from cvfp.scaling.points import Points
 from cvfp.scaling.robustness import Flip, flips
-from cvfp.scaling.summary import progressions, summarise
+from cvfp.scaling.summary import LineFit, fit_lines, line_points, progressions, summarise
 
 Name = tuple[str, str]
 """(arm, config_name): what names a line in the files."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cvfp.records.results import OF_ONE_DRAW, IntervalKind
-from cvfp.records.texts import N_
+from cvfp.records.schema import N_
 from cvfp.report.language import _
 
 Number = int | float

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from cvfp.records.texts import N_
+from cvfp.records.schema import N_
 from cvfp.report import numbers
 from cvfp.report.changes import LineChange
 from cvfp.report.headline import MIXTURE, Headline, Standing, headline
 from cvfp.report.language import _
 from cvfp.report.lines import Line
 from cvfp.report.markdown import plain, table
-from cvfp.scaling.line_fit import law_of, of_two_sizes
-from cvfp.scaling.pairs import Change, field_change
+from cvfp.scaling.points import Change, field_change
+from cvfp.scaling.summary import law_of, of_two_sizes
 
 Value = Callable[[Standing, Headline], float | None]
 Difference = Callable[[LineChange, Headline], Change | None]

@@ -5,14 +5,249 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
-from cvfp.records.config import EmbeddingConfig, RunConfig
-from cvfp.records.metadata import DataStats, Environment, Metadata
+from cvfp.records.arms import arm_kind
+from cvfp.records.config import LATER, EmbeddingConfig, ModelConfig, RunConfig
 from cvfp.records.plan import Plan
+from cvfp.records.results import DataStats, Environment, Metadata
+from cvfp.records.schema import N_
 from cvfp.records.sweep import Sweep
-from cvfp.records.texts import N_
-from cvfp.report import numbers, recipes
-from cvfp.report.language import _
+from cvfp.report import numbers
+from cvfp.report.language import _, listed
 from cvfp.report.markdown import plain, table
+
+# --- How arms are made and trained, in words: the values of the table of settings.
+
+
+CELLS = {
+    "residual": N_("residual cell"),
+    "gated": N_("gated cell"),
+    "highway": N_("highway cell"),
+    "lstm": N_("LSTM cell"),
+    "mogrified": N_("mogrified LSTM cell"),
+}
+KNOBS = {
+    "lr": N_("learning rate"),
+    "dropout": N_("dropout"),
+    "word_dropout": N_("word dropout"),
+    "weight_decay": N_("weight decay"),
+    "averaging": N_("averaging of the weights"),
+    "consistency": N_("consistency of two readings"),
+    "batch_size": N_("batch"),
+    "sequences": N_("windows of a batch"),
+    "chunks": N_("chunks of a step"),
+}
+"""What a field is called that a tuning chooses for a number of documents; others go by their names."""
+
+BY_SIZE = N_("(by size)")
+"""Stands for a value that follows the number of documents: `size_table` has it."""
+
+
+def phase1_text(config: RunConfig) -> str:
+    """How contexts are learned in a phase of their own."""
+    phase = config.phase1
+    return _(
+        "dispersion weight {weight:g}, at most {iterations} iterations, noise {noise:g}, "
+        "slices of {length:,}, learning rate {lr:g}, precision {precision}"
+    ).format(
+        weight=phase.dist_reg_weight,
+        iterations=phase.max_iterations,
+        noise=phase.context_noise,
+        length=phase.slice_length,
+        lr=phase.lr,
+        precision=phase.precision,
+    )
+
+
+def phase2_text(config: RunConfig) -> str:
+    """How tokens are learned from contexts."""
+    shown = _values(config)
+    batches = _("batches of {batch}").format(batch=shown("batch_size", "{:,}"))
+    return _learning_text(config, batches)
+
+
+def sequence_text(config: RunConfig) -> str:
+    """The shape and the training of an arm that is trained through time."""
+    training, shown = config.token_training, _values(config)
+    batches = _("batches of {sequences} windows of {window} tokens").format(
+        sequences=shown("sequences", "{}"), window=shown("window", "{}")
+    )
+    layers = _("layers: {layers}").format(layers=training.num_layers)
+    return listed([layers, _learning_text(config, batches)])
+
+
+def joint_text(config: RunConfig) -> str:
+    """How contexts and tokens are learned together."""
+    shown = _values(config)
+    chunks = _("steps of {chunks} chunks of {window} tokens").format(
+        chunks=shown("chunks", "{}"), window=shown("window", "{}")
+    )
+    fresh = _("contexts refreshed every epoch") if config.joint.refresh else _("contexts never refreshed")
+    parts = [chunks, fresh]
+    if config.joint.teachers:
+        taught = _("distilled from {teachers} models of the same settings, weight {share}")
+        parts.append(taught.format(teachers=config.joint.teachers, share=f"{config.joint.distillation:g}"))
+    return _learning_text(config, listed(parts))
+
+
+def shape_text(config: RunConfig) -> str:
+    """The network of a model with contexts."""
+    shape = config.shape
+    parts = [
+        cell_text(shape),
+        _("layers: {layers}").format(layers=shape.num_layers),
+        _("width {width}").format(width=shape.context_dim),
+        _("input tokens: {tokens}").format(tokens=shape.num_input_tokens),
+        _("with token layers") if shape.token_layers else _("without token layers"),
+    ]
+    return listed(parts)
+
+
+def cell_text(shape: ModelConfig) -> str:
+    """What computes a context, with what belongs to one kind alone."""
+    name = _(CELLS[shape.cell])
+    if shape.cell != "mogrified":
+        return name
+    return _("{cell} ({rounds} rounds of rank {rank})").format(
+        cell=name, rounds=shape.rounds, rank=shape.rank
+    )
+
+
+def unpublished_shape(config: RunConfig) -> bool:
+    """Whether a two-phase model has another cell than the published one, or no token layers."""
+    published = ModelConfig()
+    fields = [field for field in LATER["model"] if field not in ("rounds", "rank")]
+    kind = arm_kind(config.arm)
+    return kind.two_phase and any(
+        getattr(config.model, field) != getattr(published, field) for field in fields
+    )
+
+
+def mixture_text(config: RunConfig) -> str:
+    """What a mixture is made of."""
+    return _("{arms}, weights chosen on dev").format(arms=" + ".join(config.mixture.arms))
+
+
+def size_table(plan: Plan) -> str:
+    """The settings that follow the number of documents, a column for each number; empty without any."""
+    found = _followed(plan)
+    sizes = sorted({int(size) for _name, fields in found for values in fields.values() for size in values})
+    header = (_("arm"), _("setting"), *(_("{count} documents").format(count=f"{size:,}") for size in sizes))
+    rows = [
+        [
+            plain(name),
+            _(KNOBS[field]) if field in KNOBS else plain(field),
+            *(_written(values.get(str(size))) for size in sizes),
+        ]
+        for name, fields in found
+        for field, values in fields.items()
+    ]
+    return table(header, rows, left=2) if rows else ""
+
+
+def followed_fields(config: RunConfig) -> dict[str, dict[str, Any]]:
+    """The settings of an arm's training that follow the number of documents: field, number, value."""
+    return config.relevant().get("by_size", {}).get(arm_kind(config.arm).training_section, {})
+
+
+def _followed(plan: Plan) -> list[tuple[str, dict[str, dict[str, Any]]]]:
+    """Who has settings that follow the number of documents, and which: an arm, or a line of it."""
+    found: list[tuple[str, str, dict[str, dict[str, Any]]]] = []
+    for point in plan.points:
+        fields = followed_fields(point.config)
+        known = [each for arm, _name, each in found if arm == point.config.arm]
+        if fields and fields not in known:
+            found.append((point.config.arm, point.config_name, fields))
+    arms = [arm for arm, _name, _fields in found]
+    return [(arm if arms.count(arm) == 1 else f"{arm} {name}", fields) for arm, name, fields in found]
+
+
+def _values(config: RunConfig) -> Callable[[str, str], str]:
+    """Writes a field of an arm's training: its value, or that it follows the number of documents."""
+    training, followed = config.token_training, followed_fields(config)
+
+    def shown(field: str, pattern: str) -> str:
+        if field in followed:
+            return _(BY_SIZE)
+        return pattern.format(getattr(training, field))
+
+    return shown
+
+
+def _learning_text(config: RunConfig, batches: str) -> str:
+    shown = _values(config)
+    text = _(
+        "at most {epochs} epochs, {batches}, learning rate {lr}, dropout {dropout}, "
+        "weight decay {decay}, precision {precision}; dev loss {every}, patience {patience}"
+    ).format(
+        epochs=shown("epochs", "{}"),
+        batches=batches,
+        lr=shown("lr", "{:g}"),
+        dropout=shown("dropout", "{:g}"),
+        decay=shown("weight_decay", "{:g}"),
+        precision=shown("precision", "{}"),
+        every=_every(config),
+        patience=shown("patience", "{}"),
+    )
+    added = further(config)
+    return _("; ").join([text, listed(added)]) if added else text
+
+
+def _every(config: RunConfig) -> str:
+    """How often the dev loss is taken."""
+    training, followed = config.token_training, followed_fields(config)
+    if "eval_every" in followed or "evaluations_per_epoch" in followed:
+        return _(BY_SIZE)
+    if training.eval_every is not None:
+        return _("every {steps} steps").format(steps=training.eval_every)
+    if training.evaluations_per_epoch > 1:
+        return _("{count} times per epoch").format(count=training.evaluations_per_epoch)
+    return _("once per epoch")
+
+
+def further(config: RunConfig) -> list[str]:
+    """What was added to a plain training; joint training has all of it, so there it is told always."""
+    training, shown = config.token_training, _values(config)
+    if training is None:
+        return []
+    joint, followed = config.arm == "cvfp-joint", followed_fields(config)
+    plain_training = LATER.get(arm_kind(config.arm).training_section, {})
+    average = _("exponential moving average of the weights {value}")
+    if "averaging" in followed:
+        average = _("average of the weights {value}")
+    elif training.averaging == "two-tailed":
+        average = _("average of the weights over the tail of training")
+    texts = {
+        "word_dropout": _("word dropout {value}"),
+        "averaging": average,
+        "consistency": _("two readings of every batch, consistency {value}"),
+        "beta2": _("beta2 {value}"),
+    }
+    found = [
+        text.format(value=shown(field, "{}"))
+        for field, text in texts.items()
+        if (joint and field != "consistency")
+        or field in followed
+        or getattr(training, field) != plain_training[field]
+    ]
+    if joint:
+        found.append(_("dropout locked over a chunk"))
+    elif "locked_dropout" in followed:
+        found.append(_("dropout locked over a window {value}").format(value=_(BY_SIZE)))
+    elif getattr(training, "locked_dropout", False):
+        found.append(_("dropout locked over a window"))
+    return found
+
+
+def _written(value: Any) -> str:
+    if value is None:
+        return numbers.ABSENT
+    if isinstance(value, float):
+        return f"{value:g}"
+    return plain(value)
+
+
+# --- The rows of the table of settings, the machine, the splits.
+
 
 Row = tuple[str, str]
 
@@ -94,14 +329,14 @@ def _training_rows(plan: Plan) -> list[Row]:
         (_("seeds"), ", ".join(str(seed) for seed in sorted({p.config.seed for p in plan.points}))),
         (_("embedding"), _each(plan, lambda c: embedding_text(c.embedding), _has("embedding"))),
         (_("width of the embedding"), _each(plan, lambda c: c.model.embed_dim, _has("model"))),
-        (_("context cell"), _each(plan, recipes.shape_text, recipes.unpublished_shape)),
-        (_("phase 1"), _each(plan, recipes.phase1_text, _has("phase1"))),
-        (_("phase 2"), _each(plan, recipes.phase2_text, _has("phase2"))),
-        (_("joint model"), _each(plan, recipes.shape_text, _has("joint"))),
-        (_("joint training"), _each(plan, recipes.joint_text, _has("joint"))),
-        (_("LSTM"), _each(plan, recipes.sequence_text, _has("lstm"))),
-        (_("Transformer"), _each(plan, recipes.sequence_text, _has("transformer"))),
-        (_("mixture"), _each(plan, recipes.mixture_text, _has("mixture"))),
+        (_("context cell"), _each(plan, shape_text, unpublished_shape)),
+        (_("phase 1"), _each(plan, phase1_text, _has("phase1"))),
+        (_("phase 2"), _each(plan, phase2_text, _has("phase2"))),
+        (_("joint model"), _each(plan, shape_text, _has("joint"))),
+        (_("joint training"), _each(plan, joint_text, _has("joint"))),
+        (_("LSTM"), _each(plan, sequence_text, _has("lstm"))),
+        (_("Transformer"), _each(plan, sequence_text, _has("transformer"))),
+        (_("mixture"), _each(plan, mixture_text, _has("mixture"))),
     ]
 
 

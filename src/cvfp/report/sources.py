@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from cvfp.records.texts import N_
+from cvfp.records.schema import N_
 from cvfp.report import numbers
 from cvfp.report.language import _, listed
 from cvfp.report.lines import Line
 from cvfp.report.markdown import plain, table
-from cvfp.scaling.losses import Losses
-from cvfp.scaling.spreads import Component, Source, Spread, spreads
+from cvfp.scaling.documents import Component, Losses, Source, Spread, spreads
 
 NAMES: dict[Source, str] = {
     "initialisation": N_("the initialisation"),

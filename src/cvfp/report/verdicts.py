@@ -1,10 +1,17 @@
-"""A change in words: its value, its interval, and what the interval says."""
+"""A change in words: its value, its interval, what the interval says and what it measures."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+
+from cvfp.records.schema import N_
 from cvfp.report import numbers
 from cvfp.report.language import _
-from cvfp.scaling.pairs import Change
+from cvfp.scaling.difference import Crossover
+from cvfp.scaling.forms import FORMULAS
+from cvfp.scaling.points import Change
+from cvfp.scaling.power_law import Number
+from cvfp.scaling.robustness import Flip
 
 
 def verdict(change: Change | None) -> str:
@@ -52,3 +59,113 @@ def _with_interval(change: Change, value: str, interval: str, said: str) -> str:
         text = _("{change} (one draw: 95% interval over {what} {interval}, {verdict})")
     what = numbers.interval_over(change.kind)
     return text.format(change=value, what=what, interval=interval, verdict=said)
+
+
+# --- What `cvfp fit`, reports and comparisons say alike: verdicts that do not survive, where lines cross.
+
+
+WORDS = (
+    N_("curvature"),
+    N_("form"),
+    N_("sign of the difference"),
+    N_("curved"),
+    N_("straight within error"),
+    N_("not distinguishable"),
+    N_("first falls faster"),
+    N_("second falls faster"),
+)
+"""Words of `robustness.Flip`, for the catalogues."""
+
+
+def flip_texts(name: str, found: Sequence[Flip]) -> list[str]:
+    """One sentence per verdict on `name` and what it becomes."""
+    sizes: dict[tuple[str, ...], list[str]] = {}
+    for one in found:
+        sizes.setdefault((one.verdict, one.given, one.becomes, one.by), []).append(_dropped(one.dropped))
+    texts = {
+        "dropping": _("{name}: {verdict} is '{given}', but '{becomes}' without size {sizes}."),
+        "rounding": _("{name}: {verdict} is '{given}', but '{becomes}' with inputs that print the same."),
+    }
+    return [
+        texts[by].format(
+            name=name,
+            verdict=_(verdict),
+            given=_(FORMULAS.get(given, given)),
+            becomes=_(FORMULAS.get(becomes, becomes)),
+            sizes=_(" or ").join(left_out),
+        )
+        for (verdict, given, becomes, by), left_out in sizes.items()
+    ]
+
+
+def crossover_text(found: Crossover) -> str:
+    """Where two lines cross, as far as that is known."""
+    if found.status == "unbounded":
+        return _("Where the lines cross, if they do, is not determined: the exponents may be equal.")
+    if found.tokens is None:
+        return _("The lines do not cross.")
+    tokens = _amount(found.tokens)
+    if found.interval is None:
+        return _("The lines cross at {tokens} tokens; there is no interval of that.").format(tokens=tokens)
+    text = _("The lines cross at {tokens} tokens (95% interval {interval}).")
+    return text.format(tokens=tokens, interval=numbers.between(*map(_amount, found.interval)))
+
+
+def probability(value: float) -> str:
+    """With two decimals; in words where these would say never or always."""
+    if 0 < value < 0.01:
+        return _("below 0.01")
+    return _("above 0.99") if 0.99 < value < 1 else f"{value:.2f}"
+
+
+def _amount(tokens: float | None) -> str:
+    if tokens is None:
+        return "∞"
+    return numbers.count(tokens) if 1 <= tokens < 1e15 else f"{tokens:.2g}"
+
+
+def _dropped(sizes: tuple[Number, Number] | None) -> str:
+    if sizes is None:
+        return ""
+    return numbers.count(sizes[0]) if sizes[0] == sizes[1] else numbers.count_range(sizes)
+
+
+# --- What the intervals of a report measure, in words, for the kinds that it holds.
+
+
+def alpha_note(kinds: Collection[str | None], seeds_vary: str) -> str:
+    """Of the intervals of exponents."""
+    texts = {
+        "line": _(
+            "An interval over sizes is Student's t over the points of one fit: deviation from a straight "
+            "line over sizes, not run-to-run noise."
+        ),
+        "draws": _(
+            "An interval over draws is Student's t over the exponents of one law per draw, of which α and "
+            "ln A are the means: the sizes of a draw are nested, so the draw and not the point is the unit. "
+            "Seeds vary {what}."
+        ).format(what=seeds_vary),
+        "documents": _("An interval over test documents only is of one draw, and says nothing of another."),
+        "draws x documents": _("An interval over draws and test documents is for new ones of both."),
+    }
+    return _joined(texts, kinds)
+
+
+def band_note(kinds: Collection[str | None]) -> str:
+    """Of the bands in the scaling figure, and of forecasts."""
+    texts = {
+        "line": _(
+            "Of a line with one draw it is for one new run: it measures the deviation of the points from a "
+            "straight line over sizes, not run-to-run noise."
+        ),
+        "draws": _("Of a line with several draws it is for the law of one new draw."),
+        "documents": _("Over test documents only it is for the law of the same draw on other ones."),
+        "draws x documents": _(
+            "Over draws and test documents it is for the law of a new draw on other ones."
+        ),
+    }
+    return _joined(texts, kinds)
+
+
+def _joined(texts: dict[str, str], kinds: Collection[str | None]) -> str:
+    return " ".join(text for kind, text in texts.items() if kind in kinds)

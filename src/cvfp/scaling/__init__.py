@@ -8,20 +8,20 @@ from typing import Any
 _HOMES = {
     "PowerLaw": "cvfp.scaling.power_law",
     "fit_power_law": "cvfp.scaling.power_law",
-    "sliding_windows": "cvfp.scaling.windows",
+    "sliding_windows": "cvfp.scaling.local_exponent",
     "fit_table": "cvfp.scaling.table",
     "points_of": "cvfp.scaling.points",
     "fit_forms": "cvfp.scaling.forms",
-    "compare_forms": "cvfp.scaling.form_choice",
-    "local_exponents": "cvfp.scaling.curvature",
+    "compare_forms": "cvfp.scaling.forms",
+    "local_exponents": "cvfp.scaling.local_exponent",
     "flips": "cvfp.scaling.robustness",
-    "losses_of": "cvfp.scaling.losses",
-    "paired_losses": "cvfp.scaling.losses",
+    "losses_of": "cvfp.scaling.documents",
+    "paired_losses": "cvfp.scaling.documents",
     "log_ppl_at": "cvfp.scaling.documents",
     "exponent": "cvfp.scaling.documents",
     "law_at": "cvfp.scaling.documents",
-    "crossed_lines": "cvfp.scaling.crossed_lines",
-    "spreads": "cvfp.scaling.spreads",
+    "crossed_lines": "cvfp.scaling.documents",
+    "spreads": "cvfp.scaling.documents",
 }
 
 __all__ = sorted(_HOMES)

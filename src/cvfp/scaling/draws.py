@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
+from scipy.special import stdtr
 
-from cvfp.scaling.estimate import across_draws
+from cvfp.records.results import IntervalKind
 from cvfp.scaling.power_law import (
     Number,
     Numbers,
@@ -24,6 +25,76 @@ from cvfp.scaling.power_law import (
     fit_power_law,
     student_quantile,
 )
+
+# --- A number with its standard error and degrees of freedom: what intervals and verdicts are made of.
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """`value` with standard `error`, which has `dof` degrees of freedom; `error` is None where there are
+    none.
+
+    `kind` says what the error measures: the variation across draws, that of the test documents, or the
+    deviation from a law along the line.
+    """
+
+    value: float
+    error: float | None
+    dof: int | float
+    kind: IntervalKind
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """value -+ t * error at 95%; None without degrees of freedom."""
+        if self.error is None:
+            return None
+        reach = student_quantile(0.95, self.dof) * self.error
+        return self.value - reach, self.value + reach
+
+    @property
+    def sign(self) -> int | None:
+        """-1 or 1 where the interval excludes 0, else 0; None without an interval."""
+        if self.interval is None:
+            return None
+        low, high = self.interval
+        return int(low > 0) - int(high < 0)
+
+    @property
+    def probability_positive(self) -> float | None:
+        """P(true value > 0) = P(T > -value / error) by Student's t; 0.5 where both are 0.
+
+        None without an error.
+        """
+        if self.error is None:
+            return None
+        if self.error == 0:
+            return 0.5 + 0.5 * float(np.sign(self.value))
+        return float(stdtr(self.dof, self.value / self.error))
+
+
+def across_draws(values: Numbers) -> Estimate:
+    """The mean of independent `values`, one per draw, of which there are at least two."""
+    array = np.asarray(values, dtype=np.float64)
+    error = float(array.std(ddof=1)) / np.sqrt(len(array))
+    return Estimate(float(array.mean()), float(error), len(array) - 1, "draws")
+
+
+def widest(estimates: Sequence[Estimate]) -> Estimate:
+    """The one with the widest interval; the first where none has one."""
+
+    def width(one: Estimate) -> float:
+        return -1.0 if one.interval is None else one.interval[1] - one.interval[0]
+
+    return max(estimates, key=width)
+
+
+def along_line(value: float, variance: float | None, dof: int) -> Estimate:
+    """An estimate from the points of one line; `variance` counts only where `dof` is at least 1."""
+    error = None if variance is None or dof < 1 else float(np.sqrt(variance))
+    return Estimate(value, error, dof, "line")
+
+
+# --- Power laws of several draws, and their mean.
 
 
 @runtime_checkable
@@ -152,3 +223,80 @@ def earlier_copies(results: Sequence[Hashable]) -> list[int | None]:
     first: dict[Hashable, int] = {}
     found = [first.setdefault(result, index) for index, result in enumerate(results)]
     return [None if earlier == index else earlier for index, earlier in enumerate(found)]
+
+
+# --- A fitted line of ln PPL on ln D with the covariance of its errors: what comparing two lines needs.
+
+
+@dataclass(frozen=True, eq=False)
+class StraightLine:
+    """ln PPL = height + slope * (ln D - centre); the errors of (height, slope) have `covariance` (2, 2).
+
+    `covariance` is None without degrees of freedom.
+    """
+
+    centre: float
+    height: float
+    slope: float
+    covariance: np.ndarray | None
+    dof: int | float
+    kind: IntervalKind
+
+    def at(self, log_tokens: float) -> Estimate:
+        """ln PPL at ln D."""
+        d = log_tokens - self.centre
+        return self._estimate(self.height + self.slope * d, np.array([1.0, d]))
+
+    @property
+    def exponent(self) -> Estimate:
+        return self._estimate(self.slope, np.array([0.0, 1.0]))
+
+    def about(self, centre: float) -> StraightLine:
+        """The same line, written about another centre."""
+        shift = np.array([[1.0, centre - self.centre], [0.0, 1.0]])
+        covariance = None if self.covariance is None else shift @ self.covariance @ shift.T
+        return StraightLine(centre, self.at(centre).value, self.slope, covariance, self.dof, self.kind)
+
+    def minus(self, other: StraightLine) -> StraightLine:
+        """The difference of two independent lines.
+
+        Its degrees of freedom are the smaller of the two, which is cautious: Welch's lie between that and
+        their sum.
+        """
+        other = other.about(self.centre)
+        known = self.covariance is not None and other.covariance is not None
+        return StraightLine(
+            self.centre,
+            self.height - other.height,
+            self.slope - other.slope,
+            self.covariance + other.covariance if known else None,
+            min(self.dof, other.dof),
+            "draws" if self.kind == other.kind == "draws" else "line",
+        )
+
+    def _estimate(self, value: float, gradient: np.ndarray) -> Estimate:
+        if self.covariance is None:
+            return Estimate(value, None, self.dof, self.kind)
+        variance = float(gradient @ self.covariance @ gradient)
+        return Estimate(value, float(np.sqrt(max(variance, 0.0))), self.dof, self.kind)
+
+
+def straight_line(law: Law) -> StraightLine:
+    """The line of a power law.
+
+    Of one draw its errors are those of least squares, s^2 * diag(1 / n, 1 / SS); the mean over k draws has
+    the covariance of their (height, slope) over k.
+    """
+    if isinstance(law, MeanLaw):
+        return _mean_line(law)
+    s2 = law.residual_variance
+    covariance = None if s2 is None else np.diag([s2 / law.n, s2 / law.log_tokens_ss])
+    return StraightLine(law.mean_log_tokens, law.mean_log_ppl, law.alpha, covariance, law.n - 2, "line")
+
+
+def _mean_line(law: MeanLaw) -> StraightLine:
+    laws = list(law.laws.values())
+    centre = float(np.mean([one.mean_log_tokens for one in laws]))
+    lines = np.array([[straight_line(one).at(centre).value, one.alpha] for one in laws])
+    height, slope = (float(value) for value in lines.mean(axis=0))
+    return StraightLine(centre, height, slope, np.cov(lines.T) / len(laws), len(laws) - 1, "draws")

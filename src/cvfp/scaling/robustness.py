@@ -9,9 +9,8 @@ from typing import Literal
 
 import numpy as np
 
-from cvfp.scaling.coefficients import top_weights
-from cvfp.scaling.curvature import bends
-from cvfp.scaling.form_choice import choices
+from cvfp.scaling.forms import choices
+from cvfp.scaling.local_exponent import bends, top_weights
 from cvfp.scaling.points import Points
 from cvfp.scaling.power_law import Number
 

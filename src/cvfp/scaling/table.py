@@ -1,8 +1,9 @@
-"""What `cvfp fit` computes: the scaling analysis of the groups of a table file."""
+"""What `cvfp fit` computes: the scaling analysis of the groups of a table file, as JSON values."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,156 @@ import numpy as np
 
 from cvfp.records.errors import InputError
 from cvfp.records.results import CAP
-from cvfp.scaling.group_points import Columns, GroupPoints, Note, independent, read_points
-from cvfp.scaling.group_values import difference_values, group_values, values_without_fit
+from cvfp.scaling.difference import Difference, difference
+from cvfp.scaling.draws import Estimate, fit_draws
+from cvfp.scaling.forecast import Holdout, forecast, holdout
+from cvfp.scaling.forms import FORMULAS, ComparedForm, compare_forms
+from cvfp.scaling.local_exponent import Window, bend, curvature, local_exponents, sliding_windows
+from cvfp.scaling.points import Points
 from cvfp.scaling.power_law import Number
-from cvfp.scaling.rows import Row, Table, read_table
+from cvfp.scaling.robustness import flips
+from cvfp.scaling.rows import Columns, GroupPoints, Note, Row, Table, independent, read_points, read_table
+from cvfp.scaling.summary import law_fields
+
+# --- The scaling analysis of one group of a table, as JSON values.
+
+
+def group_values(
+    name: str,
+    group: GroupPoints,
+    window: int | None,
+    known_sizes: frozenset[int],
+    extrapolate: Sequence[Number],
+    hide: int | None,
+) -> dict[str, Any]:
+    """Everything of one group that has a law; keys as `fit_table`.
+
+    Raises:
+        InputError: no law or no finite prediction, with the name of the group.
+    """
+    points = group.points
+    try:
+        law = fit_draws(points.tokens, points.ppl, points.draws)
+        values = {
+            "group": name,
+            "n": law.n,
+            **law_fields(law),
+            "windows": [] if window is None else _windows(group, window, known_sizes),
+            "extrapolation": [asdict(one) for one in forecast(law, float(points.tokens.max()), extrapolate)],
+            "forms": [_form_values(one, points, extrapolate) for one in compare_forms(points)],
+            "curvature": _curvature_values(points),
+            "local_exponents": _exponents(group),
+            "robustness": [asdict(flip) for flip in flips(points, group.half_units)],
+            "holdout": None if hide is None else _holdout_values(holdout(points, hide)),
+        }
+    except InputError as error:
+        raise InputError(f"group {name!r}: {error}") from error
+    return as_json(values)
+
+
+def values_without_fit(name: str, group: GroupPoints) -> dict[str, Any]:
+    """The same keys for a group that has no law."""
+    lists = ("windows", "extrapolation", "forms", "local_exponents", "robustness")
+    empty = {key: [] for key in lists} | {"curvature": None, "holdout": None}
+    return {"group": name, "n": len(group.rows), **law_fields(None), **empty}
+
+
+def difference_values(names: Sequence[str], groups: Sequence[GroupPoints]) -> dict[str, Any]:
+    """The second of two groups against the first; keys as `fit_table`. Raises as `difference`."""
+    first, second = groups
+    found = difference(first.points, second.points, (first.half_units, second.half_units))
+    return {"first": names[0], "second": names[1]} | difference_fields(found)
+
+
+def difference_fields(found: Difference) -> dict[str, Any]:
+    """The numbers of a difference as JSON values, by their names in `fit_table`."""
+    values = {
+        "paired": found.paired,
+        "n": found.n,
+        "alpha_difference": found.exponent.value,
+        **_interval(found.exponent, "alpha_difference_ci95"),
+        "verdict": found.verdict,
+        "ahead_tokens": found.ahead_tokens,
+        "first_ahead": found.first_ahead,
+        "crossover": asdict(found.crossover),
+        "robustness": [asdict(flip) for flip in found.flips],
+    }
+    return as_json(values)
+
+
+def as_json(value: Any) -> Any:
+    """Tuples as lists, all the way down."""
+    if isinstance(value, dict):
+        return {name: as_json(one) for name, one in value.items()}
+    return [as_json(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def _form_values(one: ComparedForm, points: Points, extrapolate: Sequence[Number]) -> dict[str, Any]:
+    fit = one.fit
+    predicted = forecast(fit.law, float(points.tokens.max()), extrapolate) if fit.extrapolates else []
+    return {
+        "form": fit.form,
+        "formula": FORMULAS[fit.form],
+        "status": fit.status,
+        "verdict": one.verdict,
+        "parameters": fit.parameters,
+        "ci95": fit.intervals,
+        "rss": fit.rss,
+        "loo_rms": one.loo_rms,
+        "extrapolation": [asdict(each) for each in predicted],
+    }
+
+
+def _curvature_values(points: Points) -> dict[str, Any]:
+    found = curvature(points)
+    value = None if found is None else found.value
+    return {"coefficient": value, **_interval(found, "ci95"), "verdict": bend(found)}
+
+
+def _exponents(group: GroupPoints) -> list[dict[str, Any]]:
+    return [
+        {
+            "sample_range": one.size_range if group.sizes_are_samples else None,
+            "token_range": one.token_range,
+            "alpha": None if one.exponent is None else one.exponent.value,
+            **_interval(one.exponent, "alpha_ci95"),
+        }
+        for one in local_exponents(group.points)
+    ]
+
+
+def _interval(estimate: Estimate | None, name: str) -> dict[str, Any]:
+    interval = None if estimate is None else estimate.interval
+    return {name: interval, "interval_kind": None if interval is None else estimate.kind}
+
+
+def _holdout_values(found: Holdout | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    forms = [
+        {**asdict(form), "predictions": [asdict(one) | {"held": one.held} for one in form.predictions]}
+        for form in found.forms
+    ]
+    return {"known": found.known, "hidden": found.hidden, "forms": forms}
+
+
+def _windows(group: GroupPoints, window: int, known_sizes: frozenset[int]) -> list[dict[str, Any]]:
+    points = group.points
+    found = sliding_windows(points.tokens, points.ppl, window, points.sizes, points.draws, known_sizes)
+    return [_window_values(one, group.sizes_are_samples) for one in found]
+
+
+def _window_values(window: Window, has_samples: bool) -> dict[str, Any]:
+    return {
+        "sample_range": window.size_range if has_samples else None,
+        "token_range": window.token_range,
+        **law_fields(window.law),
+        "missing_sizes": window.missing,
+    }
+
+
+# --- The groups of a table, analysed and compared.
+
 
 X_COLUMNS = ("tokens", "train_tokens")
 Y_COLUMNS = ("val_ppl", "ppl")
@@ -52,7 +199,7 @@ def fit_table(
         extrapolate: token counts to predict at; empty: 4 and 10 times the largest of the group.
         include_capped: whether rows whose training ended at its cap (stop_reason "cap") take part.
         note: called with a sentence on what is left out, and on columns that may tell lines apart.
-        holdout: how many of the largest sizes to hide and predict (`holdout.holdout`).
+        holdout: how many of the largest sizes to hide and predict (`forecast.holdout`).
         nats: y holds losses in nats (per token or per byte); everywhere PPL = exp(y).
         difference: two groups to compare, the second against the first (`difference.difference`).
 

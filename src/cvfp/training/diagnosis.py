@@ -12,7 +12,7 @@ from torch import Tensor
 from cvfp.metrics import context_health as health
 from cvfp.models.cvfp import CVFPModel
 from cvfp.models.replay import ReplayedFunction
-from cvfp.records.texts import N_
+from cvfp.records.schema import N_
 
 TEXT_POSITIONS = 4096
 """Positions of the text that are looked at."""

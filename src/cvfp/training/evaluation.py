@@ -15,9 +15,9 @@ from torch import Tensor
 from cvfp.models.cvfp import CVFPModel
 from cvfp.models.parts import Parts, widest
 from cvfp.models.sequence import SequenceModel
-from cvfp.records.values import Precision
+from cvfp.records.schema import Precision
+from cvfp.training.devices import computing_in, operand_dtype
 from cvfp.training.head import Head
-from cvfp.training.precision import computing_in, operand_dtype
 
 LOGIT_ROWS = {"cpu": 1024, "mps": 1024, "cuda": 8192}
 """Positions whose logits are held at once; results do not depend on it beyond rounding."""

@@ -24,15 +24,15 @@ from torch import Tensor, nn
 
 from cvfp.models.cvfp import CVFPModel
 from cvfp.models.layers import features_of, token_window
+from cvfp.records.schema import Precision
 from cvfp.records.training_config import JointConfig
-from cvfp.records.values import Precision
 from cvfp.training import group
-from cvfp.training.context_store import ContextStore
+from cvfp.training.contexts import ContextStore
+from cvfp.training.devices import computing_in
 from cvfp.training.distillation import Teachers
 from cvfp.training.evaluation import Segments, mean_nats
 from cvfp.training.events import Listener, silent
 from cvfp.training.next_token import Learned, NextTokenObjective, learn
-from cvfp.training.precision import computing_in
 from cvfp.training.savepoint import NOT_SAVED, Savepoint, State
 
 ROWS = 1 << 16

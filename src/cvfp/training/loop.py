@@ -12,9 +12,9 @@ from cvfp.metrics.perplexity import MAX_NATS
 from cvfp.models.replay import Replayed
 from cvfp.records.errors import DivergedError
 from cvfp.records.results import CAP
-from cvfp.records.values import Precision
+from cvfp.records.schema import Precision
 from cvfp.training import group
-from cvfp.training.precision import computing_in
+from cvfp.training.devices import computing_in
 from cvfp.training.savepoint import NOT_SAVED, Rows, Savepoint, State
 
 BETA1 = 0.9

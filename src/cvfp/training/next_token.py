@@ -13,18 +13,43 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from cvfp.records.seeds import derived_seed
+from cvfp.records.config import derived_seed
+from cvfp.records.schema import Precision
 from cvfp.records.training_config import TokenTraining
-from cvfp.records.values import Precision
 from cvfp.training import group
 from cvfp.training.averaging import copy, make_average
-from cvfp.training.devices import seeded
+from cvfp.training.devices import operand_dtype, seeded, usable
 from cvfp.training.events import Event, Listener
 from cvfp.training.head import Head, SoftTargets
 from cvfp.training.loop import Objective, optimise, require_finite, scale_lr
-from cvfp.training.precision import operand_dtype, usable
 from cvfp.training.savepoint import Savepoint, State
-from cvfp.training.stopping import Patience
+
+# --- When to stop: patience on the dev loss.
+
+
+class Patience:
+    """Remembers the best loss; `exhausted` after `limit` values in a row that are not below it."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.best = float("inf")
+        self.misses = 0
+
+    def improved(self, loss: float) -> bool:
+        """Take in one more value (nats); True when it is the best so far."""
+        if loss < self.best:
+            self.best, self.misses = loss, 0
+            return True
+        self.misses += 1
+        return False
+
+    @property
+    def exhausted(self) -> bool:
+        return self.misses >= self.limit
+
+
+# --- The objective that losses of next tokens have in common, and learning it.
+
 
 DEV_MINIMUM = "dev_minimum"
 FIXED_STEPS = "fixed_steps"

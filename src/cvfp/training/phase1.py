@@ -18,15 +18,15 @@ from torch import Tensor
 
 from cvfp.models.cells import Cell
 from cvfp.models.cvfp import CVFPModel
-from cvfp.records.seeds import derived_seed
+from cvfp.records.config import derived_seed
+from cvfp.records.schema import Precision
 from cvfp.records.training_config import Phase1Config
-from cvfp.records.values import Precision
 from cvfp.training import group
+from cvfp.training.contexts import Bounds, SlicedContexts, slice_groups
+from cvfp.training.devices import usable
 from cvfp.training.events import Event, Listener, silent
 from cvfp.training.loop import Objective, optimise, require_finite
-from cvfp.training.precision import usable
 from cvfp.training.savepoint import NOWHERE, Savepoints, State
-from cvfp.training.slices import Bounds, SlicedContexts, slice_groups
 
 START_STD = 0.01
 CONVERGED = "converged"

@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from cvfp.models.cvfp import CVFPModel
 from cvfp.models.layers import features_of, token_window
 from cvfp.models.parts import widest
+from cvfp.records.schema import Precision
 from cvfp.records.training_config import Phase2Config
-from cvfp.records.values import Precision
 from cvfp.training import group
+from cvfp.training.contexts import SpanContexts
 from cvfp.training.evaluation import Segments, mean_nats
 from cvfp.training.events import Listener, silent
 from cvfp.training.next_token import Learned, NextTokenObjective, learn
 from cvfp.training.savepoint import NOT_SAVED, Savepoint
-from cvfp.training.spans import SpanContexts
 
 
 def trained_parameters(model: CVFPModel, train_embedding: bool) -> list[nn.Parameter]:

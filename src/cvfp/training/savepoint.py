@@ -20,12 +20,11 @@ import torch
 from torch import Tensor
 
 import cvfp
-from cvfp.models.tensor_file import read_metadata, read_tensors, write_tensors
+from cvfp.models.checkpoint import read_metadata, read_tensors, write_tensors
 from cvfp.records.errors import InputError, WriteError
 from cvfp.records.files import atomic_path
 from cvfp.training import group
-from cvfp.training.context_store import ContextStore
-from cvfp.training.slices import SlicedContexts
+from cvfp.training.contexts import ContextStore, SlicedContexts
 
 EVERY_SECONDS = 60.0
 MOST_OVERHEAD = 0.05

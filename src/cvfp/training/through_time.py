@@ -17,8 +17,8 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from cvfp.models.sequence import SequenceModel
+from cvfp.records.schema import Precision
 from cvfp.records.training_config import SequenceTraining
-from cvfp.records.values import Precision
 from cvfp.training import group
 from cvfp.training.evaluation import mean_nats_of_sequence
 from cvfp.training.events import Listener, silent

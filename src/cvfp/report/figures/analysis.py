@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -10,22 +12,240 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cvfp.report.figures.canvas import house_style, new_figure, save
-from cvfp.report.figures.panels import grid_shape
-from cvfp.report.figures.params import changes_of_size, draw_efficiency, draw_perplexity, several_perplexities
-from cvfp.report.figures.ranks import draw_dimensions, draw_ranks, ranked
+from cvfp.records.arms import arm_kind
+from cvfp.records.results import PointRecord
+from cvfp.report.changes import LineChange, changes_within_arms
+from cvfp.report.figures.axes import (
+    Limits,
+    grid_shape,
+    padded,
+    set_linear,
+    set_linear_at,
+    set_log,
+    set_log_at,
+    widened,
+    with_intervals,
+)
+from cvfp.report.figures.marks import by_size, draw_interval, draw_mean, draw_seeds, mean_of
 from cvfp.report.figures.style import (
+    INK,
     Styles,
     by_arm,
     crowded,
+    documents,
+    house_style,
     legend_below,
     line_entries,
+    new_figure,
     plain_handle,
+    save,
     seeds_entry,
+    short_label,
     styles_of,
 )
-from cvfp.report.headline import headline
+from cvfp.report.headline import Headline, Standing, headline
 from cvfp.report.lines import Line, several_seeds
+from cvfp.report.numbers import short_count
+from cvfp.scaling.power_law import Number
+
+# --- Panels of the effective rank of contexts: against training data, and as dimensions against the width.
+
+
+def ranked(line: Line) -> list[PointRecord]:
+    """Its scored points that know the rank of the contexts of the test text; none without contexts."""
+    return [point for point in line.scored if line.summary.context_dim and point.val_er is not None]
+
+
+def draw_ranks(axes: Axes, lines: Sequence[Line], styles: Styles) -> None:
+    """The effective rank in percent of the width over training tokens: seeds light, their means joined."""
+    for line in lines:
+        style = styles[line.label]
+        if several_seeds(ranked(line)):
+            draw_seeds(axes, [(p.train_tokens, 100 * p.val_er) for p in ranked(line)], style)
+        means = [
+            (mean_of(points, "train_tokens"), 100 * mean_of(points, "val_er"))
+            for points in by_size(ranked(line)).values()
+        ]
+        draw_mean(axes, means, style, joined=True)
+    points = [point for line in lines for point in ranked(line)]
+    set_log(axes.xaxis, padded([point.train_tokens for point in points], 0.06), most=5)
+    set_linear(axes.yaxis, widened([100 * point.val_er for point in points], 0.10))
+    axes.set(xlabel="training tokens", ylabel="% of the width")
+    axes.set_title("effective rank of the validation contexts")
+
+
+def draw_dimensions(axes: Axes, lines: Sequence[Line], styles: Styles) -> None:
+    """Rank times width against the width, at each line's largest size; dotted where all would be used."""
+    for line in lines:
+        width, points = line.summary.context_dim, largest(line)
+        draw_seeds(axes, [(width, width * p.val_er) for p in points], styles[line.label])
+        draw_mean(axes, [(width, width * mean_of(points, "val_er"))], styles[line.label])
+    widths = sorted({line.summary.context_dim for line in lines})
+    used = [line.summary.context_dim * p.val_er for line in lines for p in largest(line)]
+    limits = _above_zero(widened(widths, 0.15))
+    axes.plot(limits, limits, color="#555555", linestyle=":", zorder=1)
+    set_linear_at(axes.xaxis, limits, widths, [str(width) for width in widths])
+    set_linear(axes.yaxis, _above_zero(widened([*used, *widths], 0.08)))
+    axes.set(xlabel="width of the context", ylabel="effective dimensions")
+    axes.set_title("effective rank × width (dotted: all used)")
+
+
+def largest(line: Line) -> list[PointRecord]:
+    """The ranked points of its largest size."""
+    return by_size(ranked(line))[max(by_size(ranked(line)))]
+
+
+def _above_zero(limits: Limits) -> Limits:
+    return max(limits[0], 0), limits[1]
+
+
+# --- Panels of what the parameters of the context block buy: perplexity against their number and their ratio.
+
+
+DODGE = 0.025
+"""Between lines with as many parameters, as a share of the range, so that they do not hide each other."""
+OFF_SCALE = 1.6
+"""A reference further from the lines with contexts than this factor is named but not drawn to scale."""
+LABEL_GAP = 0.075
+"""Between labels beside a panel, as a share of its height."""
+
+
+def changes_of_size(lines: Sequence[Line]) -> list[LineChange]:
+    """Lines with contexts against the first line of their arm; none where all have as many parameters."""
+    changes = [
+        change
+        for change in changes_within_arms([line for line in lines if line.summary.context_block_params])
+        if change.ppl is not None
+    ]
+    return changes if any(ratio(change) != 1 for change in changes) else []
+
+
+def ratio(change: LineChange) -> float:
+    """Parameters of the context block over those of the reference line."""
+    return change.other.summary.context_block_params / change.reference.summary.context_block_params
+
+
+def draw_efficiency(axes: Axes, changes: Sequence[LineChange], styles: Styles) -> None:
+    """Change of val PPL in percent against the ratio of parameters, with 95% intervals."""
+    ratios = sorted({1.0, *map(ratio, changes)})
+    limits = padded(ratios, 0.12)
+    places = dodged([ratio(change) for change in changes], limits)
+    axes.axhline(0, color=INK, linewidth=1.0, zorder=1.5)
+    axes.plot([1], [0], marker="o", color=INK, markersize=4)
+    for change, x in zip(changes, places, strict=True):
+        style = styles[change.other.label]
+        draw_interval(axes, x, change.ppl.interval, style)
+        draw_mean(axes, [(x, change.ppl.value)], style)
+    values = [0.0, *(change.ppl.value for change in changes)]
+    shown = with_intervals(values, [change.ppl.interval for change in changes])
+    set_log_at(axes.xaxis, limits, ratios, [f"{each:.3g}×" for each in ratios])
+    set_linear(axes.yaxis, widened(shown, 0.10))
+    axes.set(xlabel="parameters of the context block", ylabel="% against the arm's first line")
+    axes.set_title(f"change of val PPL{_sizes(changes)}")
+
+
+def several_perplexities(top: Headline | None) -> bool:
+    """Whether a line with a context block has anything to stand beside."""
+    return top is not None and len(_sized(top)) > 0 and len(_sized(top)) + len(_references(top)) > 1
+
+
+def draw_perplexity(axes: Axes, top: Headline, styles: Styles) -> None:
+    """Test PPL against parameters; a horizontal line for the best line of every arm without contexts."""
+    shown = _sized(top)
+    params = [one.line.summary.context_block_params for one in shown]
+    across = padded(params, 0.12)
+    for one, x in zip(shown, dodged(params, across), strict=True):
+        draw_seeds(axes, [(x, point.val_ppl) for point in one.points], styles[one.line.label])
+        draw_mean(axes, [(x, one.ppl)], styles[one.line.label])
+    ppls = [point.val_ppl for one in shown for point in one.points]
+    references = _references(top)
+    near = [one for one in references if _near(one, ppls)]
+    limits = padded([*ppls, *(one.ppl for one in near)], 0.10)
+    counts = sorted(set(params))
+    set_log_at(axes.xaxis, across, counts, [_millions(count) for count in counts])
+    set_log(axes.yaxis, limits)
+    _draw_references(axes, references, near, limits)
+    axes.set(xlabel="parameters of the context block", ylabel="validation perplexity")
+    axes.set_title(f"val PPL at {documents(top.num_samples)}")
+
+
+def spread(values: Sequence[float], gap: float) -> list[float]:
+    """The values moved as little as it takes to lie `gap` apart, in their order, within [0, 1]."""
+    order = sorted(range(len(values)), key=lambda index: values[index])
+    moved = [min(max(values[index], 0.0), 1.0) for index in order]
+    for index in range(1, len(moved)):
+        moved[index] = max(moved[index], moved[index - 1] + gap)
+    ceiling = 1.0
+    for index in reversed(range(len(moved))):
+        moved[index] = min(moved[index], ceiling)
+        ceiling = moved[index] - gap
+    return [moved[order.index(index)] for index in range(len(values))]
+
+
+def dodged(values: Sequence[Number], limits: Limits) -> list[float]:
+    """Positive values, equal ones moved apart about where they were on a logarithmic axis."""
+    step = (limits[1] / limits[0]) ** DODGE
+    seen: Counter[Number] = Counter()
+    total, moved = Counter(values), []
+    for value in values:
+        moved.append(value * step ** (seen[value] - (total[value] - 1) / 2))
+        seen[value] += 1
+    return moved
+
+
+def _sized(top: Headline) -> list[Standing]:
+    """The standings of lines with a context block, of known width and parameters."""
+    summaries = [(one, one.line.summary) for one in top.standings]
+    return [one for one, summary in summaries if summary.context_dim and summary.context_block_params]
+
+
+def _references(top: Headline) -> list[Standing]:
+    """The best line of every arm without contexts."""
+    best: dict[str, Standing] = {}
+    for one in top.standings:
+        if not arm_kind(one.line.arm).has_context:
+            best.setdefault(one.line.arm, one)
+    return list(best.values())
+
+
+def _near(reference: Standing, ppls: Sequence[float]) -> bool:
+    return min(ppls) / OFF_SCALE <= reference.ppl <= max(ppls) * OFF_SCALE
+
+
+def _draw_references(
+    axes: Axes, references: Sequence[Standing], near: Sequence[Standing], limits: Limits
+) -> None:
+    """The lines that are near, and all names to the right of the panel, where they do not touch."""
+    low, high = map(math.log, limits)
+    heights = [(math.log(one.ppl) - low) / (high - low) for one in references]
+    for one, height, place in zip(references, heights, spread(heights, LABEL_GAP), strict=True):
+        name, inside = short_label(one.line.label), one in near
+        if inside:
+            axes.axhline(one.ppl, color="#555555", linestyle=(0, (4, 2)), linewidth=1.0, zorder=1.5)
+        arrow = {"arrowstyle": "-", "color": "#999999", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 0}
+        axes.annotate(
+            name if inside else f"{name} {one.ppl:.0f} {'↑' if height > 1 else '↓'}",
+            xy=(1.0, min(max(height, 0.0), 1.0)),
+            xytext=(1.03, place),
+            xycoords="axes fraction",
+            textcoords="axes fraction",
+            va="center",
+            fontsize=8,
+            arrowprops=arrow if inside else None,
+        )
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:.3g}M" if count >= 1e5 else short_count(count)
+
+
+def _sizes(changes: Sequence[LineChange]) -> str:
+    sizes = {change.num_samples for change in changes}
+    return f" at {documents(sizes.pop())}" if len(sizes) == 1 else ", largest common size"
+
+
+# --- The figure: panels of ranks and of parameters.
+
 
 PANEL = 3.1
 """Inches of height of a row of panels."""

@@ -1,15 +1,18 @@
-"""Means over seeds, and the marks that show them: solid for the mean, light for each seed."""
+"""Marks of values: means over seeds, each seed, intervals; and forest plots, a row per line."""
 
 from __future__ import annotations
 
+import itertools
 import statistics
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.axes import Axes
 
 from cvfp.records.results import PointRecord
-from cvfp.report.figures.style import Style
+from cvfp.report.figures.axes import Limits, padded, set_linear, set_log, widened, with_intervals
+from cvfp.report.figures.style import Style, grid_along
 from cvfp.scaling.power_law import Number
 
 Place = tuple[Number, Number]
@@ -61,3 +64,111 @@ def _draw(axes: Axes, places: Sequence[Place], style: Style, **settings: Any) ->
         markerfacecoloralt="white",
         **settings,
     )
+
+
+# --- Forest plots: a row per line, a column per quantity, values with their intervals and single seeds.
+
+
+ROW = 0.235
+"""Inches per row."""
+NARROW = 3
+"""Labels at most under a column."""
+APART = 0.5
+"""Rows between two values of a row."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One value of one row: its 95% interval, the single seeds that it is the mean of, and another value of
+    the same quantity, drawn hollow below it."""
+
+    value: float
+    interval: Limits | None = None
+    seeds: tuple[float, ...] = ()
+    other: Mark | None = None
+
+    @property
+    def values(self) -> list[float]:
+        return [self.value, *self.seeds, *([] if self.other is None else self.other.values)]
+
+    @property
+    def intervals(self) -> list[Limits | None]:
+        return [self.interval, *([] if self.other is None else self.other.intervals)]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One quantity of every row, None where it does not have it."""
+
+    title: str
+    marks: tuple[Mark | None, ...]
+    log: bool = False
+
+    @property
+    def known(self) -> list[Mark]:
+        return [mark for mark in self.marks if mark is not None]
+
+
+def draw_column(axes: Axes, column: Column, rows: Sequence[float], styles: Sequence[Style]) -> None:
+    """The marks of one column at these heights."""
+    for mark, y, style in zip(column.marks, rows, styles, strict=True):
+        if mark is not None:
+            _draw_mark(axes, mark, y, style)
+    _set_values(axes, column)
+    axes.set_title(column.title)
+    grid_along(axes, "x")
+
+
+def places(groups: Sequence[Hashable], gap: float = 0.5) -> list[float]:
+    """Heights of rows, 1 apart, and `gap` more between groups, where there is one of several rows."""
+    gap = gap if len(set(groups)) < len(groups) else 0.0
+    steps = [1 + gap * (above != below) for above, below in itertools.pairwise(groups)]
+    return list(itertools.accumulate(steps, initial=0.0))
+
+
+def name_rows(axes: Axes, rows: Sequence[float], names: Sequence[str]) -> None:
+    """Names at the rows of the first column, the first row on top; faint lines lead to the marks."""
+    axes.set_yticks(list(rows), list(names))
+    axes.set_ylim(max(rows) + 0.6, min(rows) - 0.6)
+
+
+def mean_mark(values: Sequence[float | None], geometric: bool = False) -> Mark | None:
+    """The mean over seeds with the seeds; None where there is none, or one is not known."""
+    if not values or None in values:
+        return None
+    mean = statistics.geometric_mean(values) if geometric else statistics.fmean(values)
+    return Mark(mean, seeds=tuple(values))
+
+
+def _draw_mark(axes: Axes, mark: Mark, y: float, style: Style) -> None:
+    axes.axhline(y, color="#eeeeee", linewidth=0.6, zorder=0.5)
+    if len(mark.seeds) > 1:
+        axes.plot(mark.seeds, [y] * len(mark.seeds), linestyle="none", **_light(style))
+    if mark.other is None:
+        _draw_value(axes, mark, y, style, style.color)
+    else:
+        _draw_value(axes, mark, y - APART / 2, style, style.color)
+        _draw_value(axes, mark.other, y + APART / 2, style, "white")
+
+
+def _draw_value(axes: Axes, mark: Mark, y: float, style: Style, face: str) -> None:
+    if mark.interval is not None:
+        axes.plot(mark.interval, [y, y], color=style.color, linewidth=1.6, marker="|", markersize=5)
+    axes.plot([mark.value], [y], markerfacecolor=face, **_solid(style))
+
+
+def _solid(style: Style) -> dict[str, object]:
+    return {"marker": style.marker, "color": style.color, "markersize": MARKER, "zorder": 4}
+
+
+def _light(style: Style) -> dict[str, object]:
+    return {"marker": style.marker, "color": style.color, "markersize": 4, "alpha": 0.35, "zorder": 3}
+
+
+def _set_values(axes: Axes, column: Column) -> None:
+    values = [value for mark in column.known for value in mark.values]
+    shown = with_intervals(values, [interval for mark in column.known for interval in mark.intervals])
+    if column.log:
+        set_log(axes.xaxis, padded(shown, 0.12), most=NARROW)
+    else:
+        set_linear(axes.xaxis, widened(shown, 0.12), most=NARROW)

@@ -9,11 +9,27 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cvfp.report.figures.axes import set_linear, set_ticks, widened, with_intervals
-from cvfp.report.figures.canvas import house_style, new_figure, save
+from cvfp.report.figures.axes import (
+    grid_shape,
+    label_outer,
+    panel_grid,
+    set_linear,
+    set_ticks,
+    widened,
+    with_intervals,
+)
 from cvfp.report.figures.marks import draw_interval, draw_mean
-from cvfp.report.figures.panels import grid_shape, label_outer, panel_grid
-from cvfp.report.figures.style import Style, arm_groups, grid_along, legend_below, line_entries, styles_of
+from cvfp.report.figures.style import (
+    Style,
+    arm_groups,
+    grid_along,
+    house_style,
+    legend_below,
+    line_entries,
+    new_figure,
+    save,
+    styles_of,
+)
 from cvfp.report.lines import Line
 from cvfp.report.numbers import short_count
 

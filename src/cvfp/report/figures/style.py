@@ -1,26 +1,203 @@
-"""How lines are told apart, in colour and without: colours, markers, dashes, and the names in legends."""
+"""The look that all figures share: fonts, canvas and file, and how lines are told apart.
+
+Lines differ in colour and without it: colours, markers, dashes, and the names in legends.
+"""
 
 from __future__ import annotations
 
+import functools
 import itertools
+import logging
 import math
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import matplotlib.style
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.font_manager import FontProperties, findSystemFonts, fontManager, get_font
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 
+from cvfp.records.files import atomic_path
 from cvfp.records.results import PointRecord
-from cvfp.report.figures.canvas import INK
-from cvfp.report.figures.fonts import columns, drawable
 from cvfp.report.headline import JOINT, MIXTURE, TWO_PHASE
 from cvfp.report.lines import Line
 from cvfp.report.numbers import count, short_count
+
+# --- Fonts of the figures: names of lines may hold signs, Japanese ones say, that the common font has not.
+
+
+COMMON = "DejaVu Sans"
+"""Comes with matplotlib."""
+FURTHER = (
+    "Noto Sans CJK JP",
+    "Noto Sans JP",
+    "Source Han Sans JP",
+    "IPAexGothic",
+    "IPAGothic",
+    "Hiragino Sans",
+    "Hiragino Kaku Gothic ProN",
+    "Yu Gothic",
+    "Meiryo",
+    "MS Gothic",
+    "TakaoGothic",
+    "VL Gothic",
+    "Noto Sans CJK SC",
+    "Noto Sans CJK KR",
+    "Arial Unicode MS",
+)
+"""Where the common one has no glyph the first of these that is installed is used."""
+SHOWN_CODES, SHOWN_SIGNS = 3, 8
+
+
+@functools.cache
+def families() -> tuple[str, ...]:
+    """The font families of all texts: a glyph is taken from the first that has it."""
+    found = _first_installed()
+    if found is None:
+        _look_again()
+        found = _first_installed()
+    return (COMMON,) if found is None else (COMMON, found)
+
+
+def drawable(text: str) -> str:
+    """The text with the code points of characters that no font has: `日本.txt` as `[65E5 672C].txt`."""
+    parts = itertools.groupby(text, key=_has_glyph)
+    return "".join("".join(signs) if has else _codes(list(signs)) for has, signs in parts)
+
+
+def columns(text: str) -> int:
+    """The width of a text; signs of East Asian scripts are two columns wide."""
+    return sum(2 if unicodedata.east_asian_width(sign) in "WF" else 1 for sign in text)
+
+
+def font_note(names: Iterable[str]) -> str | None:
+    """A line that says which characters of these names figures cannot show, and what helps; None: all can."""
+    missing = dict.fromkeys(sign for name in names for sign in name if not _has_glyph(sign))
+    if not missing:
+        return None
+    signs = "".join(itertools.islice(missing, SHOWN_SIGNS)) + ("…" if len(missing) > SHOWN_SIGNS else "")
+    return (
+        f"no installed font has {signs}: figures show code points instead; install {FURTHER[0]} (Debian, "
+        f"Ubuntu: apt install fonts-noto-cjk) and write the report again"
+    )
+
+
+def _has_glyph(sign: str) -> bool:
+    return sign.isspace() or any(ord(sign) in _glyphs(family) for family in families())
+
+
+@functools.cache
+def _glyphs(family: str) -> frozenset[int]:
+    """Code points of a font."""
+    path = fontManager.findfont(FontProperties(family=[family]), fallback_to_default=False)
+    return frozenset(get_font(path).get_charmap())
+
+
+def _codes(signs: list[str]) -> str:
+    more = f" +{len(signs) - SHOWN_CODES}" if len(signs) > SHOWN_CODES else ""
+    return f"[{' '.join(f'{ord(sign):04X}' for sign in signs[:SHOWN_CODES])}{more}]"
+
+
+def _first_installed() -> str | None:
+    installed = {font.name for font in fontManager.ttflist}
+    return next((family for family in FURTHER if family in installed), None)
+
+
+def _look_again() -> None:
+    """matplotlib remembers which fonts there were: add those installed since."""
+    known = {font.fname for font in fontManager.ttflist}
+    for path in sorted(set(findSystemFonts()) - known):
+        try:
+            fontManager.addfont(path)
+        except (OSError, RuntimeError):  # not a font that it reads
+            continue
+
+
+# --- Making a figure and its file: the look that all figures share, and writing them whole or not at all.
+
+
+DPI = 150
+WIDTH = 10.0
+"""Inches, of every figure: a page shows them side by side with one size of type."""
+INK, GRID = "#222222", "#dddddd"
+
+HOUSE: dict[str, Any] = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.labelsize": 9,
+    "legend.fontsize": 8.5,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.5,
+    "legend.frameon": False,
+    "legend.handlelength": 3.2,
+    "hatch.linewidth": 1.0,
+    # Names come out of records: a dollar sign in them is no formula.
+    "text.parse_math": False,
+}
+
+
+@contextmanager
+def _house_style() -> Iterator[None]:
+    # It warns that a further font has no bold face.
+    fonts = logging.getLogger("matplotlib.font_manager")
+    before = fonts.level
+    fonts.setLevel(logging.ERROR)
+    try:
+        with matplotlib.style.context(["default", HOUSE | {"font.family": list(families())}]):
+            yield
+    finally:
+        fonts.setLevel(before)
+
+
+house_style = _house_style()
+"""Around whatever draws: what the user's own matplotlibrc says does not change a figure."""
+
+
+def new_figure(height: float) -> Figure:
+    """An empty figure of the common width and this height in inches, that lays itself out."""
+    figure = Figure(figsize=(WIDTH, height), layout="constrained", facecolor="white")
+    figure.get_layout_engine().set(w_pad=0.07, h_pad=0.06)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+@house_style
+def save(figure: Figure | None, path: Path) -> bool:
+    """Write the figure as a PNG, the same bytes for the same figure. False, and no file, without a figure.
+
+    Raises:
+        CvfpError: the file cannot be written.
+    """
+    if figure is None:
+        return False
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
+    return True
+
+
+# --- How lines are told apart.
+
 
 Look = tuple[str, Any, Any]
 """Colour, marker, and dashes of fits; dotted is for predictions."""

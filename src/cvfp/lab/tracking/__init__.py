@@ -1,1 +1,0 @@
-"""Trackers: TensorBoard, Weights & Biases, trackio."""
