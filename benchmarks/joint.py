@@ -25,7 +25,7 @@ from cvfp.records.training_config import JointConfig, LstmConfig
 from cvfp.training.devices import BITS, usable
 from cvfp.training.events import Event, Listener
 from cvfp.training.joint import joint_parameters, learn_jointly
-from cvfp.training.loop import ADAM_EPS, BETA1
+from cvfp.training.stepper import ADAM_EPS, BETA1
 from cvfp.training.through_time import learn_through_time
 
 STEPS = {"cpu": 41, "cuda": 201}

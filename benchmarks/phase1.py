@@ -21,10 +21,8 @@ from cvfp.models.cvfp import CVFPModel
 from cvfp.records.schema import Precision
 from cvfp.records.training_config import Phase1Config
 from cvfp.training.contexts import slice_bounds
-from cvfp.training.devices import computing_in
-from cvfp.training.events import silent
-from cvfp.training.loop import ADAM_EPS, BETA1
-from cvfp.training.phase1 import START_STD, _FixedPointObjective, contexts_of, learn_contexts
+from cvfp.training.phase1 import START_STD, NormalRows, contexts_of, learn_contexts, start_at_random
+from cvfp.training.stepper import ADAM_EPS, BETA1
 
 TOKENS = {"cpu": 16_000, "cuda": 948_000}
 SWEEPS = 4
@@ -94,13 +92,12 @@ def _sweep_by_definition(
 def _gradient_error(model: CVFPModel, tokens: Tensor, precision: Precision) -> float:
     """Largest relative error of a parameter's gradient in the first sweep of a short text."""
     model, tokens = copy.deepcopy(model), tokens[:CHECKED_TOKENS]
-    block, config = model.context_block, Phase1Config(slice_length=CHECKED_SLICE)
+    block = model.context_block
+    config = Phase1Config(slice_length=CHECKED_SLICE, max_iterations=2, grad_clip=1e9, precision=precision)
     exact = copy.deepcopy(block).double()
-    contexts = contexts_of(model, tokens, config)
-    objective = _FixedPointObjective(model, block, tokens, contexts, config, SEED, silent)
-    _sweep_by_definition(model, exact, tokens, objective.contexts.read().double(), config)
-    objective.prepare(1)
-    with computing_in(precision, tokens.device):
-        objective.backward()
+    start = contexts_of(model, tokens, config)
+    start_at_random(start, NormalRows(SEED, block.context_dim, tokens.device, model.read_table.dtype))
+    _sweep_by_definition(model, exact, tokens, start.read().double(), config)
+    learn_contexts(model, tokens, config, SEED)
     pairs = zip(block.parameters(), exact.parameters(), strict=True)
     return max(relative_error(found.grad, expected.grad) for found, expected in pairs)

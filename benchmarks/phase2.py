@@ -23,8 +23,8 @@ from cvfp.training.contexts import SpanContexts
 from cvfp.training.devices import BITS, usable
 from cvfp.training.events import Event
 from cvfp.training.head import Head
-from cvfp.training.loop import ADAM_EPS, BETA1
 from cvfp.training.phase2 import learn_tokens, trained_parameters
+from cvfp.training.stepper import ADAM_EPS, BETA1
 
 CASES = {
     "cpu": ((False, 512), (True, 512)),

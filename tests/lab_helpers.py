@@ -29,6 +29,7 @@ TINY = {
     "joint.chunks": 32,
     "joint.epochs": 2,
     "joint.lr": 0.01,
+    "joint.consistency": 0.0,
 }
 
 

@@ -30,33 +30,51 @@ from cvfp.training import contexts as contexts_module
 from cvfp.training.averaging import ExponentialAverage, TwoTailedAverage
 from cvfp.training.distillation import Teachers
 from cvfp.training.events import silent
-from cvfp.training.joint import ChunksObjective, learn_jointly, locked, swept_segments
-from cvfp.training.next_token import learn
-from cvfp.training.savepoint import NOT_SAVED
+from cvfp.training.joint import Chunks, joint_parameters, learn_jointly, locked, swept_segments
+from cvfp.training.next_token import TokenLearner
 
-PLAIN = {"dropout": 0.0, "word_dropout": 0.0, "averaging": 0.0, "weight_decay": 0.0, "precision": "float32"}
+PLAIN = {
+    "dropout": 0.0,
+    "word_dropout": 0.0,
+    "averaging": 0.0,
+    "consistency": 0.0,
+    "weight_decay": 0.0,
+    "precision": "float32",
+}
 SMALL = {
     "joint.context_dim": 24,
     "joint.rank": 4,
     "model.embed_dim": 16,
     "joint.chunks": 8,
     "joint.window": 4,
+    "joint.consistency": 0.0,
 }
 EXACT = {"atol": 1e-10, "rtol": 1e-10}
 
 
-def objective_of(model: CVFPModel, tokens: Tensor, **settings) -> ChunksObjective:
-    config = JointConfig(**(PLAIN | settings))
-    return ChunksObjective(model, tokens, draw_tokens(30, seed=5), config, True, 7, silent)
+def chunks_of(model: CVFPModel, tokens: Tensor, teachers: Teachers | None = None, **settings) -> Chunks:
+    return Chunks(model, tokens, draw_tokens(30, seed=5), JointConfig(**(PLAIN | settings)), teachers)
 
 
-def taken(objective: ChunksObjective, step: int = 1) -> dict[str, Tensor]:
-    """The gradients of a step, by parameter; it is prepared, not taken."""
-    for parameter in objective.model.parameters():
+def learner_of(batch: Chunks) -> TokenLearner:
+    parameters = joint_parameters(batch.model, train_embedding=True)
+    return TokenLearner(batch, parameters, batch.config, 1, "joint", 7, silent)
+
+
+def first_chunks(batch: Chunks) -> Tensor:
+    """Of an epoch, loaded."""
+    chunks = batch.draw(torch.Generator().manual_seed(7))[: batch.at_once]
+    batch.load(chunks)
+    return chunks
+
+
+def taken(batch: Chunks) -> tuple[Tensor, dict[str, Tensor]]:
+    """Loss and gradients, by parameter, of what is loaded."""
+    for parameter in batch.model.parameters():
         parameter.grad = None
-    objective.prepare(step)
-    objective.backward()
-    return {name: parameter.grad for name, parameter in objective.model.named_parameters()}
+    learner = learner_of(batch)
+    learner.gradients()
+    return learner.loss, {name: parameter.grad for name, parameter in batch.model.named_parameters()}
 
 
 def states(model: CVFPModel, tokens: Tensor) -> Tensor:
@@ -83,33 +101,35 @@ def naive(model: CVFPModel, tokens: Tensor, starts: Tensor, window: int) -> tupl
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_window_of_one_is_a_jacobi_sweep_with_the_token_loss(cell: str, token_layers: bool):
     model, tokens = model_of(cell, token_layers=token_layers), draw_tokens(22)
-    objective = objective_of(model, tokens, window=1, chunks=21)
+    batch = chunks_of(model, tokens, window=1, chunks=21)
     store = 0.3 * torch.randn(22, model.state_dim, dtype=torch.float64)
     store[0] = 0.0
-    objective.store.write(0, store)
-    found = taken(objective)
-    objective.store.put(objective.taken + 1, objective.ends[: len(objective.taken)])
+    batch.store.write(0, store)
+    chunks = first_chunks(batch)
+    told, found = taken(batch)
+    batch.write_back(chunks)
     other = copy.deepcopy(model).requires_grad_(True)
     loss, ends = naive(other, tokens, store[:21], 1)
     loss.backward()
-    assert_close(objective.loss, loss.detach(), **EXACT)
+    assert_close(told, loss.detach(), **EXACT)
     for name, parameter in other.named_parameters():
         assert_close(found[name], parameter.grad, msg=name, **EXACT)
-    assert_close(objective.store.read()[1:], ends, **EXACT)
+    assert_close(batch.store.read()[1:], ends, **EXACT)
 
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_one_chunk_of_the_whole_text_is_backpropagation_through_it(cell: str):
     model, tokens = model_of(cell, 2), draw_tokens(40)
-    objective = objective_of(model, tokens, window=1000, chunks=4)
-    found = taken(objective)
+    batch = chunks_of(model, tokens, window=1000, chunks=4)
+    first_chunks(batch)
+    told, found = taken(batch)
     other = copy.deepcopy(model).requires_grad_(True)
     seen = tokens[:-1]
     rolled = roll_out(other.context_block, other.context_features(seen, torch.arange(39)))
     hidden = other.hidden(other.context_block.contexts(rolled), tokens, torch.arange(39))
     loss = F.cross_entropy(other.logits(hidden), tokens[1:])
     loss.backward()
-    assert_close(objective.loss, loss.detach(), **EXACT)
+    assert_close(told, loss.detach(), **EXACT)
     for name, parameter in other.named_parameters():
         assert_close(found[name], parameter.grad, msg=name, **EXACT)
 
@@ -121,13 +141,13 @@ def test_the_store_after_a_refresh_is_the_roll_out(cell: str, window: int, monke
     monkeypatch.setattr("cvfp.training.joint.SWEEPS", 14)
     monkeypatch.setattr("cvfp.training.joint.SPANS_AT_ONCE", 3)
     model, tokens = model_of(cell, 2), draw_tokens(200)
-    objective = objective_of(model, tokens, window=window, chunks=5)
+    batch = chunks_of(model, tokens, window=window, chunks=5)
     expected = states(model, tokens)
-    for offset in range(objective.spare + 1):
-        objective.offset = offset
-        objective.refresh()
-        borders = offset + window * torch.arange(objective.count)
-        assert_close(objective.store.read()[: objective.count], expected[borders], atol=1e-8, rtol=1e-8)
+    for offset in range(batch.spare + 1):
+        batch.offset = offset
+        batch.refresh()
+        borders = offset + window * torch.arange(batch.number)
+        assert_close(batch.store.read()[: batch.number], expected[borders], atol=1e-8, rtol=1e-8)
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -146,21 +166,21 @@ def test_contexts_in_training_become_the_roll_out_with_every_sweep(cell: str, mo
 
 def test_every_chunk_is_seen_once_an_epoch_and_starts_where_the_one_before_ended():
     model, tokens = model_of("mogrified"), draw_tokens(103)
-    objective = objective_of(model, tokens, window=4, chunks=5, refresh=False)
+    batch = chunks_of(model, tokens, window=4, chunks=5, refresh=False)
     known, seen = {0: torch.zeros(model.state_dim).double()}, []
-    for step in range(1, objective.epoch_steps + 1):
-        objective.prepare(step)
+    for chunks in batch.draw(torch.Generator().manual_seed(7)).split(batch.at_once):
+        batch.load(chunks)
         with torch.no_grad():
-            objective.hidden(F.embedding(objective.batch()[0], model.embedding))
-        for row, chunk in enumerate(objective.taken.tolist()):
+            batch.hidden(F.embedding(batch.lookup()[0], model.embedding))
+        for row, chunk in enumerate(chunks.tolist()):
             start = known.get(chunk, torch.zeros(model.state_dim).double())
-            assert torch.equal(objective.starts[row], start)
-            assert objective.positions[:, row].tolist() == list(range(4 * chunk, 4 * chunk + 4))
-        for row, chunk in enumerate(objective.taken.tolist()):
-            known[chunk + 1] = objective.ends[row].clone()
+            assert torch.equal(batch.starts[row], start)
+            assert batch.positions[:, row].tolist() == list(range(4 * chunk, 4 * chunk + 4))
+        for row, chunk in enumerate(chunks.tolist()):
+            known[chunk + 1] = batch.ends[row].clone()
             seen.append(chunk)
-        objective.store.put(objective.taken + 1, objective.ends[: len(objective.taken)])
-    assert sorted(seen) == list(range(objective.count)) and objective.count == (102 - 3) // 4
+        batch.write_back(chunks)
+    assert sorted(seen) == list(range(batch.number)) and batch.number == (102 - 3) // 4
 
 
 def test_a_store_in_a_file_gives_the_same_bits(monkeypatch):
@@ -224,10 +244,11 @@ def test_consistent_training_reads_a_batch_twice_and_learns_from_both():
     model, tokens = model_of("mogrified"), draw_tokens(300)
     gradients = []
     for consistency, dropout in ((0.0, 0.0), (2.0, 0.0), (2.0, 0.4)):
-        objective = objective_of(model, tokens, window=4, chunks=9, consistency=consistency, dropout=dropout)
+        batch = chunks_of(model, tokens, window=4, chunks=9, consistency=consistency, dropout=dropout)
+        first_chunks(batch)
         torch.manual_seed(0)
-        taken(objective)
-        gradients.append(torch.cat([parameter.grad.flatten() for parameter in objective.parameters]))
+        _, found = taken(batch)
+        gradients.append(torch.cat([gradient.flatten() for gradient in found.values()]))
     once, twice, apart = gradients
     assert_close(once, twice, **EXACT)
     assert not torch.allclose(once, apart)
@@ -235,13 +256,14 @@ def test_consistent_training_reads_a_batch_twice_and_learns_from_both():
 
 def test_dropped_words_say_nothing_and_all_others_what_they_did():
     model, tokens = model_of("mogrified"), draw_tokens(400)
-    objective = objective_of(model, tokens, window=2, chunks=100, word_dropout=0.3)
+    batch = chunks_of(model, tokens, window=2, chunks=100, word_dropout=0.3)
     read = []
-    objective.hidden = lambda vectors: (
+    batch.hidden = lambda vectors: (
         read.append(vectors) or F.linear(vectors.flatten(1), torch.zeros(8, 16).double())
     )
-    taken(objective)
-    vectors, ids = read[0].detach(), objective.batch()[0]
+    first_chunks(batch)
+    taken(batch)
+    vectors, ids = read[0].detach(), batch.lookup()[0]
     gone = (vectors == 0).all(dim=-1)
     assert 0.2 < gone.double().mean() < 0.4
     assert torch.equal(vectors[~gone], model.embedding.detach()[ids][~gone])
@@ -276,19 +298,18 @@ def test_a_student_learns_the_mean_of_its_teachers_at_the_positions_of_its_chunk
     model, tokens = model_of("mogrified"), draw_tokens(60)
     others = [model_of(cell, 2) for cell in ("mogrified", "gated")]
     teachers = Teachers(others, [one.context_segments(tokens) for one in others], tokens, 0.4, "float32")
-    config = JointConfig(**(PLAIN | {"window": 4, "chunks": 5}))
-    dev = draw_tokens(30, seed=5)
-    objective = ChunksObjective(model, tokens, dev, config, True, 7, silent, teachers)
-    found = taken(objective)
-    places = objective.positions.flatten()
+    batch = chunks_of(model, tokens, teachers, window=4, chunks=5)
+    first_chunks(batch)
+    _, found = taken(batch)
+    places = batch.positions.flatten()
     everywhere = torch.arange(60)
     mean = torch.stack(
         [one.logits(one.hidden(one.contexts(tokens), tokens, everywhere)).softmax(dim=1) for one in others]
     ).mean(dim=0)
     other = copy.deepcopy(model).requires_grad_(True)
     ids, before = token_window(tokens, places, model.config.num_input_tokens)
-    features = features_of(F.embedding(ids, other.embedding), before).unflatten(0, objective.positions.shape)
-    contexts, _ = other.context_block.roll(features, objective.starts)
+    features = features_of(F.embedding(ids, other.embedding), before).unflatten(0, batch.positions.shape)
+    contexts, _ = other.context_block.roll(features, batch.starts)
     logs = other.logits(other.hidden_from(contexts.flatten(0, 1), features.flatten(0, 1))).log_softmax(dim=1)
     hard = -logs.gather(1, tokens[places + 1][:, None])[:, 0]
     (0.6 * hard - 0.4 * (mean[places] * logs).sum(dim=1)).mean().backward()
@@ -332,19 +353,20 @@ def test_the_test_text_has_no_part_in_training():
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_only_dev_losses_choose_and_dev_never_enters_the_store():
+def test_only_dev_losses_choose_and_dev_never_enters_the_training():
+    """With other dev texts, of which none can stop it or lower the rate, all steps have the same losses."""
     tokens = draw_tokens(400)
     config = JointConfig(window=4, chunks=16, epochs=3, patience=100, precision="float32", lr_decay=1.0)
 
-    def trained(dev: Tensor) -> ChunksObjective:
-        objective = ChunksObjective(model_of("mogrified").float(), tokens, dev, config, True, 1, silent)
-        learn(objective, 1, 0.0, NOT_SAVED)
-        return objective
+    def trained(dev: Tensor) -> tuple[list[float], list[float]]:
+        events = []
+        learn_jointly(model_of("mogrified").float(), tokens, dev, config, True, 1, events.append)
+        told = [event.values for event in events if event.values]
+        return [one["train_ppl"] for one in told], [one["dev_ppl"] for one in told]
 
-    one, other = trained(draw_tokens(80, seed=1)), trained(draw_tokens(80, seed=2))
-    assert torch.equal(one.store.read(), other.store.read())
-    for first, second in zip(one.average.weights, other.average.weights, strict=True):
-        assert torch.equal(first, second)
+    (first, first_dev), (second, second_dev) = (trained(draw_tokens(80, seed=seed)) for seed in (1, 2))
+    assert first == second and len(first) == 6
+    assert first_dev != second_dev
 
 
 def test_settings_that_follow_the_size_are_interpolated_as_the_rule_says(corpus):

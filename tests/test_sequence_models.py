@@ -22,7 +22,8 @@ from cvfp.records.config import RunConfig
 from cvfp.records.errors import InputError
 from cvfp.records.training_config import LstmConfig, TransformerConfig
 from cvfp.training.evaluation import mean_nats_of_sequence, score_sequence
-from cvfp.training.through_time import WindowsObjective, sequence_parameters
+from cvfp.training.next_token import TokenLearner
+from cvfp.training.through_time import Windows, sequence_parameters
 
 ARMS = ("lstm", "transformer")
 WIDTH, VOCAB = 8, 11
@@ -33,10 +34,12 @@ SMALL = {
     "lstm.sequences": 16,
     "lstm.lr": 0.01,
     "lstm.dropout": 0.1,
+    "lstm.consistency": 0.0,
     "transformer.window": 16,
     "transformer.sequences": 16,
     "transformer.head_dim": 8,
     "transformer.dropout": 0.1,
+    "transformer.consistency": 0.0,
     "transformer.lr": 0.003,
 }
 
@@ -160,15 +163,16 @@ def test_the_gradients_of_a_step_are_those_of_the_cross_entropy(name: str, bias:
     model, tokens = make(name, bias=bias), draw(200)
     shape = {"window": 6, "sequences": 3, "dropout": 0.0, "word_dropout": 0.0}
     settings = {"lstm": LstmConfig, "transformer": TransformerConfig}[name](**shape)
-    objective = objective_of(model, tokens, settings)
-    objective.prepare(1)
-    objective.backward()
-    found = [parameter.grad.clone() for parameter in objective.parameters]
+    batch = Windows(model, tokens, tokens[:20], settings)
+    learner = learner_of(batch)
+    batch.load(next(batch.of_epoch(learner.generator)))
+    learner.gradients()
+    found = [parameter.grad.clone() for parameter in learner.parameters]
     model.zero_grad()
-    places = objective.places
+    places = batch.places
     hidden, _ = model.hidden(model.read(tokens[places]), None)
     F.cross_entropy(model.logits(hidden.flatten(0, 1)), tokens[places + 1].flatten()).backward()
-    for gradient, parameter in zip(found, objective.parameters, strict=True):
+    for gradient, parameter in zip(found, learner.parameters, strict=True):
         assert_close(gradient, parameter.grad, atol=1e-10, rtol=0)
 
 
@@ -178,20 +182,23 @@ def test_batches_of_one_shape_as_a_gpu_records_them_teach_the_same(name: str):
     for padded in (False, True):
         model, tokens = make(name), draw(130)
         settings = {"lstm": LstmConfig, "transformer": TransformerConfig}[name]
-        objective = objective_of(
-            model, tokens, settings(window=6, sequences=4, dropout=0.0, word_dropout=0.0)
+        batch = Windows(
+            model, tokens, tokens[:20], settings(window=6, sequences=4, dropout=0.0, word_dropout=0.0)
         )
-        objective.padded = padded
+        batch.padded = padded
+        learner = learner_of(batch)
         shapes, addresses, gradients = set(), set(), []
-        for step in range(1, 2 * objective.epoch_steps + 2):
-            model.zero_grad()
-            objective.prepare(step)
-            objective.backward()
-            gradients += [parameter.grad for parameter in objective.parameters]
-            shapes.add(objective.places.shape)
-            carried = [tensor for pair in objective.carried or () for tensor in pair]
-            held = [objective.places, objective.weights, *carried]
-            addresses.add(tuple(tensor.data_ptr() for tensor in held))
+        for _epoch in range(3):
+            batch.forget()
+            for places in batch.of_epoch(learner.generator):
+                model.zero_grad()
+                batch.load(places)
+                learner.gradients()
+                gradients += [parameter.grad for parameter in learner.parameters]
+                shapes.add(batch.places.shape)
+                carried = [tensor for pair in batch.carried or () for tensor in pair]
+                held = [batch.places, batch.weights, *carried]
+                addresses.add(tuple(tensor.data_ptr() for tensor in held))
         assert len(shapes) == (1 if padded else 2), (
             "the last window of an epoch, or its last batch, is not full"
         )
@@ -201,33 +208,34 @@ def test_batches_of_one_shape_as_a_gpu_records_them_teach_the_same(name: str):
         assert_close(gradient, expected, atol=1e-12, rtol=0)
 
 
-def objective_of(model: SequenceModel, tokens: torch.Tensor, settings) -> WindowsObjective:
-    parameters = sequence_parameters(model, train_embedding=True)
-    return WindowsObjective(model, parameters, tokens, tokens[:20], settings, 0, lambda event: None)
+def learner_of(batch: Windows) -> TokenLearner:
+    parameters = sequence_parameters(batch.model, train_embedding=True)
+    return TokenLearner(batch, parameters, batch.settings, 1, "training", 0, lambda event: None)
 
 
 @pytest.mark.parametrize("length", [2, 7, 50, 331])
 def test_an_epoch_of_an_lstm_reads_all_but_a_token_per_stream_window_after_window(length: int):
-    objective = objective_of(make("lstm"), draw(length), LstmConfig(window=6, sequences=4))
-    steps = list(objective.epoch_batches())
-    assert len(steps) == objective.epoch_steps >= 1
-    assert [len(step[0]) for step in steps[:-1]] == [objective.window] * (len(steps) - 1)
+    batch = Windows(make("lstm"), draw(length), draw(20), LstmConfig(window=6, sequences=4))
+    steps = list(batch.of_epoch(torch.Generator().manual_seed(0)))
+    assert len(steps) == batch.steps_of_text >= 1
+    assert [len(step[0]) for step in steps[:-1]] == [batch.window] * (len(steps) - 1)
     streams = torch.cat(steps, dim=1)
     assert (streams.diff(dim=1) == 1).all()
     covered = streams.flatten().tolist()
     assert covered == list(range(covered[0], covered[0] + len(covered)))
     assert covered[0] >= 0 and covered[-1] < length - 1
-    assert length - 1 - len(covered) < objective.sequences
+    assert length - 1 - len(covered) < batch.sequences
 
 
 @pytest.mark.parametrize("length", [2, 7, 50, 331])
 def test_an_epoch_of_a_transformer_reads_every_window_once_in_random_order(length: int):
-    objective = objective_of(make("transformer"), draw(length), TransformerConfig(window=6, sequences=4))
-    epochs = [[row.tolist() for step in objective.epoch_batches() for row in step] for _ in range(2)]
+    batch = Windows(make("transformer"), draw(length), draw(20), TransformerConfig(window=6, sequences=4))
+    generator = torch.Generator().manual_seed(0)
+    epochs = [[row.tolist() for step in batch.of_epoch(generator) for row in step] for _ in range(2)]
     for windows in epochs:
         covered = [place for window in sorted(windows) for place in window]
         assert covered == list(range(covered[0], covered[0] + len(covered)))
-        assert len(windows) == (length - 1) // objective.window
+        assert len(windows) == (length - 1) // batch.window
     assert length < 50 or epochs[0] != epochs[1]
 
 

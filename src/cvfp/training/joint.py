@@ -14,8 +14,8 @@ backpropagation through the whole text.
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -28,12 +28,12 @@ from cvfp.records.schema import Precision
 from cvfp.records.training_config import JointConfig
 from cvfp.training import group
 from cvfp.training.contexts import ContextStore
-from cvfp.training.devices import computing_in
+from cvfp.training.devices import computing_in, usable
 from cvfp.training.distillation import Teachers
 from cvfp.training.evaluation import Segments, mean_nats
 from cvfp.training.events import Listener, silent
-from cvfp.training.next_token import Learned, NextTokenObjective, learn
-from cvfp.training.savepoint import NOT_SAVED, Savepoint, State
+from cvfp.training.next_token import Batch, Learned, TokenLearner, learning
+from cvfp.training.savepoint import NOT_SAVED, Savepoint
 
 ROWS = 1 << 16
 """Rows of the store that are zeroed at once."""
@@ -70,95 +70,117 @@ def learn_jointly(
         CvfpError: the dev loss is no longer finite.
     """
     started = time.perf_counter()
-    objective = ChunksObjective(model, tokens, dev, config, train_embedding, seed, listen, teachers)
-    return learn(objective, seed, started, savepoint)
+    batch = Chunks(model, tokens, dev, config, teachers)
+    learner = TokenLearner(
+        batch,
+        joint_parameters(model, train_embedding),
+        config,
+        epoch_steps=math.ceil(batch.number / batch.at_once),
+        phase="joint",
+        seed=seed,
+        listen=listen,
+    )
+    with learning(learner, savepoint):
+        for epoch in learner.epochs():
+            order = batch.draw(learner.generator)
+            if config.refresh and epoch and not learner.inside_epoch:
+                batch.refresh()
+            for chunks in learner.batches(order.split(batch.at_once)):
+                batch.load(chunks)
+                learner.step()
+                batch.write_back(chunks)
+                learner.finish_step()
+    return learner.result(time.perf_counter() - started + savepoint.seconds_before)
 
 
-class ChunksObjective(NextTokenObjective):
-    """A batch is S chunks of T positions from anywhere in the text, each with its start out of the store.
+class Chunks(Batch):
+    """S chunks of T positions from anywhere in the text, each with its start out of the store.
 
     Row k of the store is the state before chunk k. Of a group's processes each has a share of the chunks of a
     batch, and all have the whole store.
+
+    Args:
+        model: with a cell; it reads the table that is learned.
+        tokens, dev: what is learned, and what says when to stop.
+        config: T (`window`), S (`chunks`), dropout.
+        teachers: whose probabilities are learned too, if any.
     """
 
-    phase = "joint"
     replayable = True
 
     def __init__(
         self,
         model: CVFPModel,
-        tokens: Tensor,
-        dev: Tensor,
+        tokens: Int[Tensor, " N"],
+        dev: Int[Tensor, " M"],
         config: JointConfig,
-        train_embedding: bool,
-        seed: int,
-        listen: Listener,
         teachers: Teachers | None = None,
     ) -> None:
         assert model.context_block is not None
-        self.cell, self.config, self.tokens, self.dev = model.context_block, config, tokens, dev
+        self.model, self.cell, self.config = model, model.context_block, config
+        self.tokens, self.dev = tokens, dev
         examples = len(tokens) - 1
         self.length = min(config.window, examples)
+        """T."""
         # So many that every offset below T leaves room for them; a text that is shorter is one chunk.
-        self.count = max((examples - self.length + 1) // self.length, 1)
-        self.spare = examples - self.count * self.length
-        self.chunks = min(config.chunks, self.count)
-        rows = group.most(self.chunks)
-        parameters = joint_parameters(model, train_embedding)
-        steps = -(-self.count // self.chunks)
-        super().__init__(model, parameters, config, steps, rows * self.length, seed, listen)
-        table, width = model.read_table, model.state_dim
-        self.store = self.saved_rows = ContextStore((self.count + 1, width), table.dtype, tokens.device)
-        for first in range(0, self.count + 1, ROWS):
-            self.store.write(first, table.new_zeros(min(ROWS, self.count + 1 - first), width))
+        self.number = max((examples - self.length + 1) // self.length, 1)
+        """Chunks of the text."""
+        self.spare = examples - self.number * self.length
+        self.at_once = min(config.chunks, self.number)
+        """S."""
+        self.precision = usable(config.precision, tokens.device)
+        self.offset = 0
+        table, width, rows = model.read_table, model.state_dim, group.most(self.at_once)
+        self.store = self.rows = ContextStore((self.number + 1, width), table.dtype, tokens.device)
+        for first in range(0, self.number + 1, ROWS):
+            self.store.write(first, table.new_zeros(min(ROWS, self.number + 1 - first), width))
         self.positions = torch.zeros(self.length, rows, dtype=torch.long, device=tokens.device)
         self.starts = table.new_zeros(rows, width)
         # Where the states after this process's chunks belong in the batch; the last place is for padding.
-        self.places = torch.full((rows,), self.chunks, device=tokens.device)
-        self.ends = table.new_zeros(self.chunks + 1, width)
-        self.sums = (self.loss, self.ends)
+        self.places = torch.full((rows,), self.at_once, device=tokens.device)
+        self.ends = table.new_zeros(self.at_once + 1, width)
+        self.shares = (self.ends,)
+        wide = torch.promote_types(table.dtype, torch.float32)
+        self.weights = torch.zeros(rows * self.length, dtype=wide, device=tokens.device)
+        self.weighed: tuple[int, int] | None = None
         self.teachers = teachers
         self.soft = None if teachers is None else teachers.targets(rows * self.length)
 
-    def epoch_batches(self) -> Iterator[Tensor]:
-        """Numbers of the chunks of each step; a new offset, but where the store is not refreshed.
+    def draw(self, generator: torch.Generator) -> Int[Tensor, " C"]:
+        """The chunks of an epoch in random order, cut at a new offset, but where the store is not refreshed.
 
         Drawn on the CPU so that every device sees the same order.
         """
         ends = self.spare + 1 if self.config.refresh else 1
-        self.offset = int(torch.randint(ends, (), generator=self.generator))
-        order = torch.randperm(self.count, generator=self.generator)
-        yield from order.to(self.tokens.device).split(self.chunks)
+        self.offset = int(torch.randint(ends, (), generator=generator))
+        return torch.randperm(self.number, generator=generator).to(self.tokens.device)
 
-    def prepare(self, step: int) -> None:
-        """Choose the chunks of the step; of a batch that is not full the last rows weigh 0."""
-        self.taken = self.next_places(step)
-        if self.config.refresh and step > 1 and (step - 1) % self.epoch_steps == 0:
-            self.refresh()
-        share = group.share(len(self.taken))
-        mine = self.taken[share]
+    def load(self, chunks: Int[Tensor, " S"]) -> None:
+        """Put these chunks' positions and starts where a step finds them; rows that are missing weigh 0."""
+        share = group.share(len(chunks))
+        mine = chunks[share]
         within = torch.arange(self.length, device=mine.device)
         self.positions[:, : len(mine)] = self.offset + mine * self.length + within[:, None]
         self.store.take(mine, self.starts[: len(mine)])
         if self.teachers is not None:
             self.teachers.load(self.positions.flatten(), self.soft)
         self.places[: len(mine)] = torch.arange(share.start, share.stop, device=mine.device)
-        self.places[len(mine) :] = self.chunks
-        self.weigh(len(mine), len(self.taken))
-
-    def weigh(self, own: int, count: int) -> None:
-        """The coming batch has `count` chunks; this process has `own` of them, in its first rows."""
-        if self.weighed != (own, count):
+        self.places[len(mine) :] = self.at_once
+        self.count = len(chunks) * self.length
+        if self.weighed != (len(mine), len(chunks)):
             rows = self.weights.view(self.length, -1).fill_(0.0)
-            rows[:, :own] = 1 / (count * self.length)
-            self.weighed = own, count
-        self.sizes.append(count * self.length)
+            rows[:, : len(mine)] = 1 / self.count
+            self.weighed = len(mine), len(chunks)
+
+    def write_back(self, chunks: Int[Tensor, " S"]) -> None:
+        """Put the states after these chunks, as the step computed them, where the next chunks start."""
+        self.store.put(chunks + 1, self.ends[: len(chunks)])
 
     @torch.no_grad()
     def refresh(self) -> None:
         """Put the contexts at the weights as they are into the store, by sweeps from what is there."""
         together = max(SPAN // self.length, 1)
-        spans = torch.arange(0, self.count, together, device=self.tokens.device)
+        spans = torch.arange(0, self.number, together, device=self.tokens.device)
         with computing_in(self.precision, self.tokens.device):
             if self.offset:
                 nothing = self.model.read_table.new_zeros(1, self.model.state_dim)
@@ -177,7 +199,7 @@ class ChunksObjective(NextTokenObjective):
         state = self.ends.new_empty(len(chunks), self.model.state_dim)
         self.store.take(chunks, state)
         for _ in range(together):
-            chunks = chunks[chunks < self.count]
+            chunks = chunks[chunks < self.number]
             firsts = self.offset + chunks * self.length
             _, state = roll_from(self.model, self.tokens, firsts, self.length, state[: len(chunks)])
             chunks = chunks + 1
@@ -185,7 +207,7 @@ class ChunksObjective(NextTokenObjective):
             self.store.put(chunks[inside], state[inside])
         return chunks, state
 
-    def batch(self) -> tuple[Tensor, Tensor]:
+    def lookup(self) -> tuple[Tensor, Tensor]:
         positions = self.positions.flatten()
         ids, self.before = token_window(self.tokens, positions, self.model.config.num_input_tokens)
         return ids, self.tokens[positions + 1]
@@ -203,15 +225,6 @@ class ChunksObjective(NextTokenObjective):
         model, dev = self.model, self.dev
         segments = model.context_segments(dev) if exact else training_segments(model, dev)
         return mean_nats(model, dev, segments, precision)
-
-    def after_step(self, step: int, optimizer: torch.optim.Optimizer) -> str | None:
-        self.store.put(self.taken + 1, self.ends[: len(self.taken)])
-        return super().after_step(step, optimizer)
-
-    def state(self, step: int) -> State:
-        """With the store."""
-        own = super().state(step)
-        return State(own.tensors, own.numbers, self.store)
 
 
 def locked(rows: Tensor, probability: float) -> Tensor:

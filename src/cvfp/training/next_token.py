@@ -1,12 +1,27 @@
-"""Learning to predict the next token: what phase 2 and training through time have in common."""
+"""Learning to predict the next token: what phase 2, joint training and training through time have in common.
+
+Each of them is a loop of its own over epochs and batches. It loads a batch into tensors that stay the same,
+and calls the learner, which takes the step (`step`), and then evaluates, keeps the best weights, saves, and
+says when it is enough (`finish_step`):
+
+    with learning(...) as learner:
+        for epoch in learner.epochs():
+            for places in learner.batches(...):
+                batch.load(places)
+                learner.step()
+                learner.finish_step()
+    return learner.result(seconds)
+"""
 
 from __future__ import annotations
 
+import itertools
 import math
-import time
-from abc import abstractmethod
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +29,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from cvfp.records.config import derived_seed
+from cvfp.records.results import CAP
 from cvfp.records.schema import Precision
 from cvfp.records.training_config import TokenTraining
 from cvfp.training import group
@@ -21,8 +37,10 @@ from cvfp.training.averaging import copy, make_average
 from cvfp.training.devices import operand_dtype, seeded, usable
 from cvfp.training.events import Event, Listener
 from cvfp.training.head import Head, SoftTargets
-from cvfp.training.loop import Objective, optimise, require_finite, scale_lr
-from cvfp.training.savepoint import Savepoint, State
+from cvfp.training.savepoint import Rows, Savepoint, State
+from cvfp.training.stepper import Stepper, require_finite
+
+T = TypeVar("T")
 
 # --- When to stop: patience on the dev loss.
 
@@ -77,107 +95,150 @@ class Learned:
     seconds: float = field(compare=False)
 
 
-class NextTokenObjective(Objective):
-    """Mean cross-entropy over a batch of next tokens; evaluation, patience and the best weights.
+class Batch(ABC):
+    """The next tokens that a step learns from, in tensors that every step finds in the same place.
 
-    Args:
-        model: has an `embedding` (V, d_e), looked up and tied to the head, and an `output_bias` or None.
-        parameters: those that are trained, the table among them if it is.
-        settings: how long, how fast, when to stop.
-        epoch_steps: steps of a pass over the training tokens.
-        rows: next tokens of a full batch that this process has.
-        seed: of the order of batches, and of dropout.
+    A loop loads the places of a step into them; rows that a batch does not fill weigh 0.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        parameters: list[nn.Parameter],
-        settings: TokenTraining,
-        epoch_steps: int,
-        rows: int,
-        seed: int,
-        listen: Listener,
-    ) -> None:
-        self.model, self.parameters, self.settings, self.listen = model, parameters, settings, listen
-        self.train_embedding = any(parameter is model.embedding for parameter in parameters)
-        self.precision = usable(settings.precision, model.device)
-        self.epoch_steps = epoch_steps
-        self.max_steps = settings.epochs * epoch_steps if settings.steps is None else settings.steps
-        self.eval_every = settings.steps_between_evaluations(epoch_steps)
-        wide = torch.promote_types(model.embedding.dtype, torch.float32)
-        self.weights = torch.zeros(rows, dtype=wide, device=model.device)
-        self.weighed: tuple[int, int] | None = None
-        self.seed = seed
-        self.sizes: list[int] = []
-        self.loss = torch.zeros((), dtype=wide, device=model.device)
-        self.sums = (self.loss,)
-        self.losses = torch.zeros(epoch_steps, dtype=wide, device=model.device)
-        """Of the last pass; step s stands at (s - 1) % epoch_steps."""
-        self.head = Head(model.embedding, model.output_bias, operand_dtype(self.precision, model.embedding))
-        self.patience = Patience(settings.patience)
-        self.best_step, self.best_train_loss = 0, math.nan
-        self.best_weights = [parameter.detach().clone() for parameter in parameters]
-        self.average = make_average(parameters, settings.averaging)
-        self.generator = torch.Generator().manual_seed(derived_seed(seed, "batches"))
-        self.epoch_start = self.generator.get_state()
-
-    phase = "phase 2"
-    """What events call it."""
+    model: nn.Module
+    """Has an `embedding` (V, d_e), looked up and tied to the head, and an `output_bias` or None."""
+    weights: Float[Tensor, " B"]
+    """Of each row in the loss: 1 / `count`, or 0."""
+    count: int
+    """Next tokens of the batch, in all processes of a group together."""
+    replayable = False
+    """Whether a step is the same operations on the same tensors every time, whatever is in them."""
+    shares: tuple[Tensor, ...] = ()
+    """What a step writes beside gradients: a share of each in a group, until shares are added up."""
     soft: SoftTargets | None = None
-    """What the rows of the batch learn beside the next tokens."""
+    """What the rows learn beside the next tokens."""
+    rows: Rows | None = None
+    """Rows that a savepoint keeps, and that one is read into."""
 
     @abstractmethod
-    def epoch_batches(self) -> Iterator[Tensor]:
-        """Places in the text, batch by batch, of an epoch that begins; drawn from `generator`."""
-
-    def next_places(self, step: int) -> Tensor:
-        """The places of a step."""
-        if (step - 1) % self.epoch_steps == 0:
-            self.epoch_start = self.generator.get_state()
-            self.batches = self.epoch_batches()
-        return next(self.batches)
-
-    @abstractmethod
-    def batch(self) -> tuple[Int[Tensor, ...], Int[Tensor, " B"]]:
-        """Ids that the step looks up, and the tokens that it predicts."""
+    def lookup(self) -> tuple[Int[Tensor, ...], Int[Tensor, " B"]]:
+        """Ids that the step looks up in the table, and the tokens that it predicts."""
 
     @abstractmethod
     def hidden(self, vectors: Float[Tensor, "... d_e"]) -> Float[Tensor, "B d_e"]:
-        """u_t of the batch, from the vectors of its ids."""
+        """u_t of the rows, from the vectors of the ids."""
+
+    def after_gradients(self) -> None:  # noqa: B027 (most batches have nothing to do there)
+        """Called once the gradients are there, as a part of the step that may be recorded."""
 
     @abstractmethod
     def dev_nats(self, precision: Precision, exact: bool) -> float:
         """Mean nats per token of the dev text; training asks for one that need not be exact."""
 
-    def weigh(self, own: int, count: int) -> None:
-        """The coming batch has `count` next tokens; this process has `own` of them, in its first rows."""
-        if self.weighed != (own, count):
-            self.weights.fill_(0.0)[:own] = 1 / count
-            self.weighed = own, count
-        self.sizes.append(count)
+    def tensors(self) -> dict[str, Tensor]:
+        """What a savepoint keeps of it beside `rows`."""
+        return {}
 
-    def backward(self) -> None:
-        """The gradients by hand where that saves passes over the table: at the head, and at the lookup.
+    def restore(self, tensors: dict[str, Tensor]) -> None:  # noqa: B027 (most have nothing to restore)
+        """Be as it was when `tensors` were taken."""
+
+
+class TokenLearner:
+    """Takes steps on batches of next tokens until dev says that it is enough; see the head of this page.
+
+    Args:
+        batch: where the loop loads what a step learns from.
+        parameters: those that are trained, the table among them if it is.
+        settings: how long, how fast, when to stop.
+        epoch_steps: steps of a pass over the training tokens.
+        phase: what events call it.
+        seed: of the order of batches, and of dropout.
+    """
+
+    def __init__(
+        self,
+        batch: Batch,
+        parameters: list[nn.Parameter],
+        settings: TokenTraining,
+        epoch_steps: int,
+        phase: str,
+        seed: int,
+        listen: Listener,
+    ) -> None:
+        self.batch, self.parameters, self.settings = batch, parameters, settings
+        self.epoch_steps, self.phase, self.seed, self.listen = epoch_steps, phase, seed, listen
+        self.model = model = batch.model
+        self.train_embedding = any(parameter is model.embedding for parameter in parameters)
+        self.precision = usable(settings.precision, model.device)
+        self.max_steps = settings.epochs * epoch_steps if settings.steps is None else settings.steps
+        self.eval_every = settings.steps_between_evaluations(epoch_steps)
+        self.head = Head(model.embedding, model.output_bias, operand_dtype(self.precision, model.embedding))
+        self.loss = batch.weights.new_zeros(())
+        self.losses = batch.weights.new_zeros(epoch_steps)
+        """Of the last pass; step s stands at (s - 1) % epoch_steps."""
+        self.sizes: list[int] = []
+        """Next tokens of each step."""
+        self.patience = Patience(settings.patience)
+        self.average = make_average(parameters, settings.averaging)
+        self.best_step, self.best_train_loss = 0, math.nan
+        self.best_weights = [parameter.detach().clone() for parameter in parameters]
+        self.generator = torch.Generator().manual_seed(derived_seed(seed, "batches"))
+        self.epoch_start = self.generator.get_state()
+        self.to_skip = 0
+        self.stop_reason: str | None = None
+        self.stepper = Stepper(
+            parameters,
+            lr=settings.lr,
+            grad_clip=settings.grad_clip,
+            weight_decay=settings.weight_decay,
+            beta2=settings.beta2,
+            precision=self.precision,
+            recorded=batch.replayable,
+        )
+        shares = (self.loss, *batch.shares)
+        self.take_step = self.stepper.whole_step(self.gradients, shares, self.average.update)
+        self.savepoint: Savepoint | None = None
+
+    @property
+    def steps(self) -> int:
+        return self.stepper.steps
+
+    @property
+    def inside_epoch(self) -> bool:
+        """Whether a part of the epoch is learned already: training goes on from a savepoint."""
+        return self.steps % self.epoch_steps > 0
+
+    def epochs(self) -> Iterator[int]:
+        """The number of each epoch from 0, until training ends; what one draws comes from `generator`."""
+        while self.stop_reason is None:
+            self.epoch_start = self.generator.get_state()
+            yield self.steps // self.epoch_steps
+
+    def batches(self, of_epoch: Iterable[T]) -> Iterator[T]:
+        """The batches of an epoch that are still to be learned, until training ends."""
+        skipped, self.to_skip = self.to_skip, 0
+        for places in itertools.islice(of_epoch, skipped, None):
+            yield places
+            if self.stop_reason is not None:
+                return
+
+    def gradients(self) -> None:
+        """Set the gradients of the batch, by hand where that saves passes over the table: head and lookup.
 
         Where predictions are to be consistent the batch is read twice, under dropout of its own each time.
         """
-        model = self.model
-        ids, targets = self.batch()
+        model, batch = self.model, self.batch
+        ids, targets = batch.lookup()
         vectors = F.embedding(ids, model.embedding.detach()).requires_grad_(self.train_embedding)
         readings = [
-            self.hidden(drop_words(vectors, self.settings.word_dropout)).to(model.embedding.dtype)
+            batch.hidden(drop_words(vectors, self.settings.word_dropout)).to(model.embedding.dtype)
             for _ in range(self.settings.readings)
         ]
         self.head.load(self.train_embedding)
         found = self.head.gradients(
             readings,
             targets,
-            self.weights[: len(targets)],
+            batch.weights[: len(targets)],
             self.train_embedding,
             model.output_bias is not None,
             self.settings.consistency,
-            self.soft,
+            batch.soft,
         )
         torch.autograd.backward(readings, found.hidden)
         if model.output_bias is not None:
@@ -185,69 +246,103 @@ class NextTokenObjective(Objective):
         if self.train_embedding:
             model.embedding.grad = _add_rows(found.table, ids.flatten(), vectors.grad.flatten(0, -2))
         self.loss.copy_(found.loss)
+        batch.after_gradients()
 
-    def agreed_dev_nats(self, precision: Precision, exact: bool) -> float:
-        """`dev_nats` of the first process: what is decided by it all decide."""
-        return group.told(self.dev_nats(precision, exact))
+    def step(self) -> None:
+        """Learn from what is loaded."""
+        self.take_step()
+        self.sizes.append(self.batch.count)
+        self.losses[(self.steps - 1) % self.epoch_steps].copy_(self.loss)
 
-    def updated(self) -> None:
-        self.average.update()
+    def finish_step(self) -> None:
+        """Evaluate, keep the best weights, lower the learning rate, stop, save: whatever it is time for."""
+        last = self.steps == self.max_steps
+        if self.steps % self.eval_every == 0 or last:
+            self._evaluate(last)
+        elif self.steps % REPORT_EVERY == 0:
+            self.listen(Event(self.phase, self.steps, self.max_steps, {}))
+        if self.stop_reason is None and self.savepoint is not None and self.savepoint.due():
+            self.savepoint.save(self._state())
 
-    def after_step(self, step: int, optimizer: torch.optim.Optimizer) -> str | None:
-        self.losses[(step - 1) % self.epoch_steps].copy_(self.loss)
-        last = step == self.max_steps
-        if step % self.eval_every and not last:
-            if step % REPORT_EVERY == 0:
-                self.listen(Event(self.phase, step, self.max_steps, {}))
-            return None
-        dev_loss = self.average.dev_loss(lambda: self.agreed_dev_nats(self.precision, exact=False))
-        train_loss = require_finite(self._train_loss(step), "the training loss", step)
+    def _evaluate(self, last: bool) -> None:
+        step = self.steps
+        dev_loss = self.average.dev_loss(lambda: self.dev_nats(self.precision, exact=False))
+        train_loss = require_finite(self._train_loss(), "the training loss", step)
         require_finite(dev_loss, "the dev loss", step)
         fixed = self.settings.steps is not None
         if fixed or self.patience.improved(dev_loss):
-            self._keep(step)
+            self.best_step, self.best_train_loss = step, train_loss
+            copy(self.average.weights, self.best_weights)
         else:
-            scale_lr(optimizer, self.settings.lr_decay)
-        values = {"dev_ppl": math.exp(dev_loss), "train_ppl": math.exp(train_loss)}
-        values["lr"] = float(optimizer.param_groups[0]["lr"])
+            self.stepper.scale_lr(self.settings.lr_decay)
+        values = {"dev_ppl": math.exp(dev_loss), "train_ppl": math.exp(train_loss), "lr": self.stepper.lr}
         self.listen(Event(self.phase, step, self.max_steps, values))
-        if fixed:
-            return FIXED_STEPS if last else None
-        return DEV_MINIMUM if self.patience.exhausted else None
+        if not fixed and self.patience.exhausted:
+            self.stop_reason = DEV_MINIMUM
+        elif last:
+            self.stop_reason = FIXED_STEPS if fixed else CAP
 
-    def _train_loss(self, step: int) -> float:
+    def dev_nats(self, precision: Precision, exact: bool) -> float:
+        """Mean nats per dev token, by the first process: what is decided by it all decide."""
+        return group.told(self.batch.dev_nats(precision, exact))
+
+    def _train_loss(self) -> float:
         """Running mean (nats per token) over the last pass, or over all steps before one is complete."""
-        seen = min(step, self.epoch_steps)
-        window = self.losses.roll(-step) if step > self.epoch_steps else self.losses[:seen]
-        sizes = self.losses.new_tensor(self.sizes[step - seen : step])
+        seen = min(self.steps, self.epoch_steps)
+        window = self.losses.roll(-self.steps) if self.steps > self.epoch_steps else self.losses[:seen]
+        sizes = self.losses.new_tensor(self.sizes[self.steps - seen : self.steps])
         return float((window * sizes).sum() / sizes.sum())
 
-    def _keep(self, step: int) -> None:
-        self.best_step, self.best_train_loss = step, self._train_loss(step)
-        copy(self.average.weights, self.best_weights)
+    def result(self, seconds: float) -> Learned:
+        """What came of it. The best weights are in the model."""
+        assert self.stop_reason is not None
+        seen = sum(self.sizes)
+        return Learned(
+            steps=self.steps,
+            tokens_seen=seen,
+            tokens_read=seen * self.settings.readings,
+            stop_reason=self.stop_reason,
+            best_epoch=self.best_step / self.epoch_steps,
+            dev_loss=self.dev_nats("float32", exact=True),
+            train_loss=self.best_train_loss,
+            precision=self.precision,
+            seconds=seconds,
+        )
 
-    def state(self, step: int) -> State:
-        ended = step % self.epoch_steps == 0
-        tensors = {f"best.{index}": weights for index, weights in enumerate(self.best_weights)}
-        tensors |= {"losses": self.losses, "sizes": torch.tensor(self.sizes)}
+    # --- What a savepoint keeps of it.
+
+    def _state(self) -> State:
+        tensors = self.stepper.tensors()
+        tensors |= {f"batch.{name}": tensor for name, tensor in self.batch.tensors().items()}
         tensors |= {f"average.{name}": tensor for name, tensor in self.average.tensors.items()}
-        tensors["generator"] = self.generator.get_state() if ended else self.epoch_start
+        tensors |= {f"best.{index}": weights for index, weights in enumerate(self.best_weights)}
+        tensors |= {"losses": self.losses, "sizes": torch.tensor(self.sizes)}
+        tensors["generator"] = self.epoch_start if self.inside_epoch else self.generator.get_state()
         tensors["dropout"] = torch.get_rng_state()
         if self.losses.is_cuda:
             tensors["dropout_cuda"] = torch.cuda.get_rng_state(self.losses.device)
-        numbers = {
+        numbers = self.stepper.numbers() | {
             "best_step": self.best_step,
             "best_train_loss": self.best_train_loss if self.best_step else None,
             "best_dev_loss": self.patience.best if math.isfinite(self.patience.best) else None,
             "misses": self.patience.misses,
         }
-        return State(tensors, numbers)
+        return State(tensors, numbers, self.batch.rows)
 
-    def restore(self, state: State, step: int) -> None:
-        tensors, numbers = state.tensors, state.numbers
-        copy([tensors[f"best.{index}"] for index in range(len(self.parameters))], self.best_weights)
+    def resume(self, savepoint: Savepoint) -> None:
+        """Go on from where a savepoint is, if it is anywhere; save there from now on."""
+        self.savepoint = savepoint
+        saved = savepoint.load(self.losses.device, self.batch.rows)
+        if saved is None:
+            return
+        tensors, numbers = saved.tensors, saved.numbers
+        self.stepper.restore(tensors, numbers)
+        self.batch.restore(
+            {name.removeprefix("batch."): one for name, one in tensors.items() if name.startswith("batch.")}
+        )
         for name, tensor in self.average.tensors.items():
             tensor.copy_(tensors[f"average.{name}"])
+        copy([tensors[f"best.{index}"] for index in range(len(self.parameters))], self.best_weights)
         self.losses.copy_(tensors["losses"])
         self.sizes = tensors["sizes"].tolist()
         self.best_step, self.patience.misses = numbers["best_step"], numbers["misses"]
@@ -256,20 +351,36 @@ class NextTokenObjective(Objective):
         if numbers["best_dev_loss"] is not None:
             self.patience.best = numbers["best_dev_loss"]
         self.generator.set_state(tensors["generator"].cpu())
-        self.epoch_start = self.generator.get_state()
-        if step % self.epoch_steps:
-            self.batches = self.epoch_batches()
-            for _ in range(step % self.epoch_steps):
-                next(self.batches)
+        self.to_skip = self.steps % self.epoch_steps
         if not group.leads():
-            torch.manual_seed(dropout_seed(self.seed, step))
+            torch.manual_seed(dropout_seed(self.seed, self.steps))
             return
         torch.set_rng_state(tensors["dropout"].cpu())
         if self.losses.is_cuda and "dropout_cuda" in tensors:
             torch.cuda.set_rng_state(tensors["dropout_cuda"].cpu(), self.losses.device)
 
-    def restore_best(self) -> None:
-        copy(self.best_weights, self.parameters)
+
+@contextmanager
+def learning(learner: TokenLearner, savepoint: Savepoint) -> Iterator[TokenLearner]:
+    """Inside the block the learner's parameters, and they alone, get gradients; dropout draws from its seed.
+
+    It goes on from `savepoint` if there is anything. After the block the best weights are in the model.
+
+    Raises:
+        CvfpError: a loss is no longer finite.
+    """
+    model = learner.model
+    needed_gradients = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    model.requires_grad_(False)
+    for parameter in learner.parameters:
+        parameter.requires_grad_(True)
+    with seeded(dropout_seed(learner.seed), model.device):
+        learner.resume(savepoint)
+        yield learner
+    copy(learner.best_weights, learner.parameters)
+    for parameter, needed in needed_gradients.items():
+        parameter.grad = None
+        parameter.requires_grad_(needed)
 
 
 def drop_words(vectors: Float[Tensor, "... d_e"], probability: float) -> Float[Tensor, "... d_e"]:
@@ -283,47 +394,6 @@ def drop_words(vectors: Float[Tensor, "... d_e"], probability: float) -> Float[T
 def dropout_seed(seed: int, step: int = 0) -> int:
     """Each process of a group drops other elements; the first one those that it drops alone."""
     return derived_seed(seed, "dropout", *(() if group.leads() else (group.rank(), step)))
-
-
-def learn(objective: NextTokenObjective, seed: int, started: float, savepoint: Savepoint) -> Learned:
-    """Train to the minimum of the dev loss, or for a fixed number of steps; leave its weights in the model.
-
-    Raises:
-        CvfpError: the dev loss is no longer finite.
-    """
-    model, settings = objective.model, objective.settings
-    needed_gradients = {parameter: parameter.requires_grad for parameter in model.parameters()}
-    model.requires_grad_(False)
-    for parameter in objective.parameters:
-        parameter.requires_grad_(True)
-    with seeded(dropout_seed(seed), model.device):
-        steps, reason = optimise(
-            objective,
-            objective.parameters,
-            lr=settings.lr,
-            grad_clip=settings.grad_clip,
-            weight_decay=settings.weight_decay,
-            beta2=settings.beta2,
-            max_steps=objective.max_steps,
-            precision=objective.precision,
-            savepoint=savepoint,
-        )
-    objective.restore_best()
-    seconds = time.perf_counter() - started + savepoint.seconds_before
-    for parameter, needed in needed_gradients.items():
-        parameter.grad = None
-        parameter.requires_grad_(needed)
-    return Learned(
-        steps=steps,
-        tokens_seen=(seen := sum(objective.sizes[:steps])),
-        tokens_read=seen * settings.readings,
-        stop_reason=reason,
-        best_epoch=objective.best_step / objective.epoch_steps,
-        dev_loss=objective.agreed_dev_nats("float32", exact=True),
-        train_loss=objective.best_train_loss,
-        precision=objective.precision,
-        seconds=seconds,
-    )
 
 
 def _add_rows(table: Tensor, ids: Tensor, rows: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from cvfp.training import group
 from cvfp.training.contexts import SpanContexts
 from cvfp.training.evaluation import Segments, mean_nats
 from cvfp.training.events import Listener, silent
-from cvfp.training.next_token import Learned, NextTokenObjective, learn
+from cvfp.training.next_token import Batch, Learned, TokenLearner, learning
 from cvfp.training.savepoint import NOT_SAVED, Savepoint
 
 
@@ -51,54 +51,68 @@ def learn_tokens(
         CvfpError: the dev loss is no longer finite.
     """
     started = time.perf_counter()
-    parameters = trained_parameters(model, train_embedding)
-    objective = PositionsObjective(model, parameters, tokens, contexts, dev, config, seed, listen)
-    return learn(objective, seed, started, savepoint)
+    batch = Positions(model, tokens, contexts, dev, config)
+    learner = TokenLearner(
+        batch,
+        trained_parameters(model, train_embedding),
+        config,
+        epoch_steps=sum(math.ceil((last - first) / config.batch_size) for first, last in batch.spans),
+        phase="phase 2",
+        seed=seed,
+        listen=listen,
+    )
+    with learning(learner, savepoint):
+        for _epoch in learner.epochs():
+            for positions in learner.batches(batch.of_epoch(learner.generator)):
+                batch.load(positions)
+                learner.step()
+                learner.finish_step()
+    return learner.result(time.perf_counter() - started + savepoint.seconds_before)
 
 
-class PositionsObjective(NextTokenObjective):
-    """A batch is any positions of the stream, each with its frozen context."""
+class Positions(Batch):
+    """Any positions of the stream, each with its frozen context."""
 
     replayable = True
 
     def __init__(
         self,
         model: CVFPModel,
-        parameters: list[nn.Parameter],
-        tokens: Tensor,
+        tokens: Int[Tensor, " N"],
         contexts: SpanContexts,
-        dev: Tensor,
+        dev: Int[Tensor, " M"],
         config: Phase2Config,
-        seed: int,
-        listen: Listener,
     ) -> None:
+        self.model, self.tokens, self.contexts = model, tokens, contexts
+        self.dev, self.config = dev, config
         examples = len(tokens) - 1
         spans = [(first, min(last, examples)) for first, last in contexts.bounds]
         self.spans = [(first, last) for first, last in spans if last > first]
-        epoch_steps = sum(math.ceil((last - first) / config.batch_size) for first, last in self.spans)
         rows = group.most(config.batch_size)
-        super().__init__(model, parameters, config, epoch_steps, rows, seed, listen)
-        self.tokens, self.contexts, self.dev, self.config = tokens, contexts, dev, config
         self.positions = torch.zeros(rows, dtype=torch.long, device=tokens.device)
-        shape = (rows, model.config.num_layers, model.context_dim)
-        self.rows = model.read_table.new_zeros(shape)
+        self.read = model.read_table.new_zeros((rows, model.config.num_layers, model.context_dim))
+        wide = torch.promote_types(model.embedding.dtype, torch.float32)
+        self.weights = torch.zeros(rows, dtype=wide, device=tokens.device)
+        self.weighed: tuple[int, int] | None = None
         self.dev_part = group.share(len(dev) - 1)
         self.dev_segments = list(_within(model.context_segments(dev), self.dev_part))
 
-    def prepare(self, step: int) -> None:
-        """Put the step's positions into `positions`; in a batch that is not full the last ones weigh 0."""
-        batch = self.next_places(step)
-        chosen = batch[group.share(len(batch))]
-        self.positions[: len(chosen)] = chosen
-        self.contexts.take(chosen, self.rows[: len(chosen)])
-        self.weigh(len(chosen), len(batch))
+    def load(self, positions: Int[Tensor, " B"]) -> None:
+        """Put positions and their contexts where a step finds them; rows that are missing weigh 0."""
+        mine = positions[group.share(len(positions))]
+        self.positions[: len(mine)] = mine
+        self.contexts.take(mine, self.read[: len(mine)])
+        self.count = len(positions)
+        if self.weighed != (len(mine), self.count):
+            self.weights.fill_(0.0)[: len(mine)] = 1 / self.count
+            self.weighed = len(mine), self.count
 
-    def batch(self) -> tuple[Tensor, Tensor]:
+    def lookup(self) -> tuple[Tensor, Tensor]:
         ids, self.before = token_window(self.tokens, self.positions, self.model.config.num_input_tokens)
         return ids, self.tokens[self.positions + 1]
 
     def hidden(self, vectors: Tensor) -> Tensor:
-        return self.model.hidden_from(self.rows, features_of(vectors, self.before), self.config.dropout)
+        return self.model.hidden_from(self.read, features_of(vectors, self.before), self.config.dropout)
 
     def dev_nats(self, precision: Precision, exact: bool) -> float:
         if group.size() == 1:
@@ -109,19 +123,19 @@ class PositionsObjective(NextTokenObjective):
         group.add_up(total)
         return float(total) / (len(self.dev) - 1)
 
-    def epoch_batches(self) -> Iterator[Tensor]:
-        """Positions of one epoch in batches: span after span, shuffled within each.
+    def of_epoch(self, generator: torch.Generator) -> Iterator[Int[Tensor, " B"]]:
+        """The positions of an epoch in batches: span after span, shuffled within each.
 
         Drawn on the CPU so that every device sees the same order.
         """
         order = torch.arange(len(self.spans))
         if self.config.shuffle and len(self.spans) > 1:
-            order = torch.randperm(len(self.spans), generator=self.generator)
+            order = torch.randperm(len(self.spans), generator=generator)
         for index in order.tolist():
             first, last = self.spans[index]
             positions = torch.arange(last - first)
             if self.config.shuffle:
-                positions = torch.randperm(last - first, generator=self.generator)
+                positions = torch.randperm(last - first, generator=generator)
             self.contexts.open(index)
             yield from (positions + first).to(self.tokens.device).split(self.config.batch_size)
 

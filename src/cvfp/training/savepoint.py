@@ -26,6 +26,8 @@ from cvfp.records.files import atomic_path
 from cvfp.training import group
 from cvfp.training.contexts import ContextStore, SlicedContexts
 
+FORMAT = 2
+"""Of what is saved; a savepoint of another one is left aside."""
 EVERY_SECONDS = 60.0
 MOST_OVERHEAD = 0.05
 """Share of the time that saving may take."""
@@ -102,6 +104,7 @@ class Savepoint:
         rows = None if state.rows is None else f"{path.stem}-at-{time.time_ns()}{ROWS}"
         head = {
             "cvfp": cvfp.__version__,
+            "format": FORMAT,
             "numbers": state.numbers,
             "mark": self.run.mark(),
             "seconds": began - self.started + self.seconds_before,
@@ -177,6 +180,8 @@ def read_head(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: is no savepoint") from error
     if version != cvfp.__version__:
         raise InputError(f"{path}: was saved by cvfp {version}, this is {cvfp.__version__}")
+    if head.get("format") != FORMAT:
+        raise InputError(f"{path}: was saved by a cvfp that kept other things")
     return head
 
 

@@ -22,8 +22,8 @@ from cvfp.records.training_config import SequenceTraining
 from cvfp.training import group
 from cvfp.training.evaluation import mean_nats_of_sequence
 from cvfp.training.events import Listener, silent
-from cvfp.training.next_token import Learned, NextTokenObjective, learn
-from cvfp.training.savepoint import NOT_SAVED, Savepoint, State
+from cvfp.training.next_token import Batch, Learned, TokenLearner, learning
+from cvfp.training.savepoint import NOT_SAVED, Savepoint
 
 
 def sequence_parameters(model: SequenceModel, train_embedding: bool) -> list[nn.Parameter]:
@@ -48,67 +48,73 @@ def learn_through_time(
         CvfpError: the dev loss is no longer finite.
     """
     started = time.perf_counter()
-    parameters = sequence_parameters(model, train_embedding)
-    objective = WindowsObjective(model, parameters, tokens, dev, settings, seed, listen)
-    return learn(objective, seed, started, savepoint)
+    batch = Windows(model, tokens, dev, settings)
+    learner = TokenLearner(
+        batch,
+        sequence_parameters(model, train_embedding),
+        settings,
+        epoch_steps=batch.steps_of_text,
+        phase="training",
+        seed=seed,
+        listen=listen,
+    )
+    with learning(learner, savepoint):
+        for _epoch in learner.epochs():
+            if not learner.inside_epoch:
+                batch.forget()
+            for places in learner.batches(batch.of_epoch(learner.generator)):
+                batch.load(places)
+                learner.step()
+                learner.finish_step()
+    return learner.result(time.perf_counter() - started + savepoint.seconds_before)
 
 
-class WindowsObjective(NextTokenObjective):
-    """A batch is one window of each of `sequences` streams, or as many windows from anywhere.
+class Windows(Batch):
+    """One window of each of `sequences` streams, or as many windows from anywhere.
 
     Where a step may be recorded all batches have one shape: rows and ends of rows that are missing weigh 0.
     """
 
-    phase = "training"
-
     def __init__(
         self,
         model: SequenceModel,
-        parameters: list[nn.Parameter],
-        tokens: Tensor,
-        dev: Tensor,
+        tokens: Int[Tensor, " N"],
+        dev: Int[Tensor, " M"],
         settings: SequenceTraining,
-        seed: int,
-        listen: Listener,
     ) -> None:
+        self.model, self.settings = model, settings
         self.tokens, self.dev, examples = tokens, dev, len(tokens) - 1
         self.window = min(settings.window, examples)
         windows = examples // self.window
         self.sequences = min(settings.sequences, windows)
         # Rows that are read side by side: parallel streams, or single windows in any order.
-        self.rows, self.row_length = windows, self.window
+        self.rows_of_text, self.row_length = windows, self.window
         if model.has_state:
-            self.rows, self.row_length = self.sequences, examples // self.sequences
-        steps = math.ceil(self.rows * math.ceil(self.row_length / self.window) / self.sequences)
-        own = group.most(self.sequences) * self.window
-        super().__init__(model, parameters, settings, steps, own, seed, listen)
+            self.rows_of_text, self.row_length = self.sequences, examples // self.sequences
+        windows_of_rows = self.rows_of_text * math.ceil(self.row_length / self.window)
+        self.steps_of_text = math.ceil(windows_of_rows / self.sequences)
         self.replayable = model.replayable
         self.padded = self.replayable and tokens.is_cuda
-        self.places = torch.zeros(own // self.window, self.window, dtype=torch.long, device=tokens.device)
+        rows = group.most(self.sequences)
+        self.places = torch.zeros(rows, self.window, dtype=torch.long, device=tokens.device)
+        wide = torch.promote_types(model.embedding.dtype, torch.float32)
+        self.weights = torch.zeros(rows * self.window, dtype=wide, device=tokens.device)
+        self.weighed: tuple[int, int] | None = None
         self.carried: Any = None
 
-    def prepare(self, step: int) -> None:
-        if (step - 1) % self.epoch_steps == 0:
-            self.forget()
-        batch = self.next_places(step)
-        mine = batch[group.share(len(batch))]
+    def load(self, places: Int[Tensor, "S T"]) -> None:
+        """Put this process's windows where a step finds them."""
+        mine = places[group.share(len(places))]
+        self.count = places.numel()
+        if self.weighed != (mine.numel(), self.count):
+            weights = self.weights.fill_(0.0)
+            weights = weights.view_as(self.places) if self.padded else weights[: mine.numel()].view_as(mine)
+            weights[: len(mine), : mine.shape[1]] = 1 / self.count
+            self.weighed = mine.numel(), self.count
         if self.padded:
-            self.places[: len(mine), : batch.shape[1]] = mine
-            self.weigh_windows(len(mine), batch)
-            return
-        self.places = mine
-        self.weigh(mine.numel(), batch.numel())
-        if not len(mine):  # more processes than rows: this one learns from none, but takes the step
-            self.places = batch[:1]
-
-    def weigh_windows(self, rows: int, batch: Tensor) -> None:
-        """The first rows of `places` are this process's of the batch; its windows may be shorter."""
-        own, count = rows * batch.shape[1], batch.numel()
-        if self.weighed != (own, count):
-            weights = self.weights.fill_(0.0).view_as(self.places)
-            weights[:rows, : batch.shape[1]] = 1 / count
-            self.weighed = own, count
-        self.sizes.append(count)
+            self.places[: len(mine), : mine.shape[1]] = mine
+        else:  # with more processes than rows this one learns from none, but takes the step
+            self.places = mine if len(mine) else places[:1]
 
     def forget(self) -> None:
         """Go on from no state."""
@@ -118,7 +124,7 @@ class WindowsObjective(NextTokenObjective):
         for tensor in _tensors(self.carried):
             tensor.zero_()
 
-    def batch(self) -> tuple[Tensor, Tensor]:
+    def lookup(self) -> tuple[Tensor, Tensor]:
         places = self.places
         return self.tokens[places], self.tokens[places + 1].flatten()
 
@@ -128,12 +134,11 @@ class WindowsObjective(NextTokenObjective):
         hidden, self.after = self.model.hidden(vectors, self.carried, settings.dropout, **locked)
         return hidden.flatten(0, 1)
 
-    def backward(self) -> None:
-        """The gradients, and the state that the next window goes on from, once they have read this one's.
+    def after_gradients(self) -> None:
+        """Carry the state on to the next window: gradients have read this one's.
 
         Of a replayable model it stays in the same tensors.
         """
-        super().backward()
         if not self.replayable:
             self.carried = self.after
         elif self.carried is None and self.after is not None:
@@ -145,42 +150,43 @@ class WindowsObjective(NextTokenObjective):
     def dev_nats(self, precision: Precision, exact: bool) -> float:
         return mean_nats_of_sequence(self.model, self.dev, precision, exact)
 
-    def state(self, step: int) -> State:
-        """With what is carried from window to window: pairs of tensors, layer by layer."""
-        state = super().state(step)
+    def tensors(self) -> dict[str, Tensor]:
+        """What is carried from window to window: pairs of tensors, layer by layer."""
+        found: dict[str, Tensor] = {}
         mine = group.share(self.sequences)
         for layer, pair in enumerate(self.carried or ()):
             for part, own in enumerate(pair):
                 whole = own.new_zeros((own.shape[0], self.sequences, own.shape[2]))
                 whole[:, mine] = own[:, : mine.stop - mine.start]
                 group.add_up(whole)
-                state.tensors[f"carried.{layer}.{part}"] = whole
-        return state
+                found[f"carried.{layer}.{part}"] = whole
+        return found
 
-    def restore(self, state: State, step: int) -> None:
-        super().restore(state, step)
-        found = {name: tensor for name, tensor in state.tensors.items() if name.startswith("carried.")}
-        layers = range(len(found) // 2)
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        layers = range(len(tensors) // 2)
         mine = group.share(self.sequences)
         mine = mine if mine.stop > mine.start else slice(0, 1)
         missing = group.most(self.sequences) - (mine.stop - mine.start) if self.padded else 0
         pairs = [
-            [F.pad(found[f"carried.{n}.{part}"][:, mine], (0, 0, 0, missing)).contiguous() for part in (0, 1)]
+            [
+                F.pad(tensors[f"carried.{n}.{part}"][:, mine], (0, 0, 0, missing)).contiguous()
+                for part in (0, 1)
+            ]
             for n in layers
         ]
         self.carried = [tuple(pair) for pair in pairs] or None
 
-    def epoch_batches(self) -> Iterator[Tensor]:
+    def of_epoch(self, generator: torch.Generator) -> Iterator[Int[Tensor, "S T"]]:
         """Positions (S, T) of each step of an epoch; the last window of streams may be shorter.
 
         Every epoch moves all rows by another offset: what is left over at the ends of the text, less than a
         window, or a token per stream. Drawn on the CPU so that every device sees the same order.
         """
-        spare = len(self.tokens) - 1 - self.rows * self.row_length
-        offset = int(torch.randint(spare + 1, (), generator=self.generator))
-        order = torch.arange(self.rows)
+        spare = len(self.tokens) - 1 - self.rows_of_text * self.row_length
+        offset = int(torch.randint(spare + 1, (), generator=generator))
+        order = torch.arange(self.rows_of_text)
         if not self.model.has_state:
-            order = torch.randperm(self.rows, generator=self.generator)
+            order = torch.randperm(self.rows_of_text, generator=generator)
         starts = (offset + self.row_length * order).to(self.tokens.device)[:, None]
         within = torch.arange(self.row_length, device=self.tokens.device)
         if self.model.has_state:

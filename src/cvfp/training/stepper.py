@@ -1,0 +1,181 @@
+"""The one stepper: it clips gradients and takes Adam steps; a GPU records whole steps; it can be saved.
+
+Every training is a loop of its own that calls it. On an ordinary device a step is
+
+    stepper.zero_grad();  loss.backward();  stepper.update()
+
+and where all steps are the same operations on the same tensors, `Stepper.whole_step` makes one call of it,
+which a GPU replays from its record. In a group of processes gradients are added up before they are clipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cvfp.metrics.perplexity import MAX_NATS
+from cvfp.models.replay import Replayed
+from cvfp.records.errors import DivergedError
+from cvfp.records.schema import Precision
+from cvfp.training import group
+from cvfp.training.devices import computing_in
+
+BETA1 = 0.9
+ADAM_EPS = 1e-8
+
+
+class Stepper:
+    """Adam (Kingma & Ba 2015) with decoupled weight decay (Loshchilov & Hutter 2019) on clipped gradients.
+
+    Weight decay is for matrices; biases and normalisations do not decay.
+
+    Args:
+        parameters: what is learned.
+        lr, beta2, weight_decay: of Adam.
+        grad_clip: the norm over all parameters' gradients is clipped to it.
+        precision: of the products in `whole_step` (one that is `usable`).
+        recorded: whether `whole_step` may be recorded, on a GPU.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[nn.Parameter],
+        *,
+        lr: float,
+        grad_clip: float,
+        weight_decay: float = 0.0,
+        beta2: float = 0.999,
+        precision: Precision = "float32",
+        recorded: bool = False,
+    ) -> None:
+        self.parameters = sorted(parameters, key=lambda one: weight_decay > 0 and one.dim() < 2)
+        self.device, self.precision, self.grad_clip = self.parameters[0].device, precision, grad_clip
+        self.recorded = recorded and self.device.type == "cuda"
+        self.steps = 0
+        """Steps that were taken."""
+        matrices = [one for one in self.parameters if one.dim() > 1 or not weight_decay]
+        groups = [(matrices, weight_decay), (self.parameters[len(matrices) :], 0.0)]
+        self.optimizer = torch.optim.AdamW(
+            [
+                {
+                    "params": members,
+                    "weight_decay": decay,
+                    "lr": torch.tensor(lr, device=self.device) if self.recorded else lr,
+                }
+                for members, decay in groups
+                if members
+            ],
+            betas=(BETA1, beta2),
+            eps=ADAM_EPS,
+            fused=self.device.type != "mps",
+            capturable=self.recorded,
+        )
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of the step before."""
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def update(self) -> None:
+        """Take the step that the gradients ask for."""
+        self._all_reduce(())
+        self._apply()
+        self.steps += 1
+
+    def whole_step(
+        self, gradients: Callable[[], None], shares: tuple[Tensor, ...], updated: Callable[[], None]
+    ) -> Callable[[], None]:
+        """A call that takes a step: it sets gradients, takes the update, tells that the weights have changed.
+
+        Args:
+            gradients: sets the gradients of a loss; they are None before. In a group those of a share of it.
+            shares: what it writes beside them, a share of each in a group until shares are added up.
+            updated: called after the weights have changed, as a part of what is recorded.
+        """
+
+        def learn() -> None:
+            self.zero_grad()
+            with computing_in(self.precision, self.device):
+                gradients()
+
+        def change() -> None:
+            self._apply()
+            updated()
+
+        def both() -> None:
+            learn()
+            change()
+
+        parts = (both,) if group.size() == 1 else (learn, change)
+        first, *rest = (Replayed(part) if self.recorded else part for part in parts)
+
+        def take() -> None:
+            first()
+            for part in rest:
+                self._all_reduce(shares)
+                part()
+            self.steps += 1
+
+        return take
+
+    def _all_reduce(self, shares: tuple[Tensor, ...]) -> None:
+        if group.size() == 1:
+            return
+        for one in self.parameters:  # a process that has no share of the step has no gradient
+            one.grad = torch.zeros_like(one) if one.grad is None else one.grad
+        group.add_up(*(one.grad for one in self.parameters), *shares)
+
+    def _apply(self) -> None:
+        nn.utils.clip_grad_norm_(self.parameters, self.grad_clip)
+        self.optimizer.step()
+
+    @property
+    def lr(self) -> float:
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def scale_lr(self, factor: float) -> None:
+        """Multiply the learning rate in place, where a recorded step reads it."""
+        for options in self.optimizer.param_groups:
+            options["lr"] *= factor
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The parameters and Adam's moments, by name, for a savepoint."""
+        found: dict[str, Tensor] = {}
+        for index, one in enumerate(self.parameters):
+            found[f"parameter.{index}"] = one
+            for name, value in self.optimizer.state[one].items():
+                found[f"adam.{index}.{name}"] = value
+        return found
+
+    def numbers(self) -> dict[str, Any]:
+        """The rest of what a savepoint needs."""
+        return {"steps": self.steps, "lr": self.lr}
+
+    def restore(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
+        """Be as it was when `tensors` and `numbers` were taken."""
+        moments: dict[int, dict[str, Tensor]] = {}
+        with torch.no_grad():
+            for name, tensor in tensors.items():
+                kind, _, rest = name.partition(".")
+                if kind == "parameter":
+                    self.parameters[int(rest)].copy_(tensor)
+                elif kind == "adam":
+                    index, _, key = rest.partition(".")
+                    moments.setdefault(int(index), {})[key] = tensor
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        for options in self.optimizer.param_groups:
+            lr = options["lr"]
+            options["lr"] = lr.fill_(numbers["lr"]) if isinstance(lr, Tensor) else numbers["lr"]
+        self.steps = numbers["steps"]
+
+
+def require_finite(value: float, what: str, step: int) -> float:
+    """The loss (nats), or `DivergedError` when it is not finite or has no perplexity in floating point."""
+    if not abs(value) < MAX_NATS:
+        raise DivergedError(
+            f"{what} is {value:.4g} at step {step}: training diverged; try a smaller learning rate"
+        )
+    return value
