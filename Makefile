@@ -1,10 +1,11 @@
-# Two commands: `make demo` (install, run the quickstart) and `make test` (install, run all tests).
+# `make demo` installs and runs the quickstart, `make test` installs and runs the tests but the long ones,
+# `make test-long` runs those: sweeps that are killed, simulations, properties on many examples.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := cvfp-runs/quickstart
 
-.PHONY: demo test benchmarks docs messages results clean
+.PHONY: demo test test-long benchmarks docs messages results clean
 
 demo: $(VENV)/.train
 	$(BIN)/cvfp quickstart --out $(DEMO)
@@ -12,7 +13,10 @@ demo: $(VENV)/.train
 test: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not long"
+
+test-long: $(VENV)/.dev
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m long --hypothesis-profile many
 
 # Prints the table of ratios; a GPU's: `.venv/bin/python -m benchmarks --device cuda`.
 benchmarks: $(VENV)/.train

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 
 import jaxtyping
+import run_time_types
 
+jaxtyping.jaxtyped = run_time_types.sparing(jaxtyping.jaxtyped)
 jaxtyping.install_import_hook("cvfp", "beartype.beartype")
 # Tiny matrices gain nothing from threads, and on a busy machine threads wait (measured: 15 times slower).
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -14,6 +16,11 @@ from collections.abc import Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
+
+MANY = "many"
+"""The profile under which properties are tried on many examples; `--hypothesis-profile many` chooses it."""
+settings.register_profile(MANY)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -44,6 +51,19 @@ def whole(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> Path:
     path = tmp_path_factory.mktemp("whole")
     run_sweep(tiny_plan(corpus), path, torch.device("cpu"), Monitor())
     return path
+
+
+def pytest_runtest_setup() -> None:
+    """Every test checks types anew."""
+    run_time_types.Turn.number += 1
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With many examples, a property is a long test."""
+    if settings.get_current_profile_name() == MANY:
+        for item in items:
+            if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+                item.add_marker(pytest.mark.long)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -37,7 +37,7 @@ TINY_TWO_PHASES = {key: value for key, value in TINY.items() if not key.startswi
 """For one model of arm `cvfp`."""
 
 
-def write_corpus(folder: Path, documents: int = 40, seed: int = 0) -> Path:
+def write_corpus(folder: Path, documents: int = 40, seed: int = 0, words_each: int = 25) -> Path:
     """A .jsonl of short documents from a seeded Markov chain over words: there is something to learn."""
     rng = np.random.default_rng(seed)
     words = ["".join(rng.choice(list("abcdefgh"), size=rng.integers(2, 6))) for _ in range(40)]
@@ -45,7 +45,7 @@ def write_corpus(folder: Path, documents: int = 40, seed: int = 0) -> Path:
     lines = []
     for _ in range(documents):
         word, text = int(rng.integers(40)), []
-        for _ in range(60):
+        for _ in range(words_each):
             text.append(words[word])
             word = int(follow[word, rng.integers(3)])
         lines.append(json.dumps({"text": " ".join(text)}))

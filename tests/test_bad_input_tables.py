@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fuzz_helpers import VALUES, damaged, few, judged, refused, written
+from fuzz_helpers import VALUES, damaged, judged, refused, tried, written
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -84,7 +84,7 @@ def fitted(path: Path, **options: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("kind", ["csv", "json", "jsonl"])
 @given(st.data())
-@few(80)
+@tried(160)
 def test_a_damaged_table_is_read_or_refused(folder, kind, data):
     content = data.draw(damaged(text_of(ROWS[:3], kind).encode()))
     judged(lambda: read_table(written(folder, f"t.{kind}", content)), f"t.{kind}")
@@ -92,7 +92,7 @@ def test_a_damaged_table_is_read_or_refused(folder, kind, data):
 
 @pytest.mark.parametrize("kind", ["csv", "json", "jsonl"])
 @given(st.data())
-@few(60)
+@tried(120)
 def test_odd_cells_are_fitted_or_refused(folder, kind, data):
     rows = [dict(row) for row in ROWS]
     for _ in range(data.draw(st.integers(1, 2))):
@@ -106,7 +106,7 @@ def test_odd_cells_are_fitted_or_refused(folder, kind, data):
 @given(
     st.fixed_dictionaries({}, optional={name: st.sampled_from(values) for name, values in OPTIONS.items()})
 )
-@few(60)
+@tried(120)
 def test_odd_options_are_fitted_or_refused(folder, options):
     path = written(folder, "good.csv", text_of(ROWS, "csv"))
     judged(lambda: fitted(path, **options))

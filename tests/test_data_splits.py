@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 from data_helpers import refusal
-from hypothesis import given, settings
+from fuzz_helpers import tried
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cvfp.data.splits import split_documents, training_documents, training_order
@@ -26,7 +27,7 @@ def social_speakers(count: int, seed: int) -> list[frozenset[str]]:
     ]
 
 
-@settings(max_examples=60, deadline=None)
+@tried(120)
 @given(st.integers(3, 4000), st.integers(0, 5), st.sampled_from(["documents", "tail"]))
 def test_parts_are_disjoint_and_together_all_documents(num_documents, split_seed, mode):
     parts = split(num_documents, split=mode, split_seed=split_seed)
@@ -109,7 +110,7 @@ def test_unknown_speakers_cannot_be_held_out():
     assert "speaks" in refusal(split, 50, None, split="speakers")
 
 
-@settings(max_examples=60, deadline=None)
+@tried(120)
 @given(
     st.lists(st.integers(1, 9), min_size=3, max_size=200),
     st.integers(0, 5),

@@ -124,7 +124,7 @@ def test_the_notebook_runs_and_ends_with_a_figure():
     assert not any(cell.get("outputs") for cell in notebook.cells)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(SOURCE))
-        NotebookClient(notebook, timeout=100, kernel_name="python3").execute()
+        NotebookClient(notebook, timeout=600, kernel_name="python3").execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert "kneser-ney" in str(outputs)
     assert "image/png" in outputs[-1]["data"]

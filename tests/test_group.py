@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from lab_helpers import rows_of, tiny_spec, toml_of
+from process_helpers import Command
 from test_resume import Cut, Steps
 
 from cvfp.cli.main import main
@@ -53,13 +55,36 @@ CLOSE = ("train_ppl", "dev_ppl", "val_ppl", "val_er", "train_er", "val_acc")
 
 
 def launch(processes: int, spec_file: Path, out: Path, *options: object) -> subprocess.Popen:
-    """`cvfp run` in so many processes."""
+    """`cvfp run` in so many processes of torch's launcher."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", processes]
     command = [*launcher, "-m", "cvfp", "run", spec_file, "--out", out, "--device", "cpu", *options]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [str(part) for part in command], stderr=subprocess.PIPE, text=True, env=environment
     )
+
+
+class Group:
+    """`cvfp run` in so many processes as a launcher starts them, which none but themselves ends."""
+
+    def __init__(self, processes: int, spec_file: Path, out: Path, *options: object, before=None) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        told = {"WORLD_SIZE": processes, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        ranks = [told | {"RANK": rank, "LOCAL_RANK": rank} for rank in range(processes)]
+        arguments = ["run", spec_file, "--out", out, "--device", "cpu", *options]
+        self.processes = [
+            Command(arguments, out.with_suffix(f".{rank['RANK']}"), rank, before) for rank in ranks
+        ]
+
+    def send(self, number: int) -> None:
+        for process in self.processes:
+            process.send(number)
+
+    def ended(self) -> tuple[list[int], str]:
+        """Exit codes, and all that was told."""
+        codes, told = zip(*[process.ended() for process in self.processes], strict=True)
+        return list(codes), "".join(told)
 
 
 def spec_file(tmp_path: Path, corpus: Path, arms=ARMS, precision: str = "float32", **settings):
@@ -81,6 +106,15 @@ def assert_same_results(found: Path, expected: Path, tolerance: float) -> None:
             assert one[key] == near, (one["arm"], key)
 
 
+def test_processes_of_torchs_launcher_find_what_one_finds(tmp_path, corpus):
+    spec, file = spec_file(tmp_path, corpus, ("cvfp", "unigram"))
+    run_sweep(make_plan(spec), tmp_path / "one", CPU, Monitor())
+    process = launch(2, file, tmp_path / "group")
+    _, told = process.communicate(timeout=600)
+    assert process.returncode == 0, told
+    assert_same_results(tmp_path / "group", tmp_path / "one", 1e-4)
+
+
 @pytest.mark.parametrize(
     ("processes", "settings"),
     [
@@ -91,9 +125,8 @@ def assert_same_results(found: Path, expected: Path, tolerance: float) -> None:
 def test_processes_find_what_one_finds(tmp_path, corpus, processes, settings):
     spec, file = spec_file(tmp_path, corpus, **settings)
     run_sweep(make_plan(spec), tmp_path / "one", CPU, Monitor())
-    process = launch(processes, file, tmp_path / "group")
-    _, told = process.communicate(timeout=200)
-    assert process.returncode == 0, told
+    codes, told = Group(processes, file, tmp_path / "group").ended()
+    assert codes == [0] * processes, told
     assert_same_results(tmp_path / "group", tmp_path / "one", 1e-4)
     environments = json.loads((tmp_path / "group" / "metadata.json").read_text())["environments"]
     assert environments[0]["device"].startswith(f"{processes} x cpu")
@@ -118,11 +151,11 @@ def test_what_a_group_has_begun_one_process_ends(tmp_path, corpus, part):
     long = {"phase1.max_iterations": 60, "phase2.epochs": 40, "phase2.patience": 40}
     spec, file = spec_file(tmp_path, corpus, ("cvfp",), **long)
     run_sweep(make_plan(spec), tmp_path / "one", CPU, Monitor())
-    process = launch(2, file, tmp_path / "group", "--save-every", 0)
+    group = Group(2, file, tmp_path / "group", "--save-every", 0)
     run = started(tmp_path / "group", part)
-    process.send_signal(signal.SIGTERM)
-    _, told = process.communicate(timeout=100)
-    assert process.returncode != 0 and "What is done is saved" in told
+    group.send(signal.SIGTERM)
+    codes, told = group.ended()
+    assert 0 not in codes and "What is done is saved" in told
     before = logged(run)
     assert not (run / "record.json").exists()
     run_sweep(make_plan(spec), tmp_path / "group", CPU, Monitor(), save_every=0.0)
@@ -143,71 +176,53 @@ def test_what_one_process_has_begun_a_group_ends(tmp_path, corpus, monkeypatch, 
         run_sweep(make_plan(spec), out, CPU, Monitor(), save_every=0.0)
     run = next((out / "runs").iterdir())
     before = logged(run)
-    process = launch(3, file, out)
-    _, told = process.communicate(timeout=100)
-    assert process.returncode == 0 and "savepoint" not in told, told
+    codes, told = Group(3, file, out).ended()
+    assert codes == [0] * 3 and "savepoint" not in told, told
     assert before and logged(run)[: len(before)] == before
     assert_same_results(out, tmp_path / "one", 1e-3)
 
 
 def test_a_process_that_dies_ends_the_group_and_is_no_failure_of_the_point(tmp_path, corpus):
     _, file = spec_file(tmp_path, corpus, ("cvfp",), **{"phase2.epochs": 400, "phase2.patience": 400})
-    process = launch(2, file, tmp_path / "group", "--save-every", 0)
+    group = Group(2, file, tmp_path / "group", "--save-every", 0)
     run = started(tmp_path / "group", "phase2")
-    os.kill(process_of_rank(1, process.pid), signal.SIGKILL)
-    _, told = process.communicate(timeout=100)
-    assert process.returncode != 0
-    assert "has lost the others" in told or "What is done is saved" in told, told
+    group.processes[1].send(signal.SIGKILL)
+    codes, told = group.ended()
+    assert codes[0] > 0 and codes[1] == -signal.SIGKILL
+    assert "has lost the others" in told, told
     assert not (run / "record.json").exists() and list(run.glob("savepoints/phase2*"))
 
 
-FAILS_ALONE = """
-import os, sys
-from cvfp.cli.main import main
-from cvfp.records.errors import CvfpError
-from cvfp.training import phase2
+def fails_alone() -> None:
+    """The process whose rank is in the environment has no room at the fifth step."""
+    from cvfp.records.errors import CvfpError
+    from cvfp.training import phase2
 
-real, loaded = phase2.Positions.load, []
+    real, loaded = phase2.Positions.load, []
 
-def load(batch, positions):
-    loaded.append(positions)
-    if len(loaded) == 5 and os.environ["RANK"] == os.environ["FAILS"]:
-        raise CvfpError("no room for contexts")
-    real(batch, positions)
+    def load(batch, positions):
+        loaded.append(positions)
+        if len(loaded) == 5 and os.environ["RANK"] == os.environ["FAILS"]:
+            raise CvfpError("no room for contexts")
+        real(batch, positions)
 
-phase2.Positions.load = load
-sys.exit(main(sys.argv[1:]))
-"""
+    phase2.Positions.load = load
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_what_fails_in_one_process_alone_ends_the_group(tmp_path, corpus, rank):
+def test_what_fails_in_one_process_alone_ends_the_group(tmp_path, corpus, monkeypatch, rank):
     _, file = spec_file(tmp_path, corpus, ("cvfp", "unigram"))
-    script = tmp_path / "fails_alone.py"
-    script.write_text(FAILS_ALONE)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*launcher, str(script), "run", str(file), "--out", str(tmp_path / "group"), "--device", "cpu"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "FAILS": str(rank)}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=100)
-    assert done.returncode == 1
-    assert f"process {rank + 1} of 2 cannot go on: no room for contexts" in done.stderr
+    monkeypatch.setenv("FAILS", str(rank))
+    codes, told = Group(2, file, tmp_path / "group", before=fails_alone).ended()
+    assert codes == [1, 1]
+    assert f"process {rank + 1} of 2 cannot go on: no room for contexts" in told
     assert [path.parent.name for path in (tmp_path / "group").glob("runs/*/record.json")] == []
-
-
-def process_of_rank(rank: int, launcher: int) -> int:
-    """The process with that rank among those that a launcher has started."""
-    children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
-    found = [
-        pid for pid in children if f"\0RANK={rank}\0".encode() in Path(f"/proc/{pid}/environ").read_bytes()
-    ]
-    return int(found[0])
 
 
 def test_training_that_diverges_is_the_failure_of_the_point_in_a_group_too(tmp_path, corpus):
     _, file = spec_file(tmp_path, corpus, ("cvfp", "unigram"), **{"phase2.lr": 1e30})
-    process = launch(2, file, tmp_path / "group")
-    _, told = process.communicate(timeout=100)
-    assert process.returncode == 1 and "diverged" in told
+    codes, told = Group(2, file, tmp_path / "group").ended()
+    assert codes[0] == 1 and "diverged" in told
     assert [row["status"] for row in rows_of(tmp_path / "group")] == ["failed", "done"]
 
 

@@ -11,7 +11,8 @@ from collections import Counter
 
 import pytest
 import torch
-from lab_helpers import listen_to_sigint, rows_of, tiny_plan, tiny_spec, toml_of
+from lab_helpers import rows_of, tiny_plan, tiny_spec, toml_of
+from process_helpers import Command
 
 from cvfp.lab.monitor import Monitor
 from cvfp.lab.plan import make_plan
@@ -139,22 +140,26 @@ def slow(tmp_path_factory, corpus):
     return spec, path
 
 
-@pytest.mark.parametrize("devices", ["cpu", "cpu,cpu"])
-@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code", "devices"),
+    [
+        (signal.SIGINT, 130, "cpu,cpu"),
+        (signal.SIGTERM, 143, "cpu"),
+        pytest.param(signal.SIGINT, 130, "cpu", marks=pytest.mark.long),
+        pytest.param(signal.SIGTERM, 143, "cpu,cpu", marks=pytest.mark.long),
+    ],
+)
 def test_a_sweep_ends_when_asked_to_and_goes_on_from_there(tmp_path, slow, number, code, devices):
     spec, whole = slow
     plan_file, out = tmp_path / "sweep.toml", tmp_path / "sweep"
     plan_file.write_text(toml_of(spec))
-    command = [sys.executable, "-m", "cvfp.cli.main", "run", str(plan_file), "--out", str(out)]
-    process = subprocess.Popen(
-        [*command, "--device", devices], stderr=subprocess.PIPE, text=True, preexec_fn=listen_to_sigint
-    )
+    command = Command(["run", plan_file, "--out", out, "--device", devices], tmp_path / "told")
     deadline = time.monotonic() + 120
     while not list(out.glob("runs/*/record.json")) and time.monotonic() < deadline:
         time.sleep(0.02)
-    process.send_signal(number)
-    _, told = process.communicate(timeout=60)
-    assert process.returncode == code, told
+    command.send(number)
+    found, told = command.ended()
+    assert found == code, told
     assert "What is done is saved" in told and "Traceback" not in told
     state = sweep_status(out)
     assert state.counts()["running"] == 0 and state.counts()["done"] < len(state.points)
@@ -166,13 +171,12 @@ def test_processes_whose_parent_is_killed_end_and_leave_their_points(tmp_path, s
     spec, whole = slow
     plan_file, out = tmp_path / "sweep.toml", tmp_path / "sweep"
     plan_file.write_text(toml_of(spec))
-    command = [sys.executable, "-m", "cvfp.cli.main", "run", str(plan_file), "--out", str(out)]
-    process = subprocess.Popen([*command, "--device", "cpu,cpu"], stderr=subprocess.DEVNULL)
+    command = Command(["run", plan_file, "--out", out, "--device", "cpu,cpu"], tmp_path / "told")
     deadline = time.monotonic() + 120
     while not list(out.glob("runs/*/record.json")) and time.monotonic() < deadline:
         time.sleep(0.02)
-    process.kill()
-    process.wait()
+    command.send(signal.SIGKILL)
+    assert command.ended()[0] == -signal.SIGKILL
     while sweep_status(out).counts()["running"] and time.monotonic() < deadline:
         time.sleep(0.1)
     counts = sweep_status(out).counts()

@@ -206,7 +206,7 @@ def test_the_command_runs_on_a_cluster_of_its_own_and_ends_when_asked_to(tmp_pat
     while not list(out.glob("runs/*/record.json")) and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
-    _, told = process.communicate(timeout=60)
+    _, told = process.communicate(timeout=300)
     assert process.returncode == 143, told
     assert "What is done is saved" in told and "Traceback" not in told
     assert sweep_status(out).counts()["running"] == 0

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from lab_helpers import tiny_plan, tiny_spec, write_corpus
+from lab_helpers import rows_of, tiny_plan, tiny_spec, write_corpus
 
 from cvfp.lab import runner
 from cvfp.lab.monitor import Monitor
@@ -22,23 +22,15 @@ from cvfp.records.results import RunRecord
 CPU = torch.device("cpu")
 
 
-def rows_without_time(directory):
-    rows = json.loads((directory / "detailed_results.json").read_text())
-    return [{key: value for key, value in row.items() if key != "wall_seconds"} for row in rows]
-
-
-def test_the_same_sweep_twice_gives_the_same_results(tmp_path, corpus):
-    plan = tiny_plan(corpus)
-    for name in ("one", "two"):
-        assert run_sweep(plan, tmp_path / name, CPU, Monitor()).failed == ()
-    first, second = rows_without_time(tmp_path / "one"), rows_without_time(tmp_path / "two")
+def test_the_same_sweep_twice_gives_the_same_results(tmp_path, corpus, whole):
+    assert run_sweep(tiny_plan(corpus), tmp_path, CPU, Monitor()).failed == ()
+    first, second = rows_of(whole), rows_of(tmp_path)
     assert json.dumps(first) == json.dumps(second)
     assert len(first) == 15
 
 
-def test_an_interrupted_sweep_goes_on_and_redoes_nothing(tmp_path, corpus, monkeypatch):
+def test_an_interrupted_sweep_goes_on_and_redoes_nothing(tmp_path, corpus, whole, monkeypatch):
     plan = tiny_plan(corpus)
-    run_sweep(plan, tmp_path / "whole", CPU, Monitor())
     real, calls = runner.run_point, []
 
     def counted(point, dataset, budget):
@@ -49,14 +41,12 @@ def test_an_interrupted_sweep_goes_on_and_redoes_nothing(tmp_path, corpus, monke
 
     monkeypatch.setattr(runner, "run_point", counted)
     with pytest.raises(KeyboardInterrupt):
-        run_sweep(plan, tmp_path / "cut", CPU, Monitor())
-    assert sweep_status(tmp_path / "cut").counts() == {"done": 5, "running": 0, "failed": 0, "waiting": 10}
-    run_sweep(plan, tmp_path / "cut", CPU, Monitor())
+        run_sweep(plan, tmp_path, CPU, Monitor())
+    assert sweep_status(tmp_path).counts() == {"done": 5, "running": 0, "failed": 0, "waiting": 10}
+    run_sweep(plan, tmp_path, CPU, Monitor())
     finished_before = calls[:5]
     assert len(calls) == 5 + 1 + 10 and not set(finished_before) & set(calls[6:])
-    assert json.dumps(rows_without_time(tmp_path / "cut")) == json.dumps(
-        rows_without_time(tmp_path / "whole")
-    )
+    assert json.dumps(rows_of(tmp_path)) == json.dumps(rows_of(whole))
 
 
 def test_a_finished_sweep_runs_nothing_again(tmp_path, corpus, monkeypatch):
@@ -144,22 +134,22 @@ def test_metrics_say_when(tmp_path, corpus):
     assert 0 < taken < record.point.wall_seconds
 
 
-def test_the_default_arms_learn_something(tmp_path, corpus):
-    plan = tiny_plan(
-        corpus, samples=(16,), arms=("cvfp", "random-context", "no-context", "kneser-ney", "unigram")
-    )
+def test_the_default_arms_learn_something(tmp_path):
+    corpus = write_corpus(tmp_path, words_each=60)
+    arms = ("cvfp", "random-context", "no-context", "kneser-ney", "unigram")
+    plan = tiny_plan(corpus, samples=(16,), arms=arms)
     run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
-    ppl = {row["arm"]: row["val_ppl"] for row in rows_without_time(tmp_path / "sweep")}
+    ppl = {row["arm"]: row["val_ppl"] for row in rows_of(tmp_path / "sweep")}
     for arm in ("cvfp", "random-context", "no-context", "kneser-ney"):
         assert ppl[arm] < 0.8 * ppl["unigram"], (arm, ppl)
 
 
 def test_another_plan_is_refused_and_nothing_is_touched(tmp_path, corpus):
     run_sweep(tiny_plan(corpus, samples=(4, 8), arms=("unigram",)), tmp_path / "sweep", CPU, Monitor())
-    before = rows_without_time(tmp_path / "sweep")
+    before = rows_of(tmp_path / "sweep")
     with pytest.raises(InputError, match=r"holds another plan \(tiny, 2 points\)"):
         run_sweep(tiny_plan(corpus, samples=(4, 16), arms=("unigram",)), tmp_path / "sweep", CPU, Monitor())
-    assert rows_without_time(tmp_path / "sweep") == before
+    assert rows_of(tmp_path / "sweep") == before
 
 
 def test_a_directory_with_other_files_is_refused(tmp_path, corpus):

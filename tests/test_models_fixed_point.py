@@ -7,7 +7,8 @@ from functools import lru_cache
 
 import pytest
 import torch
-from hypothesis import given, settings
+from fuzz_helpers import tried
+from hypothesis import given
 from hypothesis import strategies as st
 from model_helpers import draw_tokens, make_model, train_contexts
 from torch import Tensor
@@ -230,7 +231,7 @@ def test_a_planted_contraction_is_read():
     assert found.contraction == pytest.approx(0.9, abs=1e-6)
 
 
-@settings(max_examples=60, deadline=None)
+@tried(120)
 @given(
     length=st.integers(0, 90),
     chunk_length=st.integers(1, 40),

@@ -7,7 +7,8 @@ import math
 import jaxtyping
 import pytest
 import torch
-from hypothesis import given, settings
+from fuzz_helpers import tried
+from hypothesis import given
 from hypothesis import strategies as st
 from model_helpers import draw_tokens, make_model
 from torch import Tensor, nn
@@ -126,7 +127,7 @@ def test_token_widths_shrink_linearly():
     assert [layer.linear.in_features for layer in block.layers] == [768 + 2304, 768 + 1792, 768 + 1280]
 
 
-@settings(max_examples=100, deadline=None)
+@tried(200)
 @given(num_layers=st.integers(1, 6), n=st.integers(1, 5), embed_dim=st.integers(1, 40))
 def test_token_widths_run_from_n_d_e_to_d_e_without_rising(num_layers: int, n: int, embed_dim: int):
     widths = ModelConfig(num_layers=num_layers, num_input_tokens=n, embed_dim=embed_dim).token_widths

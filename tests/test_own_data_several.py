@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 from data_helpers import corpus_of, refusal, sentences, write_jsonl
-from hypothesis import given, settings
+from fuzz_helpers import tried
+from hypothesis import given
 from hypothesis import strategies as st
 from lab_helpers import TINY, write_corpus
 
@@ -61,7 +62,7 @@ def test_each_corpus_is_counted_and_held_out_in_proportion(three):
 
 
 @given(st.lists(st.integers(1, 300), min_size=2, max_size=5), st.sampled_from(["documents", "tail"]))
-@settings(deadline=None, max_examples=80)
+@tried(160)
 def test_parts_are_disjoint_complete_and_within_one_of_their_share(sizes, mode):
     if max(sizes) < 3:
         return

@@ -74,9 +74,12 @@ def opened_as_text(tree: ast.AST) -> Iterator[ast.Call]:
 
 def test_texts_are_opened_with_their_encoding():
     """Else it is that of the user's language."""
-    for path in (ROOT / "src").rglob("*.py"):
-        for node in opened_as_text(ast.parse(path.read_text(encoding="utf-8"))):
-            assert "encoding" in {each.arg for each in node.keywords}, f"{path}, line {node.lineno}"
+    opened = [
+        (f"{path}, line {node.lineno}", {each.arg for each in node.keywords})
+        for path in (ROOT / "src").rglob("*.py")
+        for node in opened_as_text(ast.parse(path.read_text(encoding="utf-8")))
+    ]
+    assert opened and [place for place, given in opened if "encoding" not in given] == []
 
 
 VERSION = """

@@ -15,27 +15,7 @@ from cvfp.data.dataset import open_dataset
 from cvfp.data.tokenizers import gpt2_tokenizer
 from cvfp.records.sweep import read_plan
 
-WORDS = np.array(
-    [
-        "the",
-        "cat",
-        "dog",
-        "sat",
-        "ran",
-        "on",
-        "under",
-        "mat",
-        "log",
-        "and",
-        "then",
-        "it",
-        "was",
-        "good",
-        "bad",
-        "day",
-        "night",
-    ]
-)
+WORDS = "the cat dog sat ran on under mat log and then it was good bad day night"
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +25,10 @@ def ultrachat(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ultrachat")
     (folder / "data").mkdir()
     rows = [
-        [{"role": role, "content": " ".join(rng.choice(WORDS, size=20))} for role in ("user", "assistant")]
+        [
+            {"role": role, "content": " ".join(rng.choice(WORDS.split(), size=5))}
+            for role in ("user", "assistant")
+        ]
         for _ in range(1030)
     ]
     pq.write_table(pa.table({"messages": rows}), folder / "data" / "train_sft-00000-of-00001.parquet")

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import resource
-import subprocess
-import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
-from lab_helpers import tiny_plan, tiny_spec, toml_of, write_corpus
+from lab_helpers import rows_of, tiny_plan, tiny_spec, toml_of, write_corpus
 from torture import results, torture, torture_plan, undisturbed
 
+from cvfp.cli.main import main
 from cvfp.lab.monitor import Monitor
 from cvfp.lab.runner import run_sweep
 from cvfp.lab.sweep_directory import sweep_status
@@ -22,16 +21,28 @@ from cvfp.lab.sweep_directory import sweep_status
 CPU = torch.device("cpu")
 
 
-def cvfp(*arguments, most_bytes=None):
-    """The command line in a process that may write files of at most so many bytes."""
+@dataclass(frozen=True)
+class Told:
+    """What a command answered."""
 
-    def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
+    returncode: int
+    stderr: str
 
-    command = [sys.executable, "-m", "cvfp.cli.main", *map(str, arguments)]
-    return subprocess.run(
-        command, capture_output=True, text=True, preexec_fn=limit if most_bytes else None, timeout=240
-    )
+
+@pytest.fixture
+def cvfp(capsys):
+    """The command line, which may write files of at most so many bytes."""
+
+    def command(*arguments, most_bytes=resource.RLIM_INFINITY):
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, before[1]))
+        try:
+            code = main([str(argument) for argument in arguments])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        return Told(code, capsys.readouterr().err)
+
+    return command
 
 
 def one_line(told):
@@ -45,24 +56,40 @@ def leftovers(path):
     return [each for each in path.rglob("*") if each.suffix == ".tmp" or each.name == "savepoints"]
 
 
+def assert_killed_sweep_ends_as_if_nothing_had_happened(folder, plan, kills, processes, seed):
+    undisturbed(plan, folder / "whole")
+    found = torture(plan, folder / "killed", kills=kills, processes=processes, seed=seed, most=2.0)
+    assert found.kills >= 0.8 * kills and found.again == 0
+    assert found.begun <= len(plan.points) + found.kills
+    assert results(folder / "killed") == results(folder / "whole")
+    assert not leftovers(folder / "killed")
+    names = {path.name for path in (folder / "killed").iterdir()}
+    assert names == {path.name for path in (folder / "whole").iterdir()}
+
+
+def test_a_killed_sweep_ends_as_if_nothing_had_happened(tmp_path, corpus):
+    plan = torture_plan(corpus, arms=("kneser-ney", "cvfp"), samples=(4, 8))
+    assert_killed_sweep_ends_as_if_nothing_had_happened(tmp_path, plan, kills=2, processes=2, seed=0)
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_sweep_killed_again_and_again_ends_as_if_nothing_had_happened(tmp_path, corpus, processes):
     plan = torture_plan(corpus)
-    undisturbed(plan, tmp_path / "whole")
-    found = torture(plan, tmp_path / "killed", kills=10, processes=processes, seed=processes, most=2.0)
-    assert found.kills >= 8 and found.again == 0
-    assert found.begun <= len(plan.points) + found.kills
-    assert results(tmp_path / "killed") == results(tmp_path / "whole")
-    assert not leftovers(tmp_path / "killed")
-    names = {path.name for path in (tmp_path / "killed").iterdir()}
-    assert names == {path.name for path in (tmp_path / "whole").iterdir()}
+    assert_killed_sweep_ends_as_if_nothing_had_happened(tmp_path, plan, 10, processes, seed=processes)
+
+
+@pytest.fixture(scope="module")
+def undisturbed_losses(tmp_path_factory, corpus):
+    path = tmp_path_factory.mktemp("undisturbed")
+    run_sweep(tiny_plan(corpus, arms=("cvfp",)), path, CPU, Monitor())
+    return [row["val_ppl"] for row in rows_of(path)]
 
 
 @pytest.mark.parametrize("most_bytes", [1_500, 5_000, 15_000])
-def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path, corpus, most_bytes):
+def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path, corpus, cvfp, undisturbed_losses, most_bytes):
     file, out = tmp_path / "sweep.toml", tmp_path / "sweep"
-    spec = tiny_spec(corpus, arms=("cvfp",))
-    file.write_text(toml_of(spec))
+    file.write_text(toml_of(tiny_spec(corpus, arms=("cvfp",))))
     assert cvfp("data", "stats", "--corpus", corpus, "--set", "data.tokenizer=bpe:300").returncode == 0
     told = cvfp("run", file, "--out", out, "--device", "cpu", most_bytes=most_bytes)
     assert told.returncode == 1 and "cannot write" in one_line(told) and "File too large" in one_line(told)
@@ -70,20 +97,18 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path, corpus, most_bytes)
     if (out / "plan.json").exists():
         assert sweep_status(out).counts()["failed"] == 0, "the point is not to blame"
     assert cvfp("run", file, "--out", out, "--device", "cpu").returncode == 0
-    run_sweep(tiny_plan(corpus, arms=("cvfp",)), tmp_path / "whole", CPU, Monitor())
-    rows = [json.loads((path / "detailed_results.json").read_text()) for path in (out, tmp_path / "whole")]
-    assert [row["val_ppl"] for row in rows[0]] == [row["val_ppl"] for row in rows[1]]
+    assert [row["val_ppl"] for row in rows_of(out)] == undisturbed_losses
 
 
 @pytest.mark.skipif(not Path("/sys").is_dir(), reason="needs a file system that nobody can write")
-def test_a_directory_that_cannot_be_written_is_one_line(tmp_path, corpus):
+def test_a_directory_that_cannot_be_written_is_one_line(tmp_path, corpus, cvfp):
     file = tmp_path / "sweep.toml"
     file.write_text(toml_of(tiny_spec(corpus, arms=("unigram",))))
     told = cvfp("run", file, "--out", "/sys/cvfp-sweep", "--device", "cpu")
     assert told.returncode == 1 and "cannot write /sys/cvfp-sweep" in one_line(told)
 
 
-def test_data_that_has_vanished_is_one_line_and_a_finished_sweep_needs_none(tmp_path):
+def test_data_that_has_vanished_is_one_line_and_a_finished_sweep_needs_none(tmp_path, cvfp):
     corpus = write_corpus(tmp_path)
     plan = tiny_plan(corpus, arms=("unigram",), samples=(4, 8))
     run_sweep(plan, tmp_path / "done", CPU, Monitor())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -14,7 +15,9 @@ from recomputed import Recomputed, duration
 from report_helpers import DEFAULT_LINES, JOINT, MIXTURE, write_sweep
 from test_report_language import texts_of_the_source
 
-from cvfp.report.write import write_report
+from cvfp.records.sweep import load_sweep
+from cvfp.report.lines import report_lines
+from cvfp.report.write import render_report
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?")
@@ -49,6 +52,7 @@ def leaves(value: Any) -> Iterator[float | str]:
         yield float(value)
 
 
+@functools.cache
 def known_numbers(directory: Path) -> set[str]:
     """What may stand in the report of a sweep: from the records, the statistics, and the wording itself."""
     read = [json.loads((directory / name).read_text()) for name in ("plan.json", "metadata.json")]
@@ -85,8 +89,8 @@ def test_a_changed_number_is_noticed():
 def test_numbers_of_joint_training_and_of_mixtures_are_in_the_records_too(tmp_path):
     followed = {"by_size.joint.lr.75": 0.00317, "by_size.joint.lr.1625": 0.00219}
     lines = (*DEFAULT_LINES, replace(JOINT, settings=followed), MIXTURE)
-    write_report(write_sweep(tmp_path, lines=lines, seeds=(1, 2, 3), documents=20))
-    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    sweep = load_sweep(write_sweep(tmp_path, lines=lines, seeds=(1, 2, 3), documents=20))
+    text = render_report(sweep, report_lines(sweep), {}, [])
     sections = [
         text.split(f"\n## {title}")[1].split("\n## ")[0] for title in ("Setting\n", "Arms side by side")
     ]

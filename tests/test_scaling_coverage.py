@@ -34,8 +34,10 @@ def test_the_interval_of_one_draw_holds_under_independent_equal_noise(sizes):
     assert 0.93 <= share_that_holds([fit_power_law(tokens, row).alpha_ci95 for row in ppl], ALPHA) <= 0.97
 
 
-@pytest.mark.parametrize("draws", [3, 5])
-@pytest.mark.parametrize("sizes", [5, 8])
+@pytest.mark.parametrize(
+    ("draws", "sizes"),
+    [(3, 5), *(pytest.param(*one, marks=pytest.mark.long) for one in ((3, 8), (5, 5), (5, 8)))],
+)
 def test_across_draws_the_interval_holds_where_that_of_pooled_points_does_not(draws, sizes):
     """ln PPL = ln A - 0.4 ln D + `nested_noise`: neighbouring sizes of a draw share 0.6 of their error, whose
     spread falls from 0.053 at the smallest size to 0.012 at the largest; draws are independent.

@@ -18,6 +18,17 @@ LONGEST = 26_627
 """Predicted tokens of one of the 300 test documents of v3: 8% of all."""
 
 
+HIGHEST = {3: 0.975, 2: 0.985, 5: 0.975}
+"""The largest share of intervals that may hold, by the number of draws."""
+
+
+def quick_first(cases: list) -> list:
+    """The first one for every run of the tests, the others for a long one."""
+    first, *others = cases
+    others = [one if isinstance(one, tuple) else (one,) for one in others]
+    return [first, *(pytest.param(*one, marks=pytest.mark.long) for one in others)]
+
+
 @pytest.fixture(autouse=True)
 def fewer_resamples(monkeypatch):
     """The error they leave in an interval, 3%, is far below what the bands here can tell."""
@@ -49,8 +60,10 @@ def share_that_holds(intervals: list[tuple[float, float]], truth: float) -> floa
     return float(np.mean((low <= truth) & (truth <= high)))
 
 
-@pytest.mark.parametrize(("draws", "highest"), [(2, 0.985), (3, 0.975), (5, 0.975)])
-@pytest.mark.parametrize("spread", [0.05, 0.15])
+CROSSED = [(draws, highest, spread) for draws, highest in HIGHEST.items() for spread in (0.05, 0.15)]
+
+
+@pytest.mark.parametrize(("draws", "highest", "spread"), quick_first(CROSSED))
 def test_for_new_draws_and_documents_the_crossed_interval_holds(draws, highest, spread):
     """With two draws it is cautious. That of draws alone says less than it seems to."""
     rng = np.random.default_rng(10 * draws + round(100 * spread))
@@ -92,7 +105,7 @@ def at_800(losses: Losses) -> Crossed:
     return log_ppl_at(losses, 800)
 
 
-@pytest.mark.parametrize("other", ["no-context", "random-context", "kneser-ney"])
+@pytest.mark.parametrize("other", quick_first(["no-context", "random-context", "kneser-ney"]))
 def test_on_resampled_kept_documents_the_interval_of_a_paired_difference_holds(other):
     lines = kept_lines()
     change = paired_losses(lines["cvfp"], lines[other])
@@ -100,9 +113,13 @@ def test_on_resampled_kept_documents_the_interval_of_a_paired_difference_holds(o
         assert 0.91 <= held_on_resampled_documents(change, number, 100) <= 0.98
 
 
-def test_on_resampled_kept_documents_the_interval_of_an_exponent_holds():
-    for losses in kept_lines().values():
-        assert 0.92 <= held_on_resampled_documents(losses, exponent, 100) <= 0.98
+@pytest.mark.parametrize("arm", quick_first(["cvfp", "no-context", "random-context", "kneser-ney"]))
+def test_on_resampled_kept_documents_the_interval_of_an_exponent_holds(arm):
+    assert 0.92 <= held_on_resampled_documents(kept_lines()[arm], exponent, 100) <= 0.98
+
+
+def test_every_arm_of_the_kept_sweep_is_among_those_asked_for():
+    assert set(kept_lines()) == {"cvfp", "no-context", "random-context", "kneser-ney"}
 
 
 def test_the_interval_of_a_perplexity_holds_but_for_one_document_of_eight_percent_of_the_tokens():

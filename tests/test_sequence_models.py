@@ -135,15 +135,21 @@ def test_a_stream_of_a_transformer_is_the_last_half_of_overlapping_windows(lengt
 
 def test_attention_is_the_softmax_of_scaled_products():
     layer = make("transformer").layers[0]
+    (
+        torch.nn.init.zeros_(layer.narrow.weight),
+        torch.nn.init.zeros_(layer.narrow.bias),
+    )  # nothing else is added
     u = torch.randn(1, 5, WIDTH, dtype=torch.float64)
-    queries, keys, values = layer.queries_keys_values(u)[0].view(5, 3, 2, 4).unbind(dim=1)
+    queries, keys, values = (
+        layer.queries_keys_values(layer.before_attention(u))[0].view(5, 3, 2, 4).unbind(dim=1)
+    )
     joined = []
     for head in range(2):
         scores = queries[:, head] @ keys[:, head].T / math.sqrt(4)
         scores = scores.masked_fill(torch.ones(5, 5).triu(1).bool(), -math.inf)
         joined.append(scores.softmax(dim=1) @ values[:, head])
     expected = layer.joined(torch.cat(joined, dim=1))
-    assert_close(layer._attention(u, 0.0)[0], expected, atol=1e-12, rtol=0)
+    assert_close((layer(u, 0.0, False) - u)[0], expected, atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize("name", ARMS)

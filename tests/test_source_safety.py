@@ -56,10 +56,9 @@ def dangers_of(path: Path) -> set[str]:
 
 
 def test_no_module_runs_code_out_of_a_file():
-    found = {str(path.relative_to(ROOT)): dangers_of(path) for path in SOURCES}
-    assert {name: what for name, what in found.items() if what} == {
-        str(OWN_ARM.relative_to(ROOT)): {"exec_module"}
-    }
+    assert len(SOURCES) > 100
+    found = {path: dangers_of(path) for path in SOURCES}
+    assert {path: names for path, names in found.items() if names} == {OWN_ARM: {"exec_module"}}
 
 
 @pytest.mark.parametrize(

@@ -160,7 +160,7 @@ def tracked_offline(tmp_path_factory, corpus) -> subprocess.CompletedProcess:
     }
     environment = {**os.environ, **changes, "https_proxy": "http://127.0.0.1:9"}
     command = [sys.executable, "-c", script]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
     done.folder = folder
     return done
 

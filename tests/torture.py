@@ -8,16 +8,17 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import torch
 from lab_helpers import tiny_spec, write_corpus
+from process_helpers import CONTEXT
 from safetensors.torch import load_file
 
 from cvfp.lab.monitor import Monitor
@@ -48,19 +49,22 @@ class Outcome:
     again: int
 
 
-def torture_plan(corpus: Path) -> Plan:
-    spec = tiny_spec(corpus, arms=("unigram", "kneser-ney", "cvfp", "lstm"))
+ARMS = ("unigram", "kneser-ney", "cvfp", "lstm")
+
+
+def torture_plan(corpus: Path, arms: tuple[str, ...] = ARMS, samples: tuple[int, ...] = (4, 8, 16)) -> Plan:
+    spec = tiny_spec(corpus, arms=arms, samples=samples)
     return make_plan(spec.with_settings(SETTINGS))
 
 
-def work(plan_file: Path, out: Path) -> None:
-    """One process at work on the sweep, saving at every chance; it notes what it trains."""
+def work(plan: Plan, out: Path, ready: Connection | None = None) -> None:
+    """One process at work on the sweep, saving at every chance; says when it begins, notes what it trains."""
     from cvfp.lab import runner
     from cvfp.training import savepoint
 
     savepoint.MOST_OVERHEAD = 1e9
     torch.set_num_threads(1)
-    plan, real = Plan.model_validate_json(plan_file.read_text()), runner.run_point
+    real = runner.run_point
 
     def noted(point, dataset, budget):
         has_result = (out / "runs" / point.config.run_hash / "record.json").exists()
@@ -68,7 +72,8 @@ def work(plan_file: Path, out: Path) -> None:
         return real(point, dataset, budget)
 
     runner.run_point = noted
-    print("ready", flush=True)
+    if ready is not None:
+        ready.send(True)
     run_sweep(plan, out, torch.device("cpu"), Monitor(), save_every=0.0)
 
 
@@ -77,30 +82,35 @@ def note(out: Path, what: str, run_hash: str) -> None:
         file.write(f"{what} {run_hash}\n")
 
 
-def worker_command(plan: Plan, out: Path) -> list[str]:
-    plan_file = out.with_suffix(".plan.json")
-    plan_file.write_text(plan.model_dump_json())
-    return [sys.executable, __file__, "--work", str(plan_file), str(out)]
-
-
 def undisturbed(plan: Plan, out: Path) -> None:
     """Run what is missing to the end, in a process like those that are killed."""
-    subprocess.run(worker_command(plan, out), check=True, stdout=subprocess.DEVNULL)
+    process = CONTEXT.Process(target=work, args=(plan, out))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+
+
+def begun(plan: Plan, out: Path) -> BaseProcess:
+    """A process that is about to work on the sweep."""
+    ours, theirs = CONTEXT.Pipe(duplex=False)
+    process = CONTEXT.Process(target=work, args=(plan, out, theirs))
+    process.start()
+    theirs.close()
+    ours.recv()
+    return process
 
 
 def torture(plan: Plan, out: Path, kills: int, processes: int, seed: int, most: float) -> Outcome:
     """Run `plan` in `out` with processes that are killed within `most` seconds, until `kills` have hit."""
-    rng, hits, command = random.Random(seed), 0, worker_command(plan, out)
+    rng, hits = random.Random(seed), 0
     while hits < kills:
-        workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(processes)]
-        for worker in workers:
-            worker.stdout.readline()
+        workers = [begun(plan, out) for _ in range(processes)]
         for worker in workers:
             time.sleep(rng.uniform(0, most / processes))
-            if worker.poll() is None:
+            if worker.is_alive():
                 hits += 1
             worker.kill()
-            worker.wait()
+            worker.join()
         counts = sweep_status(out).counts() if (out / "plan.json").exists() else {"waiting": 1, "running": 0}
         assert counts["running"] == 0
         if not counts["waiting"]:
@@ -130,15 +140,11 @@ def timeless(value):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", nargs=2, type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--most", type=float, default=2.0, help="seconds that a process lives at most")
     options = parser.parse_args()
-    if options.work:
-        work(*options.work)
-        return
     with tempfile.TemporaryDirectory() as folder:
         corpus, done = write_corpus(Path(folder)), Counter()
         plan = torture_plan(corpus)

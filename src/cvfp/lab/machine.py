@@ -31,7 +31,7 @@ def environment(device: torch.device) -> dict[str, Any]:
 
     The device of processes that train together has their number before it.
     """
-    together = f"{group.size()} x " if group.size() > 1 else ""
+    together = f"{group.world_size()} x " if group.world_size() > 1 else ""
     return {
         "cvfp": cvfp.__version__,
         "commit": _commit(),

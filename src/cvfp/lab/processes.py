@@ -249,17 +249,17 @@ def run_together(
         LostError: a process ended, or failed in another way than by diverging. What is done is saved.
     """
     with group.joined(device):
-        if not group.leads():
+        if not group.is_main():
             _follow(plan, device)
             return None
         outcome = run_sweep(plan, out, device, monitor, checkpoints, retry, save_every, _begin)
-        group.told(None)
+        group.broadcast(None)
     return outcome
 
 
 def _begin(point: PlannedPoint, dataset: Dataset, budget: Budget) -> PointResult:
     """Compute a point with the others, who may read the data now: it has been prepared."""
-    group.told(point.config.run_hash)
+    group.broadcast(point.config.run_hash)
     with group.held_together():
         return _compute(point, dataset, budget)
 
@@ -267,7 +267,7 @@ def _begin(point: PlannedPoint, dataset: Dataset, budget: Budget) -> PointResult
 def _follow(plan: Plan, device: torch.device) -> None:
     """Take part in what the first process begins, until it has nothing more."""
     datasets, points = Datasets(lambda note: None), {point.config.run_hash: point for point in plan.points}
-    while (run_hash := group.told(None)) is not None:
+    while (run_hash := group.broadcast(None)) is not None:
         point = points[run_hash]
         with suppress(DivergedError):  # the first process keeps a record of it
             _compute(point, datasets.of(point.config), Budget(device))

@@ -213,7 +213,7 @@ class SlicedContexts:
             self.own(piece, piece.bounds[-1][1] - 1, piece.bounds[-1][1])[0] if piece.bounds else nothing
             for piece in self.pieces
         ]
-        in_order = group.parts_of_all(torch.stack(lasts)).unbind()
+        in_order = group.all_gather(torch.stack(lasts)).unbind()
         found, before = [], nothing
         for number, piece in enumerate(self.pieces):
             for process, ends in enumerate(in_order):
@@ -226,12 +226,12 @@ class SlicedContexts:
     def read(self, first: int = 0, last: int | None = None) -> Float[Tensor, "S d_c"]:
         """Rows [first, last), by default all, in every process."""
         last = self.shape[0] if last is None else last
-        if group.size() == 1:
+        if group.world_size() == 1:
             return self.store.read(first, last)
         rows = torch.zeros((last - first, self.shape[1]), dtype=self.dtype, device=self.device)
         for piece, start, end in self._inside(first, last):
             rows[start - first : end - first] = self.own(piece, start, end)
-        group.add_up(rows)
+        group.all_reduce(rows)
         return rows
 
     def write(self, first: int, rows: Float[Tensor, "S d_c"]) -> None:

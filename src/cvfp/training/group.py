@@ -97,7 +97,7 @@ def held_together() -> Iterator[None]:
         raise
 
 
-def size() -> int:
+def world_size() -> int:
     """How many processes train together."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
@@ -109,28 +109,28 @@ def rank() -> int:
 
 def who() -> str:
     """This process, for people."""
-    return f"process {rank() + 1} of {size()}"
+    return f"process {rank() + 1} of {world_size()}"
 
 
-def leads() -> bool:
+def is_main() -> bool:
     """Whether this is the one that writes."""
     return rank() == 0
 
 
 def share(count: int, process: int | None = None) -> slice:
     """Which of `count` things a process has (by default this one): a run of them."""
-    number, processes = rank() if process is None else process, size()
+    number, processes = rank() if process is None else process, world_size()
     return slice(count * number // processes, count * (number + 1) // processes)
 
 
 def most(count: int) -> int:
     """Of `count` things, how many a process may have to take."""
-    return -(-count // size())
+    return -(-count // world_size())
 
 
-def add_up(*tensors: Tensor) -> None:
+def all_reduce(*tensors: Tensor) -> None:
     """Replace each tensor by its sum over all processes, the same bits in each; small ones travel packed."""
-    if size() == 1:
+    if world_size() == 1:
         return
     by_type: dict[torch.dtype, list[Tensor]] = {}
     for tensor in tensors:
@@ -146,32 +146,23 @@ def add_up(*tensors: Tensor) -> None:
             tensor.copy_(part.view_as(tensor))
 
 
-def agreed(choice: bool) -> bool:
-    """The first process's choice, in all of them."""
-    if size() == 1:
-        return choice
-    chosen = torch.tensor(choice)
-    dist.broadcast(chosen, 0)
-    return bool(chosen)
-
-
-def told(value: Any) -> Any:
+def broadcast(value: Any) -> Any:
     """The first process's value (a JSON value), in all of them."""
-    if size() == 1:
+    if world_size() == 1:
         return value
-    text = torch.tensor(list(json.dumps(value).encode() if leads() else b""), dtype=torch.uint8)
+    text = torch.tensor(list(json.dumps(value).encode() if is_main() else b""), dtype=torch.uint8)
     length = torch.tensor(len(text))
     dist.broadcast(length, 0)
-    text = text if leads() else torch.empty(int(length), dtype=torch.uint8)
+    text = text if is_main() else torch.empty(int(length), dtype=torch.uint8)
     dist.broadcast(text, 0)
     return json.loads(bytes(text.tolist()))
 
 
-def handed_out(tensors: dict[str, Tensor] | None, device: torch.device) -> dict[str, Tensor]:
+def broadcast_tensors(tensors: dict[str, Tensor] | None, device: torch.device) -> dict[str, Tensor]:
     """The first process's named tensors, on the device of each (the others give None)."""
-    if size() == 1:
+    if world_size() == 1:
         return tensors or {}
-    kinds = told({name: [str(t.dtype)[6:], *t.shape] for name, t in (tensors or {}).items()})
+    kinds = broadcast({name: [str(t.dtype)[6:], *t.shape] for name, t in (tensors or {}).items()})
     found = {}
     for name, (dtype, *shape) in kinds.items():
         found[name] = torch.empty(shape, dtype=getattr(torch, dtype), device=device)
@@ -181,10 +172,10 @@ def handed_out(tensors: dict[str, Tensor] | None, device: torch.device) -> dict[
     return found
 
 
-def parts_of_all(own: Tensor) -> Tensor:
+def all_gather(own: Tensor) -> Tensor:
     """(R, ...): the tensor of every process, which all have one shape."""
-    if size() == 1:
+    if world_size() == 1:
         return own[None]
-    found = own.new_empty((size(), *own.shape))
+    found = own.new_empty((world_size(), *own.shape))
     dist.all_gather(list(found.unbind()), own.contiguous())
     return found

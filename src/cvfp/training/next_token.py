@@ -284,7 +284,7 @@ class TokenLearner:
 
     def dev_nats(self, precision: Precision, exact: bool) -> float:
         """Mean nats per dev token, by the first process: what is decided by it all decide."""
-        return group.told(self.batch.dev_nats(precision, exact))
+        return group.broadcast(self.batch.dev_nats(precision, exact))
 
     def _train_loss(self) -> float:
         """Running mean (nats per token) over the last pass, or over all steps before one is complete."""
@@ -352,7 +352,7 @@ class TokenLearner:
             self.patience.best = numbers["best_dev_loss"]
         self.generator.set_state(tensors["generator"].cpu())
         self.to_skip = self.steps % self.epoch_steps
-        if not group.leads():
+        if not group.is_main():
             torch.manual_seed(dropout_seed(self.seed, self.steps))
             return
         torch.set_rng_state(tensors["dropout"].cpu())
@@ -393,7 +393,7 @@ def drop_words(vectors: Float[Tensor, "... d_e"], probability: float) -> Float[T
 
 def dropout_seed(seed: int, step: int = 0) -> int:
     """Each process of a group drops other elements; the first one those that it drops alone."""
-    return derived_seed(seed, "dropout", *(() if group.leads() else (group.rank(), step)))
+    return derived_seed(seed, "dropout", *(() if group.is_main() else (group.rank(), step)))
 
 
 def _add_rows(table: Tensor, ids: Tensor, rows: Tensor) -> Tensor:

@@ -128,7 +128,7 @@ def learn_contexts(
                     contexts.write_own(piece, first, new)
                 index += count
             stepper.update()
-        group.add_up(totals)
+        group.all_reduce(totals)
         convergence, dispersion, settled = totals.tolist()
         slices = len(contexts.bounds)
         rate = settled / len(tokens)

@@ -115,12 +115,12 @@ class Positions(Batch):
         return self.model.hidden_from(self.read, features_of(vectors, self.before), self.config.dropout)
 
     def dev_nats(self, precision: Precision, exact: bool) -> float:
-        if group.size() == 1:
+        if group.world_size() == 1:
             return mean_nats(self.model, self.dev, self.dev_segments, precision)
         count = self.dev_part.stop - self.dev_part.start
         mean = mean_nats(self.model, self.dev, self.dev_segments, precision) if count else 0.0
         total = torch.tensor(mean * count, dtype=widest(self.dev.device), device=self.dev.device)
-        group.add_up(total)
+        group.all_reduce(total)
         return float(total) / (len(self.dev) - 1)
 
     def of_epoch(self, generator: torch.Generator) -> Iterator[Int[Tensor, " B"]]:

@@ -86,11 +86,11 @@ class Savepoint:
 
     def due(self) -> bool:
         """Whether it is time to save."""
-        return group.agreed(self.path is not None and time.monotonic() >= self.next)
+        return group.broadcast(self.path is not None and time.monotonic() >= self.next)
 
     def save(self, state: State) -> None:
         """Replace what was saved. Where that cannot be written it is said, and the run goes on without."""
-        parts = _parts(state.rows) if group.agreed(self.path is not None) else iter(())
+        parts = _parts(state.rows) if group.broadcast(self.path is not None) else iter(())
         try:
             if self.path is not None:
                 self._write(self.path, state, parts)
@@ -136,14 +136,14 @@ class Savepoint:
         A file that is damaged, or of another version of cvfp, is said and left aside.
         """
         head, tensors = self._read(device, rows) or (None, None)
-        head = group.told(head)
+        head = group.broadcast(head)
         if head is None:
             return None
-        tensors = group.handed_out(tensors, device)
+        tensors = group.broadcast_tensors(tensors, device)
         if head["rows"] is not None and rows is not None:
             path = None if self.path is None else self.path.with_name(head["rows"])
             for first, part in _read_rows(path, rows):
-                rows.write(first, group.handed_out(part, rows.device)["rows"])
+                rows.write(first, group.broadcast_tensors(part, rows.device)["rows"])
         self.seconds_before = head["seconds"]
         self.run.rewind(head["mark"])
         return State(tensors, head["numbers"], rows)

@@ -108,7 +108,7 @@ class Stepper:
             learn()
             change()
 
-        parts = (both,) if group.size() == 1 else (learn, change)
+        parts = (both,) if group.world_size() == 1 else (learn, change)
         first, *rest = (Replayed(part) if self.recorded else part for part in parts)
 
         def take() -> None:
@@ -121,11 +121,11 @@ class Stepper:
         return take
 
     def _all_reduce(self, shares: tuple[Tensor, ...]) -> None:
-        if group.size() == 1:
+        if group.world_size() == 1:
             return
         for one in self.parameters:  # a process that has no share of the step has no gradient
             one.grad = torch.zeros_like(one) if one.grad is None else one.grad
-        group.add_up(*(one.grad for one in self.parameters), *shares)
+        group.all_reduce(*(one.grad for one in self.parameters), *shares)
 
     def _apply(self) -> None:
         nn.utils.clip_grad_norm_(self.parameters, self.grad_clip)

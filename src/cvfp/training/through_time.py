@@ -158,7 +158,7 @@ class Windows(Batch):
             for part, own in enumerate(pair):
                 whole = own.new_zeros((own.shape[0], self.sequences, own.shape[2]))
                 whole[:, mine] = own[:, : mine.stop - mine.start]
-                group.add_up(whole)
+                group.all_reduce(whole)
                 found[f"carried.{layer}.{part}"] = whole
         return found
 
