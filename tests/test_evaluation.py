@@ -10,7 +10,7 @@ import torch
 from model_helpers import draw_tokens, make_model
 
 from cvfp.training import evaluation
-from cvfp.training.evaluation import mean_nats, score
+from cvfp.training.evaluation import hits, mean_nats, score
 
 
 def test_score_equals_the_log_softmax_by_hand():
@@ -23,6 +23,13 @@ def test_score_equals_the_log_softmax_by_hand():
         by_hand = math.log(sum(math.exp(x - max(row)) for x in row)) + max(row) - row[target]
         assert scores.nll[t] == pytest.approx(by_hand, rel=1e-9)
         assert scores.correct[t] == (row[target] == max(row))
+
+
+@pytest.mark.parametrize("values", [1, 2, 3, 1000])
+def test_hits_are_what_argmax_says_of_ties_too(values: int):
+    logits = torch.randint(values, (200, 30)).float()
+    targets = logits.argmax(dim=1).where(torch.rand(200) < 0.5, torch.randint(30, (200,)))
+    assert torch.equal(hits(logits, targets), logits.argmax(dim=1) == targets)
 
 
 @pytest.mark.parametrize("length", [0, 1, 2, 300])

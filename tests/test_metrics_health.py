@@ -85,7 +85,8 @@ def test_the_slowest_place_counts():
 )
 def test_trend_of_repeated_rollouts(end_of, trend: str):
     """Roll-outs of one position whose state follows a map of the state they start from."""
-    found, errors = trial_convergence(lambda s: end_of(s)[None], torch.ones(1, dtype=torch.float64))
+    one = torch.ones(1, dtype=torch.float64)
+    found, errors = trial_convergence(lambda s: end_of(s)[None], end_of(one)[None])
     assert found == trend
     assert len(errors) == 4
 

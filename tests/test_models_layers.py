@@ -17,7 +17,7 @@ from torch.testing import assert_close
 from cvfp.metrics.cost import model_cost
 from cvfp.models.cells import ContextBlock
 from cvfp.models.cvfp import CVFPModel
-from cvfp.models.layers import TokenBlock, token_features
+from cvfp.models.layers import TokenBlock, gathered_features, normalised_rows, token_features
 from cvfp.models.recurrence import roll_out
 from cvfp.records.config import ModelConfig
 
@@ -214,3 +214,10 @@ def test_wrong_shapes_are_caught_while_tests_run():
         block.step(torch.zeros(3, 8), torch.zeros(2, 1, 8))
     with pytest.raises(jaxtyping.TypeCheckError):
         CVFPModel(ModelConfig(), torch.zeros(3))
+
+
+@pytest.mark.parametrize("num_input_tokens", [1, 2, 4])
+def test_features_gathered_from_normalised_rows_are_the_same_bits(num_input_tokens: int):
+    table, tokens, positions = torch.randn(50, 96), draw_tokens(40), torch.arange(40)
+    found = gathered_features(normalised_rows(table), tokens, positions, num_input_tokens)
+    assert torch.equal(found, token_features(table, tokens, positions, num_input_tokens))

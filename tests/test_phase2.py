@@ -113,6 +113,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch):
             return next(left, REPORTED)
 
         monkeypatch.setattr(phase2, "mean_nats", scored)
+        monkeypatch.setattr(phase2.PositionsObjective, "looks_exactly", False)  # so that it looks again
         return seen
 
     return script
@@ -127,6 +128,15 @@ def test_stops_when_patience_ends_and_reports_the_loss_of_the_restored_weights(s
     assert torch.equal(model.token_block.layers[0].linear.weight, seen[1])
     assert torch.equal(seen[-1], seen[1])
     assert not torch.equal(seen[1], seen[4])
+
+
+@pytest.mark.parametrize("changes", [{"epochs": 3}, {"steps": 7, "averaging": 0.9}])
+def test_the_loss_that_found_the_best_weights_is_that_of_looking_again(changes: dict, monkeypatch):
+    results = []
+    for exact in (True, False):
+        monkeypatch.setattr(phase2.PositionsObjective, "looks_exactly", exact)
+        results.append(learn(make_model(), settings_of(precision="float32", **changes)))
+    assert results[0] == results[1]
 
 
 def test_the_published_patience_stops_at_the_first_epoch_without_gain(scripted):

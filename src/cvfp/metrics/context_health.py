@@ -75,14 +75,15 @@ def spread(contexts: Float[Tensor, "T d_c"]) -> tuple[float, float]:
 
 
 def trial_convergence(
-    roll: Callable[[Tensor], Float[Tensor, "T d_c"]], start: Float[Tensor, " d_c"], trials: int = 4
+    roll: Callable[[Tensor], Float[Tensor, "T d_c"]], first: Float[Tensor, "T d_c"], trials: int = 4
 ) -> tuple[Trend, list[float]]:
-    """Roll the same text out again and again, each time from the last state of the time before.
+    """Roll the same text out again and again, each time from the last state of the time before; `first` is
+    what the first time gave.
 
     Returns the trend of the MSE between successive roll-outs, and those MSEs: `converged` when the last is
     rounding, `converging` / `diverging` when ln MSE falls / rises every time, else `unstable`.
     """
-    before, errors = roll(start), []
+    before, errors = first, []
     for _ in range(trials):
         contexts = roll(before[-1])
         errors.append(float((contexts - before).square().mean()))
@@ -108,11 +109,11 @@ def local_lipschitz(step: Step, states: Float[Tensor, "M d_c"], inputs: Tensor, 
     generator = torch.Generator().manual_seed(seed)
     direction = torch.randn(states.shape, generator=generator).to(states)
     norms = states.new_zeros(len(states))
+    _, pull = torch.func.vjp(lambda c: step(c, inputs), states)
     for _ in range(POWER_STEPS):
         direction = torch.nn.functional.normalize(direction, dim=1)
         _, forward = torch.func.jvp(lambda c: step(c, inputs), (states,), (direction,))
         norms = forward.norm(dim=1)
-        _, pull = torch.func.vjp(lambda c: step(c, inputs), states)
         (direction,) = pull(forward)
     return float(norms.max())
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from cvfp.models.fixed_point import MEMORY, SINGLE
 from cvfp.models.layers import initialise
 from cvfp.models.lstm_rollout import roll_positions
+from cvfp.models.threads import threads_for
 from cvfp.records.config import ModelConfig
 
 CARRY_BIAS = 1.0
@@ -232,7 +233,8 @@ class LstmCell(Cell):
 
     def step(self, s: Float[Tensor, "B d_s"], z: Float[Tensor, "B 1 d_z"]) -> Float[Tensor, "B 1 d_s"]:
         first, ((h, m), *_) = self.layers[0], self._vectors(s)
-        return self._stacked(s, *(first if len(first.inner) else first.from_token_part)(z[:, 0], h, m))
+        with threads_for(s):
+            return self._stacked(s, *(first if len(first.inner) else first.from_token_part)(z[:, 0], h, m))
 
     def _stacked(self, s: Tensor, h: Tensor, m: Tensor) -> Tensor:
         """The next state, from that of the first layer."""

@@ -36,6 +36,22 @@ def token_window(
     return tokens[window.clamp(min=0)], window < 0
 
 
+def normalised_rows(table: Float[Tensor, "V d_e"]) -> Float[Tensor, "V+1 d_e"]:
+    """LN of every row of a table, and zeros for a token before the start."""
+    return F.pad(F.layer_norm(table, table.shape[1:]), (0, 0, 0, 1))
+
+
+def gathered_features(
+    rows: Float[Tensor, "R d_e"],
+    tokens: Int[Tensor, " N"],
+    positions: Int[Tensor, " B"],
+    num_input_tokens: int,
+) -> Float[Tensor, "B d_f"]:
+    """As `token_features`, from the `normalised_rows` of a table that many sweeps read."""
+    ids, before = token_window(tokens, positions, num_input_tokens)
+    return F.embedding(ids.masked_fill(before, len(rows) - 1), rows).flatten(1)
+
+
 def features_of(vectors: Float[Tensor, "B n d_e"], before: Bool[Tensor, "B n"]) -> Float[Tensor, "B d_f"]:
     """Token features from the vectors of a window."""
     normalised = F.layer_norm(vectors, vectors.shape[2:])

@@ -17,6 +17,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from cvfp.models.threads import threads_for
+
 
 def roll_positions(
     x: Float[Tensor, "T S d_x"],
@@ -118,7 +120,8 @@ class _RollOut(torch.autograd.Function):
             cast = weight.to(dtype).contiguous()
             rank = backend.rank(len(matrices[0])) if matrices else 0
             trace = _start(x, h, m, dtype, len(matrices) // 2, rank, backend.keeps_squashed)
-            hs = backend.forward(cast, bias, packed, trace)
+            with threads_for(h):
+                hs = backend.forward(cast, bias, packed, trace)
         ctx.backend, ctx.count = backend, len(trace)
         ctx.ranks = [matrix.shape[0] for matrix in matrices[::2]]
         ctx.save_for_backward(*trace, cast, *packed)
@@ -133,7 +136,8 @@ class _RollOut(torch.autograd.Function):
         saved = ctx.saved_tensors
         trace, weight, packed = Trace(*saved[: ctx.count]), saved[ctx.count], saved[ctx.count + 1 :]
         with torch.autocast(grad.device.type, enabled=False):
-            found = ctx.backend.backward(weight, packed, trace, grad.contiguous())
+            with threads_for(grad[0]):
+                found = ctx.backend.backward(weight, packed, trace, grad.contiguous())
             wide, rows, width = trace.memory.dtype, found.before.flatten(0, 1), trace.x.shape[2]
             grad_x = found.x
             if grad_x is None and ctx.needs_input_grad[0]:

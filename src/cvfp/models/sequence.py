@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from cvfp.models.fixed_point import MEMORY, Tolerance
+from cvfp.models.threads import threads_for
 
 
 class SequenceModel(nn.Module):
@@ -129,7 +130,8 @@ class LstmLanguageModel(SequenceModel):
     ) -> tuple[Float[Tensor, "S T d_e"], State]:
         u, after = normalised(vectors), []
         for index, layer in enumerate(self.layers):
-            u, last = layer(dropped(u, dropout, locked), None if state is None else state[index])
+            with threads_for(u[:, 0]):
+                u, last = layer(dropped(u, dropout, locked), None if state is None else state[index])
             after.append((last[0].detach(), last[1].detach()))
         return dropped(u, dropout, locked), after
 

@@ -67,7 +67,7 @@ def diagnose(model: CVFPModel, tokens: Int[Tensor, " N"], seed: int = 0) -> Diag
     random_states, random_parts = _random_inputs(model, seed)
     places = _places(len(tokens), seed).to(tokens.device)
     norm, deviation = health.spread(block.contexts(solved.states)[:, -1])
-    trend, errors = health.trial_convergence(roll, zero)
+    trend, errors = health.trial_convergence(roll, states)
     values = {
         "identity_cosine": health.identity_cosine(step, random_states, random_parts),
         "mean_norm": norm,

@@ -81,7 +81,7 @@ def collect_scores(model: Model, scored: Callable[[RowScorer], Iterable[tuple[Te
 
     def one(hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         logits = model.logits(hidden)
-        return F.cross_entropy(logits, targets, reduction="none"), logits.argmax(dim=1) == targets
+        return F.cross_entropy(logits, targets, reduction="none"), hits(logits, targets)
 
     with computing_in("float32", model.device):
         parts = list(scored(one))
@@ -101,6 +101,17 @@ def collect_nats(
         wide = widest(model.device)
         parts = list(scored(lambda hidden, targets: (head.nll(hidden, targets).to(wide).sum(), len(targets))))
     return float(torch.stack([nats for nats, _ in parts]).sum()) / sum(count for _, count in parts)
+
+
+def hits(logits: Float[Tensor, "B V"], targets: Int[Tensor, " B"]) -> Bool[Tensor, " B"]:
+    """Whether argmax is the target.
+
+    It is asked of rows alone whose maximum is the target's: on a CPU it takes as long as the losses do.
+    """
+    found = logits.amax(dim=1) == logits.gather(1, targets[:, None])[:, 0]
+    rows = found.nonzero()[:, 0]
+    found[rows] = logits[rows].argmax(dim=1) == targets[rows]
+    return found
 
 
 def _scored(

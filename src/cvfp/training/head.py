@@ -174,8 +174,9 @@ def _wide_product(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def eager_losses(logits: Tensor, offsets: Tensor, targets: Tensor) -> Tensor:
-    """(B,): logsumexp(logits + offsets) - (logits + offsets)[target] of every row."""
-    return F.cross_entropy(logits + offsets, targets, reduction="none")
+    """(B,): logsumexp(logits + offsets) - (logits + offsets)[target] of every row; the logits are used up."""
+    full = logits.add_(offsets) if logits.dtype == offsets.dtype else logits + offsets
+    return F.cross_entropy(full, targets, reduction="none")
 
 
 def eager_gradients(

@@ -119,6 +119,7 @@ class Chunks(Batch):
         assert model.context_block is not None
         self.model, self.cell, self.config = model, model.context_block, config
         self.tokens, self.dev = tokens, dev
+        self.looks_exactly = not tokens.is_cuda  # see `training_segments`
         examples = len(tokens) - 1
         self.length = min(config.window, examples)
         """T."""

@@ -107,6 +107,8 @@ class Batch(ABC):
     """Of each row in the loss: 1 / `count`, or 0."""
     count: int
     """Next tokens of the batch, in all processes of a group together."""
+    looks_exactly = False
+    """Whether `dev_nats` is exact where it need not be."""
     replayable = False
     """Whether a step is the same operations on the same tensors every time, whatever is in them."""
     shares: tuple[Tensor, ...] = ()
@@ -176,7 +178,7 @@ class TokenLearner:
         """Next tokens of each step."""
         self.patience = Patience(settings.patience)
         self.average = make_average(parameters, settings.averaging)
-        self.best_step, self.best_train_loss = 0, math.nan
+        self.best_step, self.best_train_loss, self.best_dev_loss = 0, math.nan, math.inf
         self.best_weights = [parameter.detach().clone() for parameter in parameters]
         self.generator = torch.Generator().manual_seed(derived_seed(seed, "batches"))
         self.epoch_start = self.generator.get_state()
@@ -271,7 +273,7 @@ class TokenLearner:
         require_finite(dev_loss, "the dev loss", step)
         fixed = self.settings.steps is not None
         if fixed or self.patience.improved(dev_loss):
-            self.best_step, self.best_train_loss = step, train_loss
+            self.best_step, self.best_train_loss, self.best_dev_loss = step, train_loss, dev_loss
             copy(self.average.weights, self.best_weights)
         else:
             self.stepper.scale_lr(self.settings.lr_decay)
@@ -303,11 +305,17 @@ class TokenLearner:
             tokens_read=seen * self.settings.readings,
             stop_reason=self.stop_reason,
             best_epoch=self.best_step / self.epoch_steps,
-            dev_loss=self.dev_nats("float32", exact=True),
+            dev_loss=self._exact_dev_loss(),
             train_loss=self.best_train_loss,
             precision=self.precision,
             seconds=seconds,
         )
+
+    def _exact_dev_loss(self) -> float:
+        """Of the best weights, which are in the model; as it was when they were found, if that was exact."""
+        if self.batch.looks_exactly and self.precision == "float32":
+            return self.best_dev_loss
+        return self.dev_nats("float32", exact=True)
 
     # --- What a savepoint keeps of it.
 
@@ -324,7 +332,7 @@ class TokenLearner:
         numbers = self.stepper.numbers() | {
             "best_step": self.best_step,
             "best_train_loss": self.best_train_loss if self.best_step else None,
-            "best_dev_loss": self.patience.best if math.isfinite(self.patience.best) else None,
+            "best_dev_loss": self.best_dev_loss if self.best_step else None,
             "misses": self.patience.misses,
         }
         return State(tensors, numbers, self.batch.rows)
@@ -348,8 +356,7 @@ class TokenLearner:
         self.best_step, self.patience.misses = numbers["best_step"], numbers["misses"]
         if self.best_step:
             self.best_train_loss = numbers["best_train_loss"]
-        if numbers["best_dev_loss"] is not None:
-            self.patience.best = numbers["best_dev_loss"]
+            self.best_dev_loss = self.patience.best = numbers["best_dev_loss"]
         self.generator.set_state(tensors["generator"].cpu())
         self.to_skip = self.steps % self.epoch_steps
         if not group.is_main():

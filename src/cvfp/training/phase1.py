@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cvfp.models.cvfp import CVFPModel
+from cvfp.models.layers import gathered_features, normalised_rows
 from cvfp.records.config import derived_seed
 from cvfp.records.schema import Precision
 from cvfp.records.training_config import Phase1Config
@@ -46,14 +47,14 @@ class Phase1Result:
 
 def slice_losses(
     new: Float[Tensor, "K S d_c"], old: Float[Tensor, "K S d_c"]
-) -> tuple[Float[Tensor, " K"], Float[Tensor, " K"]]:
-    """(convergence, dispersion) of each of K slices s of |s| rows.
+) -> tuple[Float[Tensor, " K"], Float[Tensor, " K"], Float[Tensor, "K S"]]:
+    """(convergence, dispersion) of each of K slices s of |s| rows, and how far each row has moved.
 
     convergence = mean_{t,d}((C^k - C^{k-1})^2),  dispersion = -||C^k_s - mean_t(C^k_s)||_F / |s|
     """
-    convergence = (new - old).square().mean(dim=(1, 2))
+    squares = (new - old).square()
     dispersion = -torch.linalg.vector_norm(new - new.mean(dim=1, keepdim=True), dim=(1, 2)) / new.shape[1]
-    return convergence, dispersion
+    return squares.mean(dim=(1, 2)), dispersion, squares.detach().mean(dim=2)
 
 
 def shifted(old: Float[Tensor, "S d_c"], before: Float[Tensor, " d_c"]) -> Float[Tensor, "S d_c"]:
@@ -93,6 +94,7 @@ def learn_contexts(
     draw = NormalRows(seed, block.context_dim, device, model.read_table.dtype)
     stepper = Stepper(block.parameters(), lr=config.lr, grad_clip=config.grad_clip)
     weight, iteration, rate = config.dist_reg_weight, 1, 0.0
+    table_rows, read = normalised_rows(model.read_table), model.config.num_input_tokens
     saved = savepoint.load(device, contexts)
     if saved is None:
         start_at_random(contexts, draw)
@@ -116,14 +118,16 @@ def learn_contexts(
                     inputs = inputs + config.context_noise * torch.cat(drawn)
                 before = old[-1].clone()
                 with computing_in(precision, device):
-                    features = model.context_features(tokens, torch.arange(first, last, device=device))
-                    new = block(inputs, features)[:, -1]
+                    positions = torch.arange(first, last, device=device)
+                    new = block(inputs, gathered_features(table_rows, tokens, positions, read))[:, -1]
                     shape = (count, len(new) // count)
-                    convergence, dispersion = slice_losses(new.unflatten(0, shape), old.unflatten(0, shape))
+                    convergence, dispersion, moved = slice_losses(
+                        new.unflatten(0, shape), old.unflatten(0, shape)
+                    )
                     loss = ((1 - weight) * convergence + weight * dispersion).sum()
                     (loss / piece.batch_slices).backward()
                 with torch.no_grad():
-                    settled = ((new - old).square().mean(dim=1) < config.convergence_threshold).sum()
+                    settled = (moved < config.convergence_threshold).sum()
                     totals += torch.stack([convergence.sum(), dispersion.sum(), settled])
                     contexts.write_own(piece, first, new)
                 index += count

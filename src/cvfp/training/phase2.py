@@ -73,7 +73,7 @@ def learn_tokens(
 class Positions(Batch):
     """Any positions of the stream, each with its frozen context."""
 
-    replayable = True
+    replayable = looks_exactly = True
 
     def __init__(
         self,
