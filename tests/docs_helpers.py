@@ -43,6 +43,13 @@ CHECKS_HEALTH = "diagnose"
 COMMANDS = ("cvfp", "hf", "make", "pip", "python", "sbatch", "torchrun")
 COMMAND_LINE = "an example of the command line"
 LONG_WORK = ("quickstart", "run", "tune", "train")
+TRAINS = re.compile(rf"cvfp ({'|'.join(LONG_WORK)})\b")
+HERE_DOCUMENT = re.compile(r"^cat > (?P<name>\S+) <<'END'\n(?P<text>.*?)^END\n", re.MULTILINE | re.DOTALL)
+
+
+def lines_of(script: str) -> list[str]:
+    """A line per command."""
+    return script.replace("\\\n", " ").splitlines()
 
 
 @dataclass(frozen=True)
@@ -155,9 +162,30 @@ class Reader:
             assert block.language in NO_CODE, f"line {block.line}: no way to run {block.language!r}"
             assert block.text.split()[0] not in COMMANDS, f"line {block.line}: a command is no text"
 
+    def plan(self, blocks: list[Block]) -> int:
+        """Write the files of a page, and rehearse its commands that train; returns how many there are."""
+        self.set_stage(blocks)
+        planned = 0
+        for block in blocks:
+            if block.language == "python":
+                if "mkdir" in block.text or "write" in block.text:
+                    exec(compile(block.text, f"line {block.line}", "exec"), self.namespace)
+                else:
+                    _import_ours(block.text)
+            elif block.language in SHELL:
+                script = HERE_DOCUMENT.sub(self._write_down, block.text)
+                trains = [line for line in lines_of(script) if TRAINS.match(line)]
+                Rehearsal(self).script("\n".join(trains))
+                planned += len(trains)
+        return planned
+
+    def _write_down(self, found: re.Match[str]) -> str:
+        Path(found["name"]).write_text(found["text"], encoding="utf-8")
+        return ""
+
     def _shell(self, text: str) -> None:
         """Nothing but plain commands of ours runs here, where all is imported; bash runs anything else."""
-        lines = [shlex.split(line, comments=True) for line in text.replace("\\\n", " ").splitlines()]
+        lines = [shlex.split(line, comments=True) for line in lines_of(text)]
         commands = [words for words in lines if words]
         if any(words[0] != "cvfp" for words in commands) or re.search(r"[|<>&;$`]", text):
             self._bash(text)
@@ -165,7 +193,10 @@ class Reader:
         with self.patch.context() as patch:
             patch.setenv("HF_HUB_OFFLINE", "1")
             for words in commands:
-                code = main(words[1:])
+                try:
+                    code = main(words[1:])
+                except SystemExit as leaving:  # as --help does
+                    code = leaving.code
                 assert code == 0, f"{shlex.join(words)} ended with {code}"
 
     def _bash(self, text: str) -> None:
@@ -194,7 +225,7 @@ class Rehearsal:
         self.reader = reader
 
     def script(self, text: str) -> None:
-        for line in text.replace("\\\n", " ").splitlines():
+        for line in lines_of(text):
             words = shlex.split(line, comments=True)
             while words and re.fullmatch(r"\w+=.*|nice", words[0]):
                 words = words[1:]

@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import sys
-import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
@@ -27,6 +27,10 @@ PAGES = [
 SOURCE = Path(cvfp.__file__).parents[1]
 
 
+def quick_but(long: Sequence[str], pages: list[Path]) -> list:
+    return [pytest.param(page, marks=[pytest.mark.long] * (page.name in long)) for page in pages]
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> Path:
     return tiny_model(tmp_path_factory.mktemp("model") / "m", corpus)
@@ -45,9 +49,24 @@ def work_through(reader: Reader, blocks: list[Block]) -> None:
         reader.carry_out(block)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+LONG_PAGES = ("tutorial.md", "own-model.md", "trackers.md")
+"""They train for a while."""
+
+
+def blocks_on(page: Path) -> list[Block]:
+    return blocks_of(page.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("page", quick_but(LONG_PAGES, PAGES), ids=lambda page: page.name)
 def test_every_code_block_of_a_page_works(reader: Reader, page: Path):
-    work_through(reader, blocks_of(page.read_text(encoding="utf-8")))
+    work_through(reader, blocks_on(page))
+
+
+@pytest.mark.parametrize("name", LONG_PAGES)
+def test_what_a_long_page_trains_is_planned(reader: Reader, name: str):
+    """Its files are written, and each command that trains goes up to where it would begin."""
+    (page,) = [page for page in PAGES if page.name == name]
+    assert reader.plan(blocks_on(page)) >= 1
 
 
 @pytest.mark.parametrize(("language", "least"), [("bash", 13), ("python", 1)])
@@ -119,15 +138,23 @@ def test_links_of_the_readme_lead_somewhere(name: str):
     assert [target for target in local if not (ROOT / target).exists()] == []
 
 
+@pytest.mark.long
 def test_the_notebook_runs_and_ends_with_a_figure():
     notebook = nbformat.read(DOCS / "notebooks" / "quickstart.ipynb", as_version=4)
-    assert not any(cell.get("outputs") for cell in notebook.cells)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(SOURCE))
         NotebookClient(notebook, timeout=600, kernel_name="python3").execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert "kneser-ney" in str(outputs)
     assert "image/png" in outputs[-1]["data"]
+
+
+def test_the_notebook_is_kept_without_outputs_and_imports_what_there_is(reader: Reader):
+    notebook = nbformat.read(DOCS / "notebooks" / "quickstart.ipynb", as_version=4)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert len(cells) > 3 and not any(cell.outputs for cell in cells)
+    for cell in cells:
+        reader.carry_out(Block(1, "python", cell.source, "trains"))
 
 
 def test_the_site_builds_without_a_warning_and_asks_nothing_of_other_sites(tmp_path: Path):
@@ -152,14 +179,10 @@ from cvfp.cli.main import main
 try:
     main(["--help"])
 finally:
-    assert "torch" not in sys.modules
+    print(sorted({"torch", "numpy", "scipy", "matplotlib", "plotly"} & sys.modules.keys()), file=sys.stderr)
 """
 
 
-def test_help_takes_less_than_a_second_and_no_torch():
-    seconds = []
-    for _ in range(3):  # the best of three: other work may go on
-        started = time.perf_counter()
-        subprocess.run([sys.executable, "-c", HELP], check=True, capture_output=True)
-        seconds.append(time.perf_counter() - started)
-    assert min(seconds) < 1
+def test_help_imports_nothing_that_takes_long():
+    done = subprocess.run([sys.executable, "-c", HELP], check=True, capture_output=True, text=True)
+    assert "usage: cvfp" in done.stdout and done.stderr == "[]\n"

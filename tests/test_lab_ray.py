@@ -152,10 +152,14 @@ def test_as_many_workers_as_fit(resources, device, share, given, room):
     assert _room(resources, given) == room
 
 
-def test_wrong_use_is_named(tmp_path, corpus, monkeypatch):
+def test_a_cluster_without_a_gpu_is_named(tmp_path, cluster, corpus):
     plan = tiny_plan(corpus, arms=("unigram",))
     with pytest.raises(InputError, match="the Ray cluster has no GPU"):
-        _share({"CPU": 2.0}, "cuda", 1.0)
+        run_on_ray(plan, tmp_path / "sweep", Monitor(), device="cuda")
+
+
+def test_wrong_use_is_named(tmp_path, corpus, monkeypatch):
+    plan = tiny_plan(corpus, arms=("unigram",))
     with pytest.raises(InputError, match="--device mps: on Ray it is auto, cpu, cuda"):
         run_on_ray(plan, tmp_path, Monitor(), device="mps")
     with pytest.raises(InputError, match="--gpus-per-point 2: it must be above 0 and at most 1"):
@@ -191,6 +195,7 @@ def test_the_commands_run_on_ray(tmp_path, cluster, corpus):
     assert sweep_status(tune).counts()["done"] == 2 and not list(tune.glob("runs/*/checkpoint"))
 
 
+@pytest.mark.long
 def test_the_command_runs_on_a_cluster_of_its_own_and_ends_when_asked_to(tmp_path, corpus, whole):
     pytest.importorskip("ray")
     plan_file, out = tmp_path / "sweep.toml", tmp_path / "sweep"

@@ -42,7 +42,13 @@ def test_the_published_protocol_runs_on_a_local_copy(tmp_path, ultrachat):
     wte = np.random.default_rng(1).standard_normal((50257, 8)).astype(np.float32)
     save_file({"wte.weight": wte, "wpe.weight": wte[:4]}, str(copy / "model.safetensors"))
     out = tmp_path / "sweep"
-    sizes = ["model.context_dim=8", "model.embed_dim=8", "phase1.max_iterations=6", "phase2.epochs=3"]
+    sizes = [
+        "model.context_dim=8",
+        "model.embed_dim=8",
+        "phase1.max_iterations=6",
+        "phase2.epochs=2",
+        "phase2.precision=float32",
+    ]
     arguments = ["run", "v2", "--published", "--corpus", f"ultrachat:{folder}", "--embedding", f"gpt2:{copy}"]
     arguments += ["--samples", "5", "10", "--arms", "cvfp", "--device", "cpu", "--out", str(out)]
     assert main([*arguments, "--set", *sizes]) == 0

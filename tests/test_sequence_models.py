@@ -255,15 +255,13 @@ def fit(arm: str, epochs: int = 30, **changes) -> tuple[FittedSequence, RunConfi
 
 
 @pytest.mark.parametrize("arm", ARMS)
-def test_training_beats_the_unigrams_of_the_same_text_and_repeats_itself_bit_for_bit(arm: str):
+def test_training_beats_the_unigrams_of_the_same_text(arm: str):
     tokens, vocab_size = real_text()
     train, dev, test = (tokens[slice(*ends)].numpy() for ends in ((0, 5000), (5000, 7000), (7000, None)))
     unigram = UnigramArm(vocab_size).fit(train, dev, Budget(torch.device("cpu")), seed=0)
     found, config = fit(arm)
     assert perplexity(found.nll(test)) < 0.8 * perplexity(unigram.nll(test))
     assert found.facts.dev_ppl == pytest.approx(perplexity(found.nll(dev)), rel=1e-5)
-    again, _ = fit(arm)
-    assert np.array_equal(found.nll(test), again.nll(test))
     expected = run_cost(config, vocab_size, len(train))
     assert found.facts.total_params == expected.total_params == found.facts.trained_params
     assert found.facts.flops == pytest.approx(
@@ -272,6 +270,13 @@ def test_training_beats_the_unigrams_of_the_same_text_and_repeats_itself_bit_for
 
 
 @pytest.mark.parametrize("arm", ARMS)
+@pytest.mark.parametrize("arm", ARMS)
+def test_training_repeats_itself_bit_for_bit(arm: str):
+    tokens, _ = real_text()
+    first, second = (fit(arm, epochs=2)[0].nll(tokens[7000:].numpy()) for _ in range(2))
+    assert np.array_equal(first, second)
+
+
 def test_a_frozen_table_stays_as_it_was(arm: str):
     found, config = fit(arm, epochs=1, **{"embedding.trained": False, "embedding.output_bias": False})
     assert found.model.output_bias is None
