@@ -270,13 +270,13 @@ def test_training_beats_the_unigrams_of_the_same_text(arm: str):
 
 
 @pytest.mark.parametrize("arm", ARMS)
-@pytest.mark.parametrize("arm", ARMS)
 def test_training_repeats_itself_bit_for_bit(arm: str):
     tokens, _ = real_text()
     first, second = (fit(arm, epochs=2)[0].nll(tokens[7000:].numpy()) for _ in range(2))
     assert np.array_equal(first, second)
 
 
+@pytest.mark.parametrize("arm", ARMS)
 def test_a_frozen_table_stays_as_it_was(arm: str):
     found, config = fit(arm, epochs=1, **{"embedding.trained": False, "embedding.output_bias": False})
     assert found.model.output_bias is None
