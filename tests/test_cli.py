@@ -447,3 +447,17 @@ def test_reports_speak_the_language_that_was_asked_for(capsys, tmp_path, languag
     for command in (["compare", "published:v1", "published:v2"], ["published"]):
         code, out, _ = call(capsys, *command, "--lang", language)
         assert code == 0 and any(ord(letter) > 0x3000 for letter in out) == (language == "ja")
+
+
+@pytest.mark.parametrize(
+    ("arm", "setting"),
+    [
+        ("cvfp-joint", "joint.consistency=0.0"),
+        ("cvfp", "phase2.averaging=0.0"),
+        ("cvfp", "phase2.steps=none"),
+    ],
+)
+def test_a_setting_of_train_may_be_a_neutral_one(capsys, tmp_path, corpus, arm, setting):
+    train = ["train", "--out", tmp_path / "m", "--corpus", corpus, "--samples", 4, "--device", "cpu"]
+    own = [one for one in settings_read_by(arm) if str(one).partition("=")[0] != setting.partition("=")[0]]
+    assert call(capsys, *train, "--arm", arm, *own, setting)[0] == 0

@@ -170,8 +170,8 @@ def test_what_one_process_has_begun_a_group_ends(tmp_path, corpus, monkeypatch, 
     spec, file = spec_file(tmp_path, corpus, (arm,), **{"lstm.eval_every": 3})
     out, steps = tmp_path / "group", Steps(monkeypatch)
     run_sweep(make_plan(spec), tmp_path / "one", CPU, Monitor())
-    steps.stop_at = sum(steps.taken.values()) // 2
-    steps.taken.clear()
+    steps.stop_at = steps.taken // 2
+    steps.taken = 0
     with pytest.raises(Cut):
         run_sweep(make_plan(spec), out, CPU, Monitor(), save_every=0.0)
     run = next((out / "runs").iterdir())
@@ -263,7 +263,7 @@ def test_what_a_group_cannot_do_is_said(tmp_path, monkeypatch, capsys, arguments
 @pytest.mark.parametrize("count", [0, 1, 2, 7, 8])
 @pytest.mark.parametrize("processes", [1, 2, 3, 5])
 def test_shares_are_all_there_is_and_nearly_equal(monkeypatch, count, processes):
-    monkeypatch.setattr(group, "size", lambda: processes)
+    monkeypatch.setattr(group, "world_size", lambda: processes)
     shares = [list(range(count))[group.share(count, process)] for process in range(processes)]
     assert list(itertools.chain(*shares)) == list(range(count))
     lengths = [len(share) for share in shares]
@@ -271,7 +271,7 @@ def test_shares_are_all_there_is_and_nearly_equal(monkeypatch, count, processes)
 
 
 def test_a_process_keeps_the_contexts_of_its_slices_alone(monkeypatch):
-    monkeypatch.setattr(group, "size", lambda: 2)
+    monkeypatch.setattr(group, "world_size", lambda: 2)
     monkeypatch.setattr(group, "rank", lambda: 1)
     contexts = SlicedContexts(25, 4, 4, 3, torch.float32, CPU)
     assert [piece.bounds for piece in contexts.pieces] == [[(8, 12), (12, 16)], [(20, 25)]]

@@ -106,7 +106,7 @@ def test_the_lowest_loss_of_each_size_wins_and_a_trial_that_diverged_there_canno
     for size, line in (("4", lines[1]), ("8", lines[0])):
         for knob in (*KNOBS, "batch_size"):
             assert tuned.settings[f"by_size.phase2.{knob}.{size}"] == getattr(by_line[line], knob)
-    assert len(tuned.settings) == 12
+    assert len(tuned.settings) == 14
     assert (tuned.trials, tuned.failed) == (4, 1)
     assert tuned.dev_ppl == pytest.approx((10.0, 20.0))
     assert tuned.untuned_dev_ppl == pytest.approx((30.0, 20.0))
@@ -170,8 +170,8 @@ def test_what_the_user_sets_wins_and_is_no_longer_called_tuned(corpus):
         ({"lstm.epochs": 3}, None),
         ({"lstm.steps": 100}, None),
         ({"lstm.lr": 0.5}, None),
-        ({"data.test_tokens": 500, "data.split_seed": 3, "data.order": "file", "seed": 7}, 12),
-        ({"model.context_dim": 32, "phase1.lr": 1.0}, 12),
+        ({"data.test_tokens": 500, "data.split_seed": 3, "data.order": "file", "seed": 7}, 15),
+        ({"model.context_dim": 32, "phase1.lr": 1.0}, 15),
     ],
 )
 def test_settings_count_as_tuned_only_where_they_were_tuned(changed: dict, trials: int | None):
@@ -198,7 +198,11 @@ def test_a_directory_without_a_tuning_is_named(tmp_path):
     ("arm", "settings", "message"),
     [
         ("kneser-ney", {"seed": 7}, "kneser-ney: seed is not tuned; allowed: ngram.order"),
-        ("lstm", {"phase2.lr": 1.0}, "lstm: phase2.lr is not tuned; allowed: lstm.averaging, lstm.dropout"),
+        (
+            "lstm",
+            {"phase2.lr": 1.0},
+            "lstm: phase2.lr is not tuned; allowed: lstm.averaging, lstm.consistency",
+        ),
         ("unigram", {"ngram.order": 2}, "unigram: ngram.order is not tuned"),
         ("gru", {}, "unknown arm 'gru'"),
     ],
@@ -240,7 +244,8 @@ def test_the_shipped_settings_are_the_choices_of_the_two_rounds_that_are_kept():
         # The second round goes on from the choice of the first, which is its first trial.
         assert shipped.trials == before.trials + (after.trials - 1 if arm in second.arms else 0)
         for knob in (set(before.settings) & set(after.settings)) if arm in second.arms else ():
-            assert "averaging" in knob or before.settings[knob] == after.settings[knob]
+            tried = knob.split(".")[2] in ("averaging", "consistency")
+            assert tried or before.settings[knob] == after.settings[knob]
     for name in ("recommended", "baselines"):
         assert find_spec(name).tuned == TUNED
     trials = {point.config.arm: point.tuned_trials for point in make_plan(find_spec("baselines")).points}
@@ -259,13 +264,13 @@ def chosen_in(directory: Path) -> Tuning:
 
 def test_a_grid_is_every_combination_around_what_an_arm_ships_with(corpus):
     spec = tiny_spec(corpus, arms=("cvfp", "lstm"), settings={"by_size.lstm.dropout.4": 0.3})
-    plan = tuning_plan(spec, 12, (4, 8), {"averaging": ("two-tailed", 0.9), "consistency": (0.5,)})
+    plan = tuning_plan(spec, 12, (4, 8), {"averaging": ("two-tailed", 0.9), "consistency": (0.25,)})
     tried = {arm: [] for arm in spec.arms}
     for point in plan.points:
         if point.config.data.num_samples == 4:
             training = point.config.resolved().token_training
             tried[point.config.arm].append((training.averaging, training.consistency, training.dropout))
-    assert [trial[:2] for trial in tried["cvfp"]] == [(0.0, 0.0), ("two-tailed", 0.5), (0.9, 0.5)]
+    assert [trial[:2] for trial in tried["cvfp"]] == [(0.0, 0.0), ("two-tailed", 0.25), (0.9, 0.25)]
     assert [trial[2] for trial in tried["lstm"]] == [0.3, 0.3, 0.3]
     with pytest.raises(InputError, match="--grid speed: there is no such knob; there are lr, dropout"):
         tuning_plan(spec, 12, (4,), {"speed": (1,)})

@@ -113,7 +113,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch):
             return next(left, REPORTED)
 
         monkeypatch.setattr(phase2, "mean_nats", scored)
-        monkeypatch.setattr(phase2.PositionsObjective, "looks_exactly", False)  # so that it looks again
+        monkeypatch.setattr(phase2.Positions, "looks_exactly", False)  # so that it looks again
         return seen
 
     return script
@@ -134,7 +134,7 @@ def test_stops_when_patience_ends_and_reports_the_loss_of_the_restored_weights(s
 def test_the_loss_that_found_the_best_weights_is_that_of_looking_again(changes: dict, monkeypatch):
     results = []
     for exact in (True, False):
-        monkeypatch.setattr(phase2.PositionsObjective, "looks_exactly", exact)
+        monkeypatch.setattr(phase2.Positions, "looks_exactly", exact)
         results.append(learn(make_model(), settings_of(precision="float32", **changes)))
     assert results[0] == results[1]
 

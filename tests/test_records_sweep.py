@@ -213,7 +213,7 @@ def test_a_plan_of_another_kind_is_named(tmp_path):
 
 @pytest.mark.parametrize("arm", ["cvfp", "cvfp-joint", "lstm", "transformer"])
 def test_a_plan_of_before_a_field_joined_is_read_as_it_was_run(tmp_path, corpus, arm):
-    plan = make_plan(tiny_spec(corpus, arms=(arm,), samples=(4,)))
+    plan = make_plan(tiny_spec(corpus, arms=(arm,), samples=(4,)).with_settings({"transformer.head_dim": 4}))
     written = plan.model_dump(mode="json")
     config = written["points"][0]["config"]
     for section, fields in LATER.items():

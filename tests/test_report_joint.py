@@ -144,8 +144,8 @@ def test_the_setting_tells_the_joint_model_and_its_training(tmp_path):
     assert found["joint training"] == (
         "at most 40 epochs, steps of 128 chunks of 16 tokens, contexts refreshed every epoch, learning rate "
         "0.002, dropout 0.4, weight decay 0.5, precision bf16; dev loss 2 times per epoch, patience 6; word "
-        "dropout 0.05, exponential moving average of the weights 0.998, beta2 0.99, dropout locked over a "
-        "chunk"
+        "dropout 0.05, average of the weights over the tail of training, two readings of every batch, "
+        "consistency 1, beta2 0.99, dropout locked over a chunk"
     )
     plain = rows(read_of(tmp_path / "without", lines=DEFAULT_LINES)[0])
     assert not {"joint model", "joint training", "mixture", "context cell"} & set(plain)
@@ -186,11 +186,15 @@ def test_options_of_a_training_are_told_where_they_are_set(tmp_path, arm):
     without = {f"{section}.{key}": value for key, value in LATER[section].items()}
     without |= {f"{section}.eval_every": 50}
     assert rows(read_of(tmp_path / "plain", lines=(LineSpec(arm, "a", without),))[0])[name] == plain
-    options = {"word_dropout": 0.05, "averaging": 0.998, "beta2": 0.99, "eval_every": None}
+    options = {"word_dropout": 0.05, "averaging": 0.998, "consistency": 0.5, "beta2": 0.99}
+    options |= {"eval_every": None}
     options |= {"evaluations_per_epoch": 2} | ({} if arm == "cvfp" else {"locked_dropout": True})
     settings = {f"{section}.{key}": value for key, value in options.items()}
     found = rows(read_of(tmp_path / "set", lines=(LineSpec(arm, "a", settings),))[0])[name]
-    told = "; word dropout 0.05, exponential moving average of the weights 0.998, beta2 0.99"
+    told = (
+        "; word dropout 0.05, exponential moving average of the weights 0.998, "
+        "two readings of every batch, consistency 0.5, beta2 0.99"
+    )
     locked = "" if arm == "cvfp" else ", dropout locked over a window"
     assert found == plain.replace("every 50 steps", "2 times per epoch") + told + locked
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from cvfp.models.lstm import LstmLanguageModel
 
 from cvfp.models.cells import LstmCell
 from cvfp.models.fixed_point import solve_blocks
+from cvfp.models.sequence import LstmLanguageModel
 from cvfp.models.threads import SHARED, threads_for
 
 

@@ -91,7 +91,7 @@ def _one_config(preset: str, samples: int, settings: dict[str, Any], arm: str) -
         keys = set().union(*spec.variants)
         varies = ", ".join(sorted(key for key in keys if len({str(v.get(key)) for v in spec.variants}) > 1))
         raise InputError(f"preset {preset!r} has {len(spec.variants)} lines; choose one by setting {varies}")
-    read = dotted(points[0].config.relevant())
+    read = dotted(points[0].config.read())
     for key in settings:
         if key not in read and not any(other.startswith(f"{key}.") for other in read):
             near = [other for other in read if other.rpartition(".")[2] == key.rpartition(".")[2]]

@@ -6,7 +6,6 @@ import math
 import re
 from typing import Annotated, Any, Literal
 
-import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from cvfp.records.arms import ARM_KINDS, arm_kind
@@ -346,8 +345,8 @@ class RunConfig(Schema):
             fields["context_dim"] = max(4 * width // 3, 1)
         return ModelConfig(embed_dim=width, **fields)
 
-    def relevant(self) -> dict[str, Any]:
-        """The fields that can change this arm's result, as nested plain data."""
+    def read(self) -> dict[str, Any]:
+        """The fields that this arm reads, as nested plain data."""
         fields, kind = self.model_dump(), arm_kind(self.arm)
         chosen = {"arm": self.arm, "data": fields["data"], "seed": self.seed}
         if self.draw == self.seed:
@@ -360,10 +359,6 @@ class RunConfig(Schema):
         for name, fields in followed.items():
             for field in fields.keys() - {"steps"}:  # which hold at their own sizes alone
                 del chosen[name][field]
-        for section in kind.sections:
-            for field, before in LATER.get(section, {}).items():
-                if chosen[section].get(field, ...) == before:
-                    del chosen[section][field]
         if kind.neural and not kind.two_phase:
             chosen["model"] = {"embed_dim": self.model.embed_dim}
         elif kind.neural and not kind.has_context:
@@ -372,14 +367,27 @@ class RunConfig(Schema):
                 chosen["model"].pop(field, None)
         if "phase2" in kind.sections and "phase1" not in kind.sections:
             del chosen["phase2"]["context_source"]
-        if "phase1" in kind.sections and self.phase1.slices_per_step is None:
-            del chosen["phase1"]["slices_per_step"]
-        if kind.training_section is not None and self.token_training.steps is None:
-            del chosen[kind.training_section]["steps"]
         if "own" in kind.sections:
             del chosen["own"]["file"]
         if kind.neural and self.embedding.source != "random":
             del chosen["embedding"]["std"]
+        return chosen
+
+    def relevant(self) -> dict[str, Any]:
+        """The fields that this arm reads and that make its result another: none that is neutral.
+
+        Neutral is a field that joined later and leaves everything as it was before (`LATER`), and a limit
+        that is not set.
+        """
+        chosen, kind = self.read(), arm_kind(self.arm)
+        for section in kind.sections:
+            for field, before in LATER.get(section, {}).items():
+                if chosen[section].get(field, ...) == before:
+                    del chosen[section][field]
+        if "phase1" in kind.sections and self.phase1.slices_per_step is None:
+            del chosen["phase1"]["slices_per_step"]
+        if kind.training_section is not None and self.token_training.steps is None:
+            del chosen[kind.training_section]["steps"]
         return chosen
 
     @property
@@ -445,5 +453,7 @@ PURPOSES = ("contexts", "noise", "batches", "dropout", "weights", "table", "docu
 
 def derived_seed(seed: int, purpose: str, *parts: int) -> int:
     """A 63-bit seed from the run's seed, one of `PURPOSES`, and further numbers (a step, a slice)."""
+    import numpy as np  # `cvfp --help` does without
+
     sequence = np.random.SeedSequence((seed, PURPOSES.index(purpose), *parts))
     return int(sequence.generate_state(1, np.uint64)[0] >> 1)

@@ -223,7 +223,7 @@ def further(config: RunConfig) -> list[str]:
         "beta2": _("beta2 {value}"),
     }
     found = [
-        text.format(value=shown(field, "{}"))
+        text.format(value=shown(field, "{}" if isinstance(getattr(training, field), str) else "{:g}"))
         for field, text in texts.items()
         if (joint and field != "consistency")
         or field in followed
