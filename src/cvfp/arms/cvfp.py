@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +66,7 @@ class CvfpArm(Arm):
                 "precision": first.precision,
             }
         if self.use_context:
-            notes["health"] = asdict(diagnose(model, dev_tokens, seed))
+            notes["health"] = diagnose(model, dev_tokens, seed).model_dump()
         return FittedCvfp(model, self._facts(model, len(train), first, second, train_er, notes))
 
     def _build(self, train: Tokens, seed: int) -> CVFPModel:

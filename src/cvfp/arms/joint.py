@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import torch
 
@@ -53,7 +53,7 @@ class JointArm(Arm):
         model, found = learned("joint", seed, teachers)
         notes = {
             "training": {"seconds": found.seconds, "precision": found.precision},
-            "health": asdict(diagnose(model, dev_tokens, seed)),
+            "health": diagnose(model, dev_tokens, seed).model_dump(),
         }
         if taught:
             notes["teachers"] = [

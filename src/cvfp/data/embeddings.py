@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
+import warnings
 from pathlib import Path
 
 import numpy as np
+from numpy.lib import format as npy
 
 from cvfp.data.cache import file_sha256
 from cvfp.data.corpora import reach_hub
@@ -15,58 +16,6 @@ from cvfp.records.config import EmbeddingConfig, derived_seed
 from cvfp.records.errors import InputError
 from cvfp.records.files import is_dir, is_file, reason
 from cvfp.records.schema import N_
-
-# --- Tables in `.npy` files (NumPy Enhancement Proposal 1).
-#
-# Read here since `numpy.load` reads a header as Python source: a damaged one raises nearly anything, one that
-# declares more than the file holds allocates it, and a type of no bytes ends the process.
-
-
-LENGTH_BYTES = {b"\x01\x00": 2, b"\x02\x00": 4, b"\x03\x00": 4}
-"""Of the header's length, by format version."""
-LONGEST_HEADER = 10_000
-"""Bytes of a header."""
-HEADER = re.compile(
-    r"\{\s*'descr':\s*'([^']*)',\s*'fortran_order':\s*(True|False),"
-    r"\s*'shape':\s*\(([\d, ]{0,200})\),?\s*\}\s*",
-    re.ASCII,
-)
-
-
-def read_npy(path: Path) -> np.ndarray:
-    """The array of floats in a file.
-
-    Raises:
-        InputError: the file cannot be read, is no .npy file, holds no floats, or fewer than it declares.
-    """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {reason(error)}") from error
-    width = LENGTH_BYTES.get(data[6:8])
-    if width is None or data[:6] != b"\x93NUMPY":
-        raise InputError(f"{path}: not a readable .npy array: it does not begin like one")
-    start = 8 + width + int.from_bytes(data[8 : 8 + width], "little")
-    header = HEADER.fullmatch(data[8 + width : start].decode("latin-1")) if start <= LONGEST_HEADER else None
-    if header is None:
-        raise InputError(f"{path}: not a readable .npy array: its header is not that of one")
-    return _npy_array(path, data, start, *header.groups())
-
-
-def _npy_array(path: Path, data: bytes, start: int, descr: str, fortran: str, shape: str) -> np.ndarray:
-    if not re.fullmatch("[<>=]f[248]", descr):
-        raise InputError(f"{path}: holds {descr}, floats are needed: <f2, <f4 or <f8")
-    sizes, dtype = [int(size) for size in re.findall(r"\d+", shape)], np.dtype(descr)
-    count = math.prod(sizes)
-    if not count or len(sizes) > 2 or count * dtype.itemsize != len(data) - start:
-        there = (len(data) - start) // dtype.itemsize
-        raise InputError(f"{path}: not a readable table: shape ({shape}) is declared, {there} numbers follow")
-    array = np.frombuffer(data, dtype, count, start)
-    return array.reshape(sizes, order="F" if fortran == "True" else "C")
-
-
-# --- The tables.
-
 
 GPT2 = "openai-community/gpt2"
 GPT2_COMMIT = "607a30d783dfa663caf39e06633721c8d4cfcd7e"
@@ -97,6 +46,35 @@ def load_table(config: EmbeddingConfig, vocab_size: int, embed_dim: int, seed: i
     path = _table_file(config.source)
     table = read_npy(path) if path.suffix == ".npy" else _safetensors(path)
     return _checked(table, (vocab_size, embed_dim), f"embedding {config.source!r}")
+
+
+def read_npy(path: Path) -> np.ndarray:
+    """The array of floats in a `.npy` file (NumPy Enhancement Proposal 1), mapped, not loaded.
+
+    NumPy reads the header; what it declares is held against the size of the file before it is mapped.
+
+    Raises:
+        InputError: the file cannot be read, is no .npy file, holds no floats, or other than it declares.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file, warnings.catch_warnings(action="ignore"):
+            version = npy.read_magic(file)
+            read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+            shape, fortran, dtype = read_header(file)
+            start = file.tell()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {reason(error)}") from error
+    except Exception as error:  # a header is a Python literal to NumPy: a damaged one raises nearly anything
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path}: not a readable .npy array: {said}") from error
+    if dtype.kind != "f" or dtype.itemsize not in (2, 4, 8):
+        raise InputError(f"{path}: holds {dtype}, floats are needed: float16, float32 or float64")
+    count = math.prod(shape)
+    if not count or len(shape) > 2 or count * dtype.itemsize != size - start:
+        there = (size - start) // dtype.itemsize
+        raise InputError(f"{path}: not a readable table: shape {shape} is declared, {there} numbers follow")
+    return np.memmap(path, dtype, "r", start, shape, "F" if fortran else "C")
 
 
 def table_fingerprint(config: EmbeddingConfig) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -139,7 +138,7 @@ def diagnose_checkpoint(
         else read_text(file)
     )
     tokens = _encode(tokenizer, text, str(file))
-    return asdict(diagnose(model, torch.from_numpy(tokens).to(model.device)))
+    return diagnose(model, torch.from_numpy(tokens).to(model.device)).model_dump()
 
 
 def _encode(tokenizer: Tokenizer, text: str, where: str) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 from cvfp.metrics import context_health as health
 from cvfp.models.cvfp import CVFPModel
 from cvfp.models.replay import ReplayedFunction
+from cvfp.records.results import Health
 from cvfp.records.schema import N_
 
 TEXT_POSITIONS = 4096
@@ -27,26 +27,8 @@ UNSETTLED = {
 }
 
 
-@dataclass(frozen=True)
-class Diagnosis:
-    """Health of a context block; `failures` names what is wrong in words, empty when healthy."""
-
-    identity_cosine: float
-    mean_norm: float
-    mean_deviation: float
-    trial_trend: str
-    trial_mse: tuple[float, ...]
-    lipschitz: float
-    memory_length: int | None
-    solve_passes: int
-    solve_chunks: int
-    solve_status: str
-    solve_contraction: float | None
-    failures: tuple[str, ...]
-
-
 @torch.no_grad()
-def diagnose(model: CVFPModel, tokens: Int[Tensor, " N"], seed: int = 0) -> Diagnosis:
+def diagnose(model: CVFPModel, tokens: Int[Tensor, " N"], seed: int = 0) -> Health:
     """Probe the block on the first positions of a text and on random inputs (drawn with `seed`)."""
     block = model.context_block
     assert block is not None
@@ -81,7 +63,7 @@ def diagnose(model: CVFPModel, tokens: Int[Tensor, " N"], seed: int = 0) -> Diag
         "solve_status": solved.status,
         "solve_contraction": solved.contraction,
     }
-    return Diagnosis(**values, failures=_failures(values, len(tokens)))
+    return Health.parse(values | {"failures": _failures(values, len(tokens))}, "health of the contexts")
 
 
 def _random_inputs(model: CVFPModel, seed: int) -> tuple[Tensor, Tensor]:
