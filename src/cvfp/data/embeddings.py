@@ -69,7 +69,7 @@ def read_npy(path: Path) -> np.ndarray:
         said = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{path}: not a readable .npy array: {said}") from error
     if dtype.kind != "f" or dtype.itemsize not in (2, 4, 8):
-        raise InputError(f"{path}: holds {dtype}, floats are needed: float16, float32 or float64")
+        raise InputError(f"{path}: holds {dtype.str}, floats are needed: <f2, <f4 or <f8")
     count = math.prod(shape)
     if not count or len(shape) > 2 or count * dtype.itemsize != size - start:
         there = (size - start) // dtype.itemsize
