@@ -183,7 +183,7 @@ def test_a_false_npy_header_is_refused(folder, descr, order, shape):
     header = f"{{'descr': {descr}, 'fortran_order': {order}, 'shape': {shape}, }}\n".encode()
     content = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + VALUES.tobytes()
     result = judged(lambda: table(written(folder, "h.npy", content)), "h.npy")
-    good = (descr, shape) == ("'<f4'", "(4, 3)") and order in ("True", "False")
+    good = (descr, "".join(shape.split())) == ("'<f4'", "(4,3)") and order in ("True", "False")
     assert isinstance(result, np.ndarray) == good
 
 
