@@ -16,6 +16,7 @@ from cvfp.cli.options import settings_of, whole_numbers
 from cvfp.lab.plan import MOST_POINTS, SweepSpec, make_plan, read_spec
 from cvfp.lab.presets import PRESETS, find_spec
 from cvfp.records.config import RunConfig, dotted
+from cvfp.records.errors import InputError
 from cvfp.records.plan import Plan
 from cvfp.records.sweep import SweepFiles
 from cvfp.training.devices import pick_device
@@ -187,3 +188,20 @@ def test_the_command_line_answers_in_one_line(tmp_path, monkeypatch, capsys, arg
     said = capsys.readouterr().err.strip()  # a progress bar ends its line
     assert (code == 2 and said.startswith("cvfp: error: ") and "\n" not in said) or "--dry-run" in arguments
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        (
+            "joint.averaging",
+            "x",
+            "joint.averaging: input should be a valid number or 'two-tailed', got 'x'",
+        ),
+        ("lstm.averaging", 1.5, "lstm.averaging: input should be less than 1 or 'two-tailed', got 1.5"),
+    ],
+)
+def test_a_value_of_no_allowed_type_is_refused_with_all_of_them(key, value, said):
+    with pytest.raises(InputError) as caught:
+        RunConfig.from_settings({key: value})
+    assert said in str(caught.value) and "more" not in str(caught.value)

@@ -35,6 +35,8 @@ BitsPerByte = Annotated[float, Field(ge=0, le=1000)]
 # --- The base of every schema, and what does not fit it in one line.
 
 
+TYPES = ("str", "int", "float", "bool")
+"""What pydantic calls an alternative by; others have brackets or hyphens in their names."""
 SHOWN = 60
 """Characters of a wrong value that a message shows."""
 
@@ -69,12 +71,29 @@ def explain(error: ValidationError) -> str:
     """One line: the first problem (field, what is wrong, value), all missing keys, how many problems more."""
     problems = error.errors(include_url=False)
     missing = [_field(problem) for problem in problems if problem["type"] == "missing"]
-    others = [problem for problem in problems if problem["type"] != "missing"]
+    others = _alternatives([problem for problem in problems if problem["type"] != "missing"])
     parts = [_problem(others[0])] if others else []
     if missing:
         parts.append(f"{', '.join(missing)}: required, but missing")
     more = f" (and {len(others) - 1} more)" if len(others) > 1 else ""
     return "; ".join(parts) + more
+
+
+def _alternatives(problems: list[ErrorDetails]) -> list[ErrorDetails]:
+    """The problems, those of one value that is of none of several types as one, with all that is allowed.
+
+    Such problems are told apart by a last part of their place, which names the type.
+    """
+    found: dict[tuple, ErrorDetails] = {}
+    for problem in problems:
+        place = problem["loc"]
+        last = str(place[-1]) if place else ""
+        if problem["type"] != "extra_forbidden" and (last in TYPES or "[" in last or "-" in last):
+            place = place[:-1]
+        before = found.get(place)
+        said = problem["msg"].removeprefix("Input should be ") if before else problem["msg"]
+        found[place] = {**problem, "loc": place, "msg": f"{before['msg']} or {said}" if before else said}
+    return list(found.values())
 
 
 def _problem(problem: ErrorDetails) -> str:
