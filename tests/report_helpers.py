@@ -25,7 +25,7 @@ from cvfp.records.results import (
     TrainingFacts,
 )
 from cvfp.records.sweep import SweepFiles
-from cvfp.scaling.summary import progressions, summarise
+from cvfp.scaling.summary import fit_lines, progressions, summarise
 
 TOKENS_PER_DOCUMENT = 1200
 LAWS = {
@@ -265,9 +265,10 @@ def _write_files(files: SweepFiles, plan: Plan, runs: Sequence[RunRecord], metad
     write_json(files.plan, plan.model_dump(mode="json"))
     write_json(files.metadata, metadata)
     write_json(files.points, [point.model_dump(mode="json") for point in points])
-    write_json(files.summary, [row.model_dump(mode="json") for row in summarise(points, plan.analysis)])
+    fits = fit_lines(points, plan.analysis)
+    write_json(files.summary, [row.model_dump(mode="json") for row in summarise(fits)])
     if plan.analysis.window_size is not None:
-        rows = progressions(points, plan.analysis)
+        rows = progressions(fits, plan.analysis.window_size)
         write_json(files.progressions, [row.model_dump(mode="json") for row in rows])
     for run in runs:
         write_sealed(files.run_record(run.run_hash), run.model_dump(mode="json"))

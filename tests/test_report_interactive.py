@@ -289,7 +289,9 @@ def test_charts_are_in_the_language_of_the_block(tmp_path):
 
 def test_infinite_bounds_are_open_and_make_valid_json(tmp_path):
     line = lines_of(tmp_path, lines=DEFAULT_LINES[:1], sizes=(50, 100, 200))[0]
-    wild = replace(line, fit=replace(line.fit, law=replace(line.law, residual_variance=1e6)))
+    analysis = replace(line.analysis)
+    vars(analysis)["law"] = replace(line.law, residual_variance=1e6)
+    wild = replace(line, fit=replace(line.fit, analysis=analysis))
     figure = scaling_chart([wild])
     assert any("to ∞" in text for text in texts(figure))
     assert "Infinity" not in figure.to_json(engine="json") and "NaN" not in figure.to_json(engine="json")

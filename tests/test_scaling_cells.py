@@ -66,7 +66,7 @@ def test_a_law_of_several_initialisations_is_that_of_their_means():
     assert fit.law.alpha_ci95 == pytest.approx(expected.law.alpha_ci95)
     assert list(fit.law.laws) == list(DRAWS)
     assert len(fit.fitted) == 24 and fit.law.n == 12
-    windows, plain = (progressions(each, Analysis(window_size=3))[0] for each in (points, merged(points)))
+    windows, plain = (progressions(fit_lines(each, Analysis()), 3)[0] for each in (points, merged(points)))
     assert windows.alpha_change_ci95 == pytest.approx(plain.alpha_change_ci95)
 
 

@@ -9,6 +9,7 @@ from scaling_helpers import run_of
 from cvfp.scaling.difference import crossover, difference
 from cvfp.scaling.documents import Losses, crossed_lines, exponent, law_at, losses_of, paired_losses
 from cvfp.scaling.draws import StraightLine, widest
+from cvfp.scaling.line import LineAnalysis
 
 SIZES, DOCUMENTS = (50, 100, 200, 400), 60
 CROSSING = 2e6
@@ -47,8 +48,8 @@ def test_the_exponent_and_every_height_have_the_crossed_interval(draws):
 def test_a_difference_with_losses_is_over_draws_and_test_documents():
     first, second = pair()
     losses = paired_losses(first, second)
-    found = difference(first.points, second.points, losses=losses)
-    plain = difference(first.points, second.points)
+    found = difference(LineAnalysis(first.points), LineAnalysis(second.points), losses)
+    plain = difference(LineAnalysis(first.points), LineAnalysis(second.points))
     assert found.exponent.value == pytest.approx(plain.exponent.value)
     assert (found.exponent.kind, plain.exponent.kind) == ("draws x documents", "draws")
     assert found.exponent.interval == pytest.approx(exponent(losses).interval)
@@ -61,7 +62,7 @@ def test_a_difference_with_losses_is_over_draws_and_test_documents():
 
 def test_one_draw_gives_an_interval_over_test_documents_and_no_verdict():
     first, second = pair(draws=1)
-    found = difference(first.points, second.points, losses=paired_losses(first, second))
+    found = difference(LineAnalysis(first.points), LineAnalysis(second.points), paired_losses(first, second))
     assert found.exponent.kind == "documents" and found.exponent.sign == -1
     assert found.verdict == "no verdict"
 

@@ -33,7 +33,7 @@ def point(samples: int, ppl: float | None, **changes) -> PointRecord:
 
 def forecasts(points, analysis):
     (fit,) = fit_lines(points, analysis)
-    return fit.forecasts(analysis)
+    return [] if fit.analysis is None else fit.analysis.forecasts(analysis.extrapolate)
 
 
 def reasons(summary) -> list[tuple[int, int, str]]:
@@ -45,7 +45,7 @@ def power(samples: int) -> float:
 
 
 def test_summary_holds_the_law_of_the_line():
-    (summary,) = summarise([point(samples, power(samples)) for samples in TOKENS], Analysis())
+    (summary,) = summarise(fit_lines([point(samples, power(samples)) for samples in TOKENS], Analysis()))
     assert summary.alpha == pytest.approx(-0.45)
     assert pytest.approx(1e5) == summary.A
     assert summary.r_squared == pytest.approx(1)
@@ -63,7 +63,7 @@ def test_capped_and_failed_points_are_left_out_with_a_reason_each():
         point(200, power(200)),
         point(400, None, status="failed", train_tokens=None),
     ]
-    (summary,) = summarise(points, Analysis())
+    (summary,) = summarise(fit_lines(points, Analysis()))
     assert summary.alpha == pytest.approx(-0.45)
     assert summary.alpha_ci95 is None
     assert summary.fitted_points == 2
@@ -72,7 +72,7 @@ def test_capped_and_failed_points_are_left_out_with_a_reason_each():
 
 def test_capped_points_are_fitted_when_asked_for():
     points = [point(50, power(50), stop_reason="cap"), point(100, power(100)), point(200, power(200))]
-    (summary,) = summarise(points, Analysis(include_capped=True))
+    (summary,) = summarise(fit_lines(points, Analysis(include_capped=True)))
     assert summary.fitted_points == 3
     assert summary.excluded == ()
 
@@ -80,7 +80,7 @@ def test_capped_points_are_fitted_when_asked_for():
 def test_one_remaining_size_gives_no_law_and_says_so():
     points = [point(50, 300.0), point(50, 310.0, seed=43, train_tokens=61_000)]
     points.append(point(100, 200.0, stop_reason="cap"))
-    (summary,) = summarise(points, Analysis())
+    (summary,) = summarise(fit_lines(points, Analysis()))
     assert (summary.alpha, summary.A, summary.r_squared, summary.alpha_ci95) == (None, None, None, None)
     assert summary.fitted_points == 0
     assert reasons(summary) == [(50, 42, "lone_size"), (50, 43, "lone_size"), (100, 42, "cap")]
@@ -90,13 +90,15 @@ def test_one_remaining_size_gives_no_law_and_says_so():
 def test_best_values_come_from_the_lowest_val_ppl_even_if_capped():
     best = {"val_acc": 0.3, "train_ppl": 80.0, "val_er": 0.8, "phase1_iter": 23, "stop_reason": "cap"}
     points = [point(50, 400.0), point(100, 150.0, **best), point(200, 200.0, val_acc=0.4)]
-    (summary,) = summarise(points, Analysis())
+    (summary,) = summarise(fit_lines(points, Analysis()))
     assert (summary.best_ppl, summary.best_acc, summary.best_train_ppl) == (150.0, 0.3, 80.0)
     assert (summary.best_val_er, summary.best_iter) == (0.8, 23)
 
 
 def test_a_line_of_failures_has_a_summary_of_nones():
-    (summary,) = summarise([point(50, None, status="failed", context_block_params=None)], Analysis())
+    (summary,) = summarise(
+        fit_lines([point(50, None, status="failed", context_block_params=None)], Analysis())
+    )
     assert summary.alpha is None
     assert summary.best_ppl is None
     assert summary.context_block_params is None
@@ -110,7 +112,7 @@ def test_lines_are_told_apart_by_arm_and_hash_in_order_of_appearance():
         point(50, 300.0, config_hash="a"),
         point(100, 200.0, config_hash="b"),
     ]
-    summaries = summarise(points, Analysis())
+    summaries = summarise(fit_lines(points, Analysis()))
     assert [(s.arm, s.config_hash) for s in summaries] == [
         ("cvfp", "b"),
         ("kneser-ney", "abc"),
@@ -122,7 +124,7 @@ def test_lines_are_told_apart_by_arm_and_hash_in_order_of_appearance():
 def test_progression_of_a_line_by_hand():
     ppl = {50: 1000.0, 100: 500.0, 200: 250.0, 400: 250 / 2**0.5, 800: 125.0}  # slopes -1, -1, -1/2, -1/2
     points = [point(samples, value) for samples, value in ppl.items()]
-    (record,) = progressions(points, Analysis(window_size=3))
+    (record,) = progressions(fit_lines(points, Analysis()), 3)
     assert [window.sample_range for window in record.windows] == [(50, 200), (100, 400), (200, 800)]
     assert record.windows[0].token_range == (60_000, 240_000)
     assert [window.alpha for window in record.windows] == pytest.approx([-1, -0.75, -0.5])
@@ -133,8 +135,8 @@ def test_progression_of_a_line_by_hand():
 
 def test_no_windows_asked_for_or_fewer_than_two_give_no_progression():
     points = [point(samples, power(samples)) for samples in TOKENS]
-    assert progressions(points, Analysis()) == []
-    assert progressions(points, Analysis(window_size=5)) == []
+    assert progressions(fit_lines(points, Analysis()), None) == []
+    assert progressions(fit_lines(points, Analysis()), 5) == []
 
 
 def test_forecasts_stand_at_the_requested_sizes():
@@ -158,7 +160,7 @@ def drawn(seed: int, alpha: float, A: float = 1e5, sizes=(50, 100, 200, 400)) ->
 
 def test_several_seeds_have_a_law_each_and_an_interval_across_them():
     points = drawn(1, -0.40) + drawn(2, -0.46, A=2e5) + drawn(3, -0.43)
-    (summary,) = summarise(points, Analysis())
+    (summary,) = summarise(fit_lines(points, Analysis()))
     reach = 4.302652730 * 0.03 / 3**0.5  # t(0.975, 2 dof); the standard deviation of the alphas is 0.03
     assert summary.alpha == pytest.approx(-0.43)
     assert pytest.approx(1e5 * 2 ** (1 / 3)) == summary.A
@@ -176,8 +178,8 @@ def test_several_seeds_have_a_law_each_and_an_interval_across_them():
 def test_results_that_the_seed_cannot_affect_are_one_draw():
     noisy = {50: 500.0, 100: 380.0, 200: 270.0, 400: 205.0}
     points = [point(size, ppl, seed=seed) for seed in (42, 43, 44) for size, ppl in noisy.items()]
-    (summary,) = summarise(points, Analysis())
-    (alone,) = summarise(points[:4], Analysis())
+    (summary,) = summarise(fit_lines(points, Analysis()))
+    (alone,) = summarise(fit_lines(points[:4], Analysis()))
     assert (summary.alpha, summary.alpha_ci95) == (alone.alpha, alone.alpha_ci95)
     assert (summary.interval_kind, summary.fitted_points) == ("line", 4)
     assert reasons(summary)[0] == (50, 43, "repeated")
@@ -187,14 +189,14 @@ def test_results_that_the_seed_cannot_affect_are_one_draw():
 
 def test_a_seed_with_one_size_is_left_out_beside_two_with_laws():
     points = drawn(1, -0.40) + drawn(2, -0.44) + drawn(3, -0.42, sizes=(50,))
-    (summary,) = summarise(points, Analysis())
+    (summary,) = summarise(fit_lines(points, Analysis()))
     assert summary.alpha == pytest.approx(-0.42)
     assert reasons(summary) == [(50, 3, "lone_seed")]
 
 
 def test_sizes_of_different_seeds_share_one_law_when_no_two_seeds_have_one():
     points = drawn(1, -0.45, sizes=(50, 100, 200)) + drawn(2, -0.45, sizes=(400,))
-    (summary,) = summarise(points, Analysis())
+    (summary,) = summarise(fit_lines(points, Analysis()))
     assert (summary.fitted_points, summary.interval_kind) == (4, "line")
     assert summary.alpha == pytest.approx(-0.45)
 
@@ -202,20 +204,20 @@ def test_sizes_of_different_seeds_share_one_law_when_no_two_seeds_have_one():
 def test_a_window_that_bridges_a_size_names_it():
     points = [point(samples, power(samples)) for samples in TOKENS]
     points[2] = point(200, power(200), stop_reason="cap")
-    (record,) = progressions(points, Analysis(window_size=3))
+    (record,) = progressions(fit_lines(points, Analysis()), 3)
     assert [window.sample_range for window in record.windows] == [(50, 400), (100, 800)]
     assert [window.missing_sizes for window in record.windows] == [(200,), (200,)]
     other = [point(samples, power(samples), arm="kneser-ney") for samples in TOKENS if samples != 400]
-    found = progressions(points[:2] + points[3:] + other, Analysis(window_size=4))
+    found = progressions(fit_lines(points[:2] + points[3:] + other, Analysis()), 4)
     assert found == []
-    (_, bridging) = progressions(points + other, Analysis(window_size=3))
+    (_, bridging) = progressions(fit_lines(points + other, Analysis()), 3)
     assert [window.missing_sizes for window in bridging.windows] == [(), (400,)]
 
 
 def test_the_change_of_the_exponent_has_an_interval_across_draws():
     points = drawn(1, -0.40, sizes=TOKENS) + drawn(2, -0.44, sizes=TOKENS)
     bent = [p.model_copy(update={"val_ppl": p.val_ppl * 1.1}) if p.num_samples == 800 else p for p in points]
-    (record,) = progressions(bent, Analysis(window_size=3))
+    (record,) = progressions(fit_lines(bent, Analysis()), 3)
     assert record.alpha_change > 0.01 and record.windows[0].interval_kind == "draws"
     low, high = record.alpha_change_ci95  # both draws bend alike, so their changes do not differ
     assert (low, high) == pytest.approx((record.alpha_change, record.alpha_change))

@@ -23,7 +23,7 @@ from cvfp.records.config import RunConfig
 from cvfp.records.errors import CvfpError, InputError, LostError, WriteError
 from cvfp.records.plan import Plan, PlannedPoint
 from cvfp.records.results import RunRecord
-from cvfp.scaling.summary import summarise
+from cvfp.scaling.summary import fit_lines, summarise
 from cvfp.training.savepoint import EVERY_SECONDS
 
 Compute = Callable[[PlannedPoint, Dataset, Budget], PointResult]
@@ -131,7 +131,7 @@ class _Worker:
         records = self.directory.records()
         if worked:
             points = [record.point for record in records.values()]
-            self.monitor.sweep_finished(summarise(points, self.directory.plan.analysis))
+            self.monitor.sweep_finished(summarise(fit_lines(points, self.directory.plan.analysis)))
         failures = tuple(record for record in records.values() if record.point.status == "failed")
         return SweepOutcome(len(records) - len(failures), failures)
 

@@ -31,7 +31,7 @@ from cvfp.records.files import (
 from cvfp.records.plan import Plan, PlannedPoint
 from cvfp.records.results import Metadata, RunRecord
 from cvfp.records.sweep import SweepFiles, read_plan, read_record, read_records
-from cvfp.scaling.summary import progressions, summarise
+from cvfp.scaling.summary import fit_lines, progressions, summarise
 from cvfp.training.events import Event
 from cvfp.training.savepoint import Savepoints
 
@@ -274,10 +274,11 @@ class SweepDirectory:
         points = [record.point for record in self.records().values()]
         analysis = self.plan.analysis
         write_json(self.files.points, [point.model_dump(mode="json") for point in points])
-        lines = summarise(points, analysis)
+        fits = fit_lines(points, analysis)
+        lines = summarise(fits)
         write_json(self.files.summary, [line.model_dump(mode="json") for line in lines])
         if analysis.window_size is not None:
-            windows = progressions(points, analysis)
+            windows = progressions(fits, analysis.window_size)
             write_json(self.files.progressions, [line.model_dump(mode="json") for line in windows])
 
     def metadata(self) -> dict[str, Any]:

@@ -220,9 +220,7 @@ def differences(steps: Sequence[Step]) -> list[Compared]:
     for step in steps:
         before, after = step.change.reference, step.change.other
         if before.law is not None and after.law is not None:
-            half_units = [numbers.PPL_HALF_UNIT / line.data.ppl for line in (before, after)]
-            losses = step.change.fitted_losses
-            found.append((step, difference(before.data, after.data, (half_units[0], half_units[1]), losses)))
+            found.append((step, difference(before.analysis, after.analysis, step.change.fitted_losses)))
     return found
 
 

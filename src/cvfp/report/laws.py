@@ -15,7 +15,7 @@ from cvfp.report.verdicts import flip_texts
 from cvfp.scaling.draws import Estimate, Law, fit_draws
 from cvfp.scaling.forecast import forecast
 from cvfp.scaling.forms import FORMULAS, ComparedForm
-from cvfp.scaling.local_exponent import LocalExponent, bend, local_exponents
+from cvfp.scaling.local_exponent import LocalExponent, bend
 from cvfp.scaling.points import Change, cells
 
 # --- Which law a line follows: the forms that fit it, whether it is curved, and what hangs on a single size.
@@ -46,47 +46,51 @@ def form_table(lines: Sequence[Line]) -> str:
         _("floor E (95% interval)"),
         _("farthest predicted PPL (95% interval)"),
     )
-    rows = [_form_row(line, one) for line in lines for one in line.forms]
+    rows = [_form_row(line, one) for line in _fitted(lines) for one in line.analysis.forms]
     return table(header, rows, left=4) if rows else ""
 
 
 def bend_table(lines: Sequence[Line]) -> str:
     """One row per line with a law: the coefficient of (ln D)² in ln PPL, and what its interval says."""
     header = (_("line"), _("curvature"), _("95% interval"), _("interval over"), _("verdict"))
-    return table(header, [_bend_row(line) for line in lines if line.law is not None])
+    return table(header, [_bend_row(line) for line in _fitted(lines)])
 
 
 def local_table(lines: Sequence[Line]) -> str:
     """One row per line and two neighbouring sizes."""
     header = (_("line"), _("documents"), _("α"), _("95% interval of α"))
-    fitted = [line for line in lines if line.law is not None]
-    return table(header, [_local_row(line, one) for line in fitted for one in local_exponents(line.data)])
+    rows = [_local_row(line, one) for line in _fitted(lines) for one in line.analysis.local_exponents]
+    return table(header, rows)
 
 
 def fragile_texts(lines: Sequence[Line]) -> list[str]:
     """Verdicts of the two tables that another choice of sizes, or of unprinted digits, turns over."""
-    return [plain(text) for line in lines for text in flip_texts(line.label, line.flips)]
+    return [plain(text) for line in _fitted(lines) for text in flip_texts(line.label, line.analysis.flips)]
 
 
 def law_conclusions(lines: Sequence[Line]) -> list[str]:
     """Lines that one power law of PPL does not describe: it is curved, or another form is preferred."""
     found = []
-    for line in lines:
+    for line in _fitted(lines):
         texts = [text for text in (_curved_text(line), _preferred_text(line)) if text]
         if texts:
             weak = _("Without some single size this is not so: see the form of the law.")
-            texts += [weak] if any(flip.given in AGAINST for flip in line.flips) else []
+            texts += [weak] if any(flip.given in AGAINST for flip in line.analysis.flips) else []
             found.append(sentences(*texts, _("No prediction is taken from its power law.")))
     return found
 
 
 def doubted(line: Line) -> bool:
     """Whether `law_conclusions` has anything against the power law of a line."""
-    return bool(_curved_text(line) or _preferred_text(line))
+    return line.law is not None and bool(_curved_text(line) or _preferred_text(line))
+
+
+def _fitted(lines: Sequence[Line]) -> list[Line]:
+    return [line for line in lines if line.law is not None]
 
 
 def _curved_text(line: Line) -> str:
-    found = line.curvature
+    found = line.analysis.curvature
     if bend(found) != "curved":
         return ""
     text = _("The power law of {line} is curved ({coefficient}, {kind} {interval}): with more data {how}.")
@@ -100,8 +104,8 @@ def _curved_text(line: Line) -> str:
 
 
 def _preferred_text(line: Line) -> str:
-    errors = {one.fit.form: one for one in line.forms}
-    best = next((one for one in line.forms if one.verdict == "preferred"), None)
+    errors = {one.fit.form: one for one in line.analysis.forms}
+    best = next((one for one in line.analysis.forms if one.verdict == "preferred"), None)
     if best is None or best.fit.form == "ppl_power":
         return ""
     text = _("{line} follows {form} better: {error} nats of error at sizes left out, the power law {other}.")
@@ -132,12 +136,12 @@ def _form_row(line: Line, one: ComparedForm) -> list[str]:
 def _farthest(line: Line, one: ComparedForm) -> str:
     if not one.fit.extrapolates:
         return numbers.ABSENT
-    (found,) = forecast(one.fit.law, line.data.tokens.max(), [line.forecasts[-1].tokens])
+    (found,) = forecast(one.fit.law, line.analysis.points.tokens.max(), [line.forecasts[-1].tokens])
     return f"{numbers.ppl(found.ppl)} ({numbers.ppl_interval(found.low, found.high)})"
 
 
 def _bend_row(line: Line) -> list[str]:
-    found = line.curvature
+    found = line.analysis.curvature
     verdict = bend(found)
     if verdict == "curved":
         verdict = N_("curved: flattens") if found.value > 0 else N_("curved: steepens")

@@ -15,13 +15,10 @@ from cvfp.records.sweep import Sweep, key_of, planned_key
 from cvfp.report import numbers
 from cvfp.report.language import _
 from cvfp.scaling.documents import Losses, losses_of
-from cvfp.scaling.draws import Estimate, Law
-from cvfp.scaling.forecast import Backtest, Forecast, Holdout, holdout
-from cvfp.scaling.forms import ComparedForm, compare_forms
-from cvfp.scaling.local_exponent import curvature
-from cvfp.scaling.points import Points
-from cvfp.scaling.robustness import Flip, flips
-from cvfp.scaling.summary import LineFit, fit_lines, line_points, progressions, summarise
+from cvfp.scaling.draws import Law
+from cvfp.scaling.forecast import Backtest, Forecast, Holdout
+from cvfp.scaling.line import LineAnalysis
+from cvfp.scaling.summary import LineFit, fit_lines, progressions, summarise
 
 Name = tuple[str, str]
 """(arm, config_name): what names a line in the files."""
@@ -40,7 +37,8 @@ class Line:
     fit: LineFit
     summary: SummaryRecord
     progression: ProgressionRecord | None
-    forecasts: tuple[Forecast, ...]
+    asked: tuple[float, ...]
+    """Token counts to forecast at; empty: multiples of the largest size."""
     runs: tuple[RunRecord | None, ...]
     """The run behind each point, where it was kept."""
     tuned_trials: int | None
@@ -72,32 +70,23 @@ class Line:
         except InputError:
             return None
 
-    @cached_property
-    def data(self) -> Points:
-        """The points of the fit, of a line that has one."""
-        return line_points(self.fitted)
+    @property
+    def analysis(self) -> LineAnalysis:
+        """What the points of the fit say, of a line that has a law."""
+        assert self.fit.analysis is not None
+        return self.fit.analysis
 
     @cached_property
-    def forms(self) -> list[ComparedForm]:
-        """The forms of the law; none without a fit."""
-        return [] if self.law is None else compare_forms(self.data)
-
-    @cached_property
-    def curvature(self) -> Estimate | None:
-        """None where it cannot be tested."""
-        return None if self.law is None else curvature(self.data)
-
-    @cached_property
-    def flips(self) -> list[Flip]:
-        """Verdicts on form and curvature that do not survive leaving out a size, or rounding as printed."""
-        return [] if self.law is None else flips(self.data, numbers.PPL_HALF_UNIT / self.data.ppl)
+    def forecasts(self) -> list[Forecast]:
+        """The law at the sizes that the plan asks for; none without a law."""
+        return [] if self.law is None else self.analysis.forecasts(self.asked)
 
     @cached_property
     def holdouts(self) -> list[Holdout]:
-        """With the largest size hidden, and with the two largest where three are left."""
+        """With the largest size hidden, and with the two largest where three are left; none without a law."""
         sizes = {point.num_samples for point in self.fitted}
         try:
-            found = [holdout(self.data, hide) for hide in (1, 2) if len(sizes) - hide > max(hide, 1)]
+            found = [self.analysis.holdout(hide) for hide in (1, 2) if len(sizes) - hide > max(hide, 1)]
         except InputError:  # a law that predicts no finite number
             return []
         return [one for one in found if one is not None]
@@ -142,9 +131,10 @@ class Line:
 def report_lines(sweep: Sweep) -> list[Line]:
     """The lines that have at least one point, in order of first appearance, computed from the points."""
     analysis = sweep.plan.analysis
-    fits, summaries = fit_lines(sweep.points, analysis), summarise(sweep.points, analysis)
+    fits = fit_lines(sweep.points, analysis)
+    summaries = summarise(fits)
     labels = line_labels([(row.arm, row.config_name) for row in summaries])
-    windows = {(row.arm, row.config_name): row for row in progressions(sweep.points, analysis)}
+    windows = {(row.arm, row.config_name): row for row in progressions(fits, analysis.window_size)}
     planned = {planned_key(point): point for point in sweep.plan.points}
     return [
         Line(
@@ -153,7 +143,7 @@ def report_lines(sweep: Sweep) -> list[Line]:
             tuned_trials=planned[key_of(fit.points[0])].tuned_trials,
             fit=fit,
             summary=summary,
-            forecasts=tuple(fit.forecasts(analysis)),
+            asked=analysis.extrapolate,
             runs=tuple(sweep.run_of(point) for point in fit.points),
             progression=windows.get((summary.arm, summary.config_name)),
         )

@@ -10,8 +10,6 @@ from cvfp.report.language import _
 
 Number = int | float
 ABSENT = "–"
-PPL_HALF_UNIT = 0.05
-"""Half a unit of the last digit of a perplexity as `ppl` writes it."""
 
 INTERVAL_KINDS: dict[IntervalKind, str] = {
     "line": N_("Along the line: deviation from a straight line over sizes, not run-to-run noise."),

@@ -11,6 +11,7 @@ import numpy as np
 
 from cvfp.scaling.documents import Losses, crossed_lines
 from cvfp.scaling.draws import Estimate, StraightLine, fit_draws, lone_draws, straight_line, widest
+from cvfp.scaling.line import LineAnalysis
 from cvfp.scaling.local_exponent import top_coefficients
 from cvfp.scaling.points import Change, Points, matched
 from cvfp.scaling.power_law import student_quantile
@@ -121,33 +122,31 @@ class Difference:
         return "first falls faster" if self.exponent.value > 0 else "second falls faster"
 
 
-def difference(
-    first: Points,
-    second: Points,
-    half_units: tuple[np.ndarray, np.ndarray] | None = None,
-    losses: Losses | None = None,
-) -> Difference:
+def difference(one: LineAnalysis, other: LineAnalysis, losses: Losses | None = None) -> Difference:
     """Compare two lines: paired where they share two sizes with equal draws and tokens, else unpaired.
 
     Args:
-        first, second: their points, copies of other draws' results included: pairs tell whether one is
-        needed. half_units: of each one's printed perplexities, as for `robustness.flips`. losses: of
-            the same two lines, paired: then what is said of pairs is over test documents too.
+        one, other: the first and the second line, copies of other draws' results included: pairs tell
+            whether one is needed.
+        losses: of the same two lines, paired: then what is said of pairs is over test documents too.
 
     Raises:
         InputError: as `draws.fit_draws`.
     """
+    first, second = one.points, other.points
     pairs = _pairs(first, second)
     largest = math.log(AHEAD) + float(max(first.log_tokens.max(), second.log_tokens.max()))
     if len(np.unique(first.tokens[[i for i, _ in pairs]])) < 2:
-        lines = [straight_line(fit_draws(one.tokens, one.ppl, one.draws)) for one in (first, second)]
+        lines = [straight_line(each.law) for each in (one, other)]
         n = len(first.tokens) + len(second.tokens)
         return _difference([lines[1].minus(lines[0])], False, n, largest, ())
-    mine, other = (np.array(indices) for indices in zip(*pairs, strict=True))
+    mine, theirs = (np.array(indices) for indices in zip(*pairs, strict=True))
     ratio = Points(
-        first.tokens[mine], second.ppl[other] / first.ppl[mine], first.sizes[mine], first.kept(mine).draws
+        first.tokens[mine], second.ppl[theirs] / first.ppl[mine], first.sizes[mine], first.kept(mine).draws
     )
-    half = None if half_units is None else half_units[0][mine] + half_units[1][other]
+    half = None
+    if one.half_units is not None and other.half_units is not None:
+        half = one.half_units[mine] + other.half_units[theirs]
     if losses is None:
         lines = [straight_line(fit_draws(ratio.tokens, ratio.ppl, ratio.draws))]
     else:

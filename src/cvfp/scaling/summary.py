@@ -18,30 +18,32 @@ from cvfp.records.results import (
     WindowRecord,
 )
 from cvfp.scaling.draws import Law, earlier_copies, fit_draws, lone_draws
-from cvfp.scaling.forecast import Forecast, forecast
-from cvfp.scaling.local_exponent import Window, change_interval, progression, sliding_windows
+from cvfp.scaling.line import LineAnalysis
+from cvfp.scaling.local_exponent import Window, progression
 from cvfp.scaling.points import Points, cells, points_of
 
 # --- The lines of a sweep: which points a fit uses, and the law it gives.
 
 
+PRINTED_HALF_UNIT = 0.05
+"""Half of the last digit that reports print of a perplexity."""
+
+
 @dataclass(frozen=True)
 class LineFit:
-    """The points of one line, those that its fit uses, those that it does not with the reason, the law."""
+    """The points of one line: those that its fit uses, those that it does not with the reason, and what the
+    fitted ones say."""
 
     points: tuple[PointRecord, ...]
     fitted: tuple[PointRecord, ...]
     excluded: tuple[Exclusion, ...]
-    law: Law | None
+    analysis: LineAnalysis | None
+    """None where fewer than two sizes are left."""
 
-    def forecasts(self, analysis: Analysis) -> list[Forecast]:
-        """Predicted perplexities, with 95% prediction intervals, at `analysis.extrapolate`.
-
-        When that is empty: at 4 and 10 times the largest size in the fit. No fit, no forecasts.
-        """
-        if self.law is None:
-            return []
-        return forecast(self.law, max(point.train_tokens for point in self.fitted), analysis.extrapolate)
+    @property
+    def law(self) -> Law | None:
+        """The power law of PPL; None where there is none."""
+        return None if self.analysis is None else self.analysis.law
 
 
 def line_points(points: Sequence[PointRecord]) -> Points:
@@ -93,14 +95,17 @@ def _fit(line: list[PointRecord], analysis: Analysis) -> LineFit:
             reasons[index] = reason
     fitted = tuple(point for point, reason in zip(line, reasons, strict=True) if reason is None)
     excluded = tuple(reason for reason in reasons if reason is not None)
-    return LineFit(tuple(line), fitted, excluded, _named_law(fitted) if fitted else None)
+    return LineFit(tuple(line), fitted, excluded, _analysed(fitted) if fitted else None)
 
 
-def _named_law(points: Sequence[PointRecord]) -> Law:
+def _analysed(points: Sequence[PointRecord]) -> LineAnalysis:
+    data = line_points(points)
+    found = LineAnalysis(data, PRINTED_HALF_UNIT / data.ppl)
     try:
-        return law_of(points)
+        found.law  # noqa: B018 (what has no law is told here, with its name)
     except InputError as error:
         raise InputError(f"{points[0].arm} {points[0].config_name}: {error}") from error
+    return found
 
 
 def _excluded(point: PointRecord, reason: ExclusionReason, repeated_seed: int | None = None) -> Exclusion:
@@ -145,25 +150,24 @@ LINE_FIELDS = ("num_layers", "context_dim", "num_input_tokens", "context_block_p
 LAW_FIELDS = ("alpha", "A", "r_squared", "alpha_ci95")
 
 
-def summarise(points: Sequence[PointRecord], analysis: Analysis) -> list[SummaryRecord]:
-    """One summary per line: its power law (`fit_lines`), its best point, why points are not in the fit.
+def summarise(fits: Sequence[LineFit]) -> list[SummaryRecord]:
+    """One summary per line (`fit_lines`): its power law, its best point, why points are not in the fit.
 
     With fewer than two sizes left there is no fit, and its numbers are None. `best_*` come from the done
     point with the lowest `val_ppl`, capped or not.
     """
-    return [_summary(fit) for fit in fit_lines(points, analysis)]
+    return [_summary(fit) for fit in fits]
 
 
-def progressions(points: Sequence[PointRecord], analysis: Analysis) -> list[ProgressionRecord]:
-    """How the exponent changes over the sliding windows of each line.
+def progressions(fits: Sequence[LineFit], window_size: int | None) -> list[ProgressionRecord]:
+    """How the exponent changes over the sliding windows of each line (`fit_lines`).
 
-    Empty when `analysis.window_size` is None; a line with fewer than two windows has no change and is left
-    out.
+    Empty when `window_size` is None; a line with fewer than two windows has no change and is left out.
     """
-    if analysis.window_size is None:
+    if window_size is None:
         return []
-    sizes = {point.num_samples for point in points}
-    found = [_progression(fit, analysis.window_size, sizes) for fit in fit_lines(points, analysis)]
+    sizes = {point.num_samples for fit in fits for point in fit.points}
+    found = [_progression(fit, window_size, sizes) for fit in fits]
     return [record for record in found if record is not None]
 
 
@@ -209,8 +213,7 @@ def _best_fields(line: Sequence[PointRecord]) -> dict[str, Any]:
 
 
 def _progression(fit: LineFit, window_size: int, known_sizes: Collection[int]) -> ProgressionRecord | None:
-    line = line_points(fit.fitted)
-    windows = sliding_windows(line.tokens, line.ppl, window_size, line.sizes, line.draws, known_sizes)
+    windows = [] if fit.analysis is None else fit.analysis.windows(window_size, known_sizes)
     if len(windows) < 2:
         return None
     change = progression([window.law.alpha for window in windows])
@@ -220,7 +223,7 @@ def _progression(fit: LineFit, window_size: int, known_sizes: Collection[int]) -
         window_size=window_size,
         windows=tuple(_window_record(window) for window in windows),
         alpha_change=change.alpha_change,
-        alpha_change_ci95=change_interval(line.tokens, line.ppl, line.sizes, windows),
+        alpha_change_ci95=fit.analysis.change(windows),
         alpha_change_percent=change.alpha_change_percent,
         trend=change.trend,
     )

@@ -12,13 +12,13 @@ import numpy as np
 from cvfp.records.errors import InputError
 from cvfp.records.results import CAP
 from cvfp.scaling.difference import Difference, difference
-from cvfp.scaling.draws import Estimate, fit_draws
-from cvfp.scaling.forecast import Holdout, forecast, holdout
-from cvfp.scaling.forms import FORMULAS, ComparedForm, compare_forms
-from cvfp.scaling.local_exponent import Window, bend, curvature, local_exponents, sliding_windows
+from cvfp.scaling.draws import Estimate
+from cvfp.scaling.forecast import Holdout, forecast
+from cvfp.scaling.forms import FORMULAS, ComparedForm
+from cvfp.scaling.line import LineAnalysis
+from cvfp.scaling.local_exponent import LocalExponent, Window, bend
 from cvfp.scaling.points import Points
 from cvfp.scaling.power_law import Number
-from cvfp.scaling.robustness import flips
 from cvfp.scaling.rows import Columns, GroupPoints, Note, Row, Table, independent, read_points, read_table
 from cvfp.scaling.summary import law_fields
 
@@ -38,20 +38,19 @@ def group_values(
     Raises:
         InputError: no law or no finite prediction, with the name of the group.
     """
-    points = group.points
+    line = LineAnalysis(group.points, group.half_units)
     try:
-        law = fit_draws(points.tokens, points.ppl, points.draws)
         values = {
             "group": name,
-            "n": law.n,
-            **law_fields(law),
-            "windows": [] if window is None else _windows(group, window, known_sizes),
-            "extrapolation": [asdict(one) for one in forecast(law, float(points.tokens.max()), extrapolate)],
-            "forms": [_form_values(one, points, extrapolate) for one in compare_forms(points)],
-            "curvature": _curvature_values(points),
-            "local_exponents": _exponents(group),
-            "robustness": [asdict(flip) for flip in flips(points, group.half_units)],
-            "holdout": None if hide is None else _holdout_values(holdout(points, hide)),
+            "n": line.law.n,
+            **law_fields(line.law),
+            "windows": [] if window is None else _windows(line, window, known_sizes, group.sizes_are_samples),
+            "extrapolation": [asdict(one) for one in line.forecasts(extrapolate)],
+            "forms": [_form_values(one, group.points, extrapolate) for one in line.forms],
+            "curvature": _curvature_values(line.curvature),
+            "local_exponents": _exponents(line.local_exponents, group.sizes_are_samples),
+            "robustness": [asdict(flip) for flip in line.flips],
+            "holdout": None if hide is None else _holdout_values(line.holdout(hide)),
         }
     except InputError as error:
         raise InputError(f"group {name!r}: {error}") from error
@@ -67,8 +66,7 @@ def values_without_fit(name: str, group: GroupPoints) -> dict[str, Any]:
 
 def difference_values(names: Sequence[str], groups: Sequence[GroupPoints]) -> dict[str, Any]:
     """The second of two groups against the first; keys as `fit_table`. Raises as `difference`."""
-    first, second = groups
-    found = difference(first.points, second.points, (first.half_units, second.half_units))
+    found = difference(*(LineAnalysis(group.points, group.half_units) for group in groups))
     return {"first": names[0], "second": names[1]} | difference_fields(found)
 
 
@@ -111,21 +109,20 @@ def _form_values(one: ComparedForm, points: Points, extrapolate: Sequence[Number
     }
 
 
-def _curvature_values(points: Points) -> dict[str, Any]:
-    found = curvature(points)
+def _curvature_values(found: Estimate | None) -> dict[str, Any]:
     value = None if found is None else found.value
     return {"coefficient": value, **_interval(found, "ci95"), "verdict": bend(found)}
 
 
-def _exponents(group: GroupPoints) -> list[dict[str, Any]]:
+def _exponents(found: Sequence[LocalExponent], has_samples: bool) -> list[dict[str, Any]]:
     return [
         {
-            "sample_range": one.size_range if group.sizes_are_samples else None,
+            "sample_range": one.size_range if has_samples else None,
             "token_range": one.token_range,
             "alpha": None if one.exponent is None else one.exponent.value,
             **_interval(one.exponent, "alpha_ci95"),
         }
-        for one in local_exponents(group.points)
+        for one in found
     ]
 
 
@@ -144,10 +141,10 @@ def _holdout_values(found: Holdout | None) -> dict[str, Any] | None:
     return {"known": found.known, "hidden": found.hidden, "forms": forms}
 
 
-def _windows(group: GroupPoints, window: int, known_sizes: frozenset[int]) -> list[dict[str, Any]]:
-    points = group.points
-    found = sliding_windows(points.tokens, points.ppl, window, points.sizes, points.draws, known_sizes)
-    return [_window_values(one, group.sizes_are_samples) for one in found]
+def _windows(
+    line: LineAnalysis, window: int, known_sizes: frozenset[int], has_samples: bool
+) -> list[dict[str, Any]]:
+    return [_window_values(one, has_samples) for one in line.windows(window, known_sizes)]
 
 
 def _window_values(window: Window, has_samples: bool) -> dict[str, Any]:

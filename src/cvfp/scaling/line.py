@@ -1,0 +1,87 @@
+"""One analysis of a line: its law, the forms it may follow, whether it bends, what it forecasts.
+
+`cvfp fit` and the report of a sweep read the same object; everything in it is computed when it is first
+asked for, and once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from cvfp.scaling.draws import Estimate, Law, fit_draws
+from cvfp.scaling.forecast import Forecast, Holdout, forecast, holdout
+from cvfp.scaling.forms import ComparedForm, compare_forms
+from cvfp.scaling.local_exponent import (
+    LocalExponent,
+    Window,
+    change_interval,
+    curvature,
+    local_exponents,
+    sliding_windows,
+)
+from cvfp.scaling.points import Points
+from cvfp.scaling.power_law import Number
+from cvfp.scaling.robustness import Flip, flips
+
+
+@dataclass(frozen=True, eq=False)
+class LineAnalysis:
+    """What is known of one line from its points, which have at least two sizes.
+
+    Args:
+        points: the independent ones: those that a fit uses.
+        half_units: half a unit of the last printed digit of each perplexity, as a change of ln PPL, (n,).
+            None: they are exact.
+    """
+
+    points: Points
+    half_units: np.ndarray | None = None
+
+    @cached_property
+    def law(self) -> Law:
+        """The power law of PPL; of several draws the mean over theirs. Raises `InputError` as `fit_draws`."""
+        return fit_draws(self.points.tokens, self.points.ppl, self.points.draws)
+
+    @cached_property
+    def forms(self) -> list[ComparedForm]:
+        """The forms of the law with the choice between them. Raises `InputError` as `compare_forms`."""
+        return compare_forms(self.points)
+
+    @cached_property
+    def curvature(self) -> Estimate | None:
+        """The coefficient of (ln D)^2 in ln PPL; None where it cannot be tested."""
+        return curvature(self.points)
+
+    @cached_property
+    def local_exponents(self) -> list[LocalExponent]:
+        """The slope between each two neighbouring sizes."""
+        return local_exponents(self.points)
+
+    @cached_property
+    def flips(self) -> list[Flip]:
+        """Verdicts on form and curvature that do not survive leaving out a size, or rounding as printed."""
+        return flips(self.points, self.half_units)
+
+    def forecasts(self, requested: Sequence[Number] = ()) -> list[Forecast]:
+        """The law at the `requested` token counts; empty: at 4 and 10 times the largest size.
+
+        Raises `InputError` as `forecast`.
+        """
+        return forecast(self.law, float(self.points.tokens.max()), requested)
+
+    def holdout(self, hide: int) -> Holdout | None:
+        """All forms on the `hide` largest sizes, which they have not seen. Raises as `forecast.holdout`."""
+        return holdout(self.points, hide)
+
+    def windows(self, size: int, known_sizes: Collection[Number] = ()) -> list[Window]:
+        """The law of every `size` consecutive sizes, as `sliding_windows`."""
+        points = self.points
+        return sliding_windows(points.tokens, points.ppl, size, points.sizes, points.draws, known_sizes)
+
+    def change(self, windows: Sequence[Window]) -> tuple[float, float] | None:
+        """95% interval of the change of the exponent from the first to the last of its `windows`."""
+        return change_interval(self.points.tokens, self.points.ppl, self.points.sizes, windows)
