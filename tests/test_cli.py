@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -306,6 +307,14 @@ def test_an_interrupt_is_exit_code_130(capsys, monkeypatch):
     code, _, err = call(capsys, "run", "v3")
     assert code == 130 and "goes on from there" in err
     assert call(capsys, "presets") == (130, "", "cvfp: interrupted.\n")
+
+
+def test_a_command_gives_the_answers_to_signals_back(capsys):
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.getsignal(number) for number in numbers]
+    for arguments in (["presets"], ["report", "nowhere"], ["runn"]):
+        call(capsys, *arguments)
+        assert [signal.getsignal(number) for number in numbers] == before
 
 
 EXEC = """

@@ -9,7 +9,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import FrameType
 
 from cvfp import __version__
@@ -65,6 +66,24 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise Interrupted
 
 
+@contextmanager
+def _signals_raise() -> Iterator[None]:
+    """Inside the block SIGTERM and Ctrl-C are exceptions; then whoever had them answers them again."""
+    if threading.current_thread() is not threading.main_thread():  # no other may
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    signal.signal(signal.SIGTERM, _terminate)
+    if before[signal.SIGINT] is signal.default_int_handler:  # else ignored, as by nohup
+        signal.signal(signal.SIGINT, _interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is not None:  # else it is not Python's, which cannot give it back
+                signal.signal(number, handler)
+
+
 def _write_no_more() -> None:
     """Nothing goes to standard output from here on, at exit either."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -95,12 +114,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal without Greek letters gets question marks
             stream.reconfigure(errors="replace")
-    if threading.current_thread() is threading.main_thread():  # no other may
-        signal.signal(signal.SIGTERM, _terminate)
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else ignored, as by nohup
-            signal.signal(signal.SIGINT, _interrupt)
     debug = "--debug" in arguments
-    arguments = [argument for argument in arguments if argument != "--debug"]
+    with _signals_raise():
+        return _answer([argument for argument in arguments if argument != "--debug"], debug)
+
+
+def _answer(arguments: list[str], debug: bool) -> int:
+    """The exit code of one command; its errors are one line each, unless `debug` lets them out."""
     try:
         if "" in arguments:
             raise InputError(f"argument {arguments.index('') + 1} is empty ('')")
