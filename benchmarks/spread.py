@@ -15,7 +15,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 from benchmarks.table import markdown
 
@@ -37,32 +36,28 @@ HEADER = (
 
 def run_one(devices: str, out: Path) -> None:
     """The sweep on these devices; when each was busy goes to `busy.json`."""
-    from cvfp.lab.monitor import Monitor
+    from cvfp.lab.messages import Message, PointFinished, PointStarted
+    from cvfp.lab.options import RunOptions
     from cvfp.lab.plan import make_plan
     from cvfp.lab.presets import find_spec
     from cvfp.lab.processes import run_on_devices
     from cvfp.training.devices import pick_devices
 
+    began: dict[str, float] = {}
     busy: dict[str, float] = {}
 
-    class Watch(Monitor):
-        """Adds up how long a worker has been at its points."""
-
-        def __init__(self, name: str = "1") -> None:
-            self.name, self.began = name, 0.0
-
-        def of_worker(self, name: str) -> Monitor:
-            busy[name] = 0.0
-            return Watch(name)
-
-        def point_started(self, point: Any) -> None:
-            self.began = time.monotonic()
-
-        def point_finished(self, point: Any, record: Any) -> None:
-            busy[self.name] = busy.get(self.name, 0.0) + time.monotonic() - self.began
+    def watch(message: Message) -> None:
+        """Add up how long each worker has been at its points."""
+        match message:
+            case PointStarted():
+                began[message.worker] = time.monotonic()
+                busy.setdefault(message.worker, 0.0)
+            case PointFinished():
+                busy[message.worker] += time.monotonic() - began[message.worker]
 
     plan = make_plan(find_spec("v3").override(**SWEEP))
-    outcome = run_on_devices(plan, out, pick_devices(devices), Watch(), checkpoints=False)
+    options = RunOptions(checkpoints=False)
+    outcome = run_on_devices(plan, out, pick_devices(devices), watch, options)
     (out / "busy.json").write_text(json.dumps({"busy": busy, "done": outcome.done}))
 
 

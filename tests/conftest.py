@@ -45,11 +45,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> Path:
     import torch
     from lab_helpers import tiny_plan
 
-    from cvfp.lab.monitor import Monitor
     from cvfp.lab.runner import run_sweep
 
     path = tmp_path_factory.mktemp("whole")
-    run_sweep(tiny_plan(corpus), path, torch.device("cpu"), Monitor())
+    run_sweep(tiny_plan(corpus), path, torch.device("cpu"))
     return path
 
 

@@ -19,7 +19,7 @@ from process_helpers import Command
 from test_resume import Cut, Steps
 
 from cvfp.cli.main import main
-from cvfp.lab.monitor import Monitor
+from cvfp.lab.options import RunOptions
 from cvfp.lab.plan import make_plan
 from cvfp.lab.runner import run_sweep
 from cvfp.records.errors import InputError
@@ -27,6 +27,7 @@ from cvfp.training import group
 from cvfp.training.contexts import SlicedContexts
 
 CPU = torch.device("cpu")
+AT_EVERY_CHANCE = RunOptions(save_every=0.0)
 ARMS = ("cvfp", "cvfp-joint", "random-context", "lstm", "transformer", "unigram")
 SETTINGS = {
     "phase1.slice_length": 100,
@@ -108,7 +109,7 @@ def assert_same_results(found: Path, expected: Path, tolerance: float) -> None:
 
 def test_processes_of_torchs_launcher_find_what_one_finds(tmp_path, corpus):
     spec, file = spec_file(tmp_path, corpus, ("cvfp", "unigram"))
-    run_sweep(make_plan(spec), tmp_path / "one", CPU, Monitor())
+    run_sweep(make_plan(spec), tmp_path / "one", CPU)
     process = launch(2, file, tmp_path / "group")
     _, told = process.communicate(timeout=600)
     assert process.returncode == 0, told
@@ -124,7 +125,7 @@ def test_processes_of_torchs_launcher_find_what_one_finds(tmp_path, corpus):
 )
 def test_processes_find_what_one_finds(tmp_path, corpus, processes, settings):
     spec, file = spec_file(tmp_path, corpus, **settings)
-    run_sweep(make_plan(spec), tmp_path / "one", CPU, Monitor())
+    run_sweep(make_plan(spec), tmp_path / "one", CPU)
     codes, told = Group(processes, file, tmp_path / "group").ended()
     assert codes == [0] * processes, told
     assert_same_results(tmp_path / "group", tmp_path / "one", 1e-4)
@@ -150,7 +151,7 @@ def logged(run: Path) -> list[str]:
 def test_what_a_group_has_begun_one_process_ends(tmp_path, corpus, part):
     long = {"phase1.max_iterations": 60, "phase2.epochs": 40, "phase2.patience": 40}
     spec, file = spec_file(tmp_path, corpus, ("cvfp",), **long)
-    run_sweep(make_plan(spec), tmp_path / "one", CPU, Monitor())
+    run_sweep(make_plan(spec), tmp_path / "one", CPU)
     group = Group(2, file, tmp_path / "group", "--save-every", 0)
     run = started(tmp_path / "group", part)
     group.send(signal.SIGTERM)
@@ -158,7 +159,7 @@ def test_what_a_group_has_begun_one_process_ends(tmp_path, corpus, part):
     assert 0 not in codes and "What is done is saved" in told
     before = logged(run)
     assert not (run / "record.json").exists()
-    run_sweep(make_plan(spec), tmp_path / "group", CPU, Monitor(), save_every=0.0)
+    run_sweep(make_plan(spec), tmp_path / "group", CPU, options=AT_EVERY_CHANCE)
     same = [one == other for one, other in zip(before, logged(run), strict=False)]
     assert any(same) and all(same[:-1]), "seconds too: it went on from the savepoint"
     assert_same_results(tmp_path / "group", tmp_path / "one", 1e-3)
@@ -169,11 +170,11 @@ def test_what_one_process_has_begun_a_group_ends(tmp_path, corpus, monkeypatch, 
     monkeypatch.setattr("cvfp.training.savepoint.MOST_OVERHEAD", 1e9)
     spec, file = spec_file(tmp_path, corpus, (arm,), **{"lstm.eval_every": 3})
     out, steps = tmp_path / "group", Steps(monkeypatch)
-    run_sweep(make_plan(spec), tmp_path / "one", CPU, Monitor())
+    run_sweep(make_plan(spec), tmp_path / "one", CPU)
     steps.stop_at = steps.taken // 2
     steps.taken = 0
     with pytest.raises(Cut):
-        run_sweep(make_plan(spec), out, CPU, Monitor(), save_every=0.0)
+        run_sweep(make_plan(spec), out, CPU, options=AT_EVERY_CHANCE)
     run = next((out / "runs").iterdir())
     before = logged(run)
     codes, told = Group(3, file, out).ended()

@@ -9,7 +9,6 @@ import torch
 from lab_helpers import tiny_plan
 
 from cvfp.lab import runner
-from cvfp.lab.monitor import Monitor
 from cvfp.lab.runner import run_sweep
 from cvfp.records.errors import InputError
 from cvfp.records.sweep import read_forecasts
@@ -20,7 +19,7 @@ ARMS = ("unigram", "kneser-ney")
 
 
 def test_a_forecast_is_the_law_of_the_smaller_sizes(tmp_path, corpus):
-    run_sweep(tiny_plan(corpus, arms=ARMS, samples=(4, 6, 9, 16)), tmp_path, CPU, Monitor())
+    run_sweep(tiny_plan(corpus, arms=ARMS, samples=(4, 6, 9, 16)), tmp_path, CPU)
     found = read_forecasts(tmp_path / "forecasts.json")
     assert {(one.arm, one.rule, one.num_samples) for one in found} == {
         (arm, rule, 16) for arm in ARMS for rule in ("ppl_power", "last_slope")
@@ -44,7 +43,7 @@ def test_a_forecast_is_the_law_of_the_smaller_sizes(tmp_path, corpus):
 
 def test_a_forecast_of_several_initialisations_is_across_their_draws(tmp_path, corpus):
     plan = tiny_plan(corpus, arms=("unigram",), samples=(4, 6, 9, 16), seeds=2, inits=2)
-    run_sweep(plan, tmp_path, CPU, Monitor())
+    run_sweep(plan, tmp_path, CPU)
     found = read_forecasts(tmp_path / "forecasts.json")
     (law,) = [one for one in found if (one.num_samples, one.rule) == (16, "ppl_power")]
     rows = json.loads((tmp_path / "detailed_results.json").read_text())
@@ -67,9 +66,9 @@ def test_no_forecast_is_made_once_a_point_of_its_size_is_there(tmp_path, corpus,
 
     monkeypatch.setattr(runner, "run_point", counted)
     with pytest.raises(KeyboardInterrupt):
-        run_sweep(plan, tmp_path, CPU, Monitor())
+        run_sweep(plan, tmp_path, CPU)
     (tmp_path / "forecasts.json").unlink()
-    run_sweep(plan, tmp_path, CPU, Monitor())
+    run_sweep(plan, tmp_path, CPU)
     assert read_forecasts(tmp_path / "forecasts.json") == []
 
 
@@ -85,14 +84,14 @@ def test_a_resumed_sweep_keeps_the_forecasts_it_had(tmp_path, corpus, monkeypatc
     with monkeypatch.context() as patch:
         patch.setattr(runner, "run_point", cut)
         with pytest.raises(KeyboardInterrupt):
-            run_sweep(plan, tmp_path, CPU, Monitor())
+            run_sweep(plan, tmp_path, CPU)
     before = (tmp_path / "forecasts.json").read_text()
-    run_sweep(plan, tmp_path, CPU, Monitor())
+    run_sweep(plan, tmp_path, CPU)
     assert (tmp_path / "forecasts.json").read_text() == before
 
 
 def test_a_forecast_that_was_changed_afterwards_is_an_error(tmp_path, corpus):
-    run_sweep(tiny_plan(corpus, arms=("unigram",), samples=(4, 6, 9, 16)), tmp_path, CPU, Monitor())
+    run_sweep(tiny_plan(corpus, arms=("unigram",), samples=(4, 6, 9, 16)), tmp_path, CPU)
     path = tmp_path / "forecasts.json"
     entries = json.loads(path.read_text())
     entries[0]["forecast"]["high"] *= 2

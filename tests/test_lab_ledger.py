@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import torch
 from lab_helpers import rows_of, tiny_plan, tiny_spec, toml_of
 from process_helpers import Command
 
-from cvfp.lab.monitor import Monitor
+from cvfp.lab.messages import Note, PointFinished, SweepFinished, SweepStarted
 from cvfp.lab.plan import make_plan
 from cvfp.lab.processes import run_on_devices
 from cvfp.lab.runner import run_sweep
@@ -31,30 +32,36 @@ def starts(path):
     return Counter(line.split()[2] for line in lines if "  start  " in line)
 
 
-class Heard(Monitor):
+class Heard:
+    """Whoever is told: what of the sweep as a whole, the notes, the runs that were finished, and by whom."""
+
     def __init__(self):
-        self.workers, self.notes, self.finished, self.total = [], [], [], None
+        self.sweep, self.notes, self.finished, self.workers = [], [], [], set()
 
-    def of_worker(self, name):
-        self.workers.append(name)
-        return self
-
-    def sweep_started(self, total, pending):
-        self.total = (total, pending)
-
-    def note(self, text):
-        self.notes.append(text)
-
-    def point_finished(self, point, record):
-        self.finished.append(record.run_hash)
+    def __call__(self, message):
+        match message:
+            case SweepStarted() | SweepFinished():
+                self.sweep.append(message)
+            case Note(text):
+                self.notes.append(text)
+            case PointFinished(_, record):
+                self.finished.append(record.run_hash)
+                self.workers.add(message.worker)
 
 
 def test_two_processes_share_the_points_and_find_what_one_finds(tmp_path, corpus, whole):
     plan, heard = tiny_plan(corpus), Heard()
-    outcome = run_on_devices(plan, tmp_path / "sweep", (CPU, CPU), heard)
+    out = tmp_path / "sweep"
+    outcome = run_on_devices(plan, out, (CPU, CPU), heard)
     assert outcome.done == len(plan.points) and outcome.failed == ()
     assert rows_of(tmp_path / "sweep") == rows_of(whole)
-    assert heard.total == (len(plan.points), len(plan.points)) and len(heard.workers) == 2
+    started, finished = heard.sweep
+    assert started == SweepStarted(len(plan.points), len(plan.points))
+    summary = json.loads((out / "summary.json").read_text())
+    assert [line.model_dump(mode="json") for line in finished.lines] == summary
+    log = (out / "output.txt").read_text()
+    assert log.count("15 points, 0 done before, 15 to run") == log.count("  line   kneser-ney") == 1
+    assert heard.workers <= {"cpu (1)", "cpu (2)"}
     assert sorted(heard.finished) == sorted(point.config.run_hash for point in plan.points)
     assert set(starts(tmp_path / "sweep").values()) == {1}
     assert len(heard.notes) == len(set(heard.notes)), "what both processes noted is told once"
@@ -99,16 +106,16 @@ def test_the_point_of_a_killed_process_is_taken_up_by_one_that_waits(tmp_path, c
     holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline() == "claimed\n"
 
-    class Kills(Monitor):
-        left = len(plan.points)
+    left = len(plan.points)
 
-        def point_finished(self, point, record):
-            self.left -= 1
-            if self.left == 1:
-                assert not (out / "runs" / held / "record.json").exists()
-                holder.kill()
+    def kill(message):
+        nonlocal left
+        left -= isinstance(message, PointFinished)
+        if left == 1 and holder.poll() is None:
+            assert not (out / "runs" / held / "record.json").exists()
+            holder.kill()
 
-    run_sweep(plan, out, CPU, Kills())
+    run_sweep(plan, out, CPU, kill)
     holder.wait()
     assert rows_of(out) == rows_of(whole)
     assert starts(out)[held] == 1
@@ -118,10 +125,10 @@ def test_a_worker_that_is_killed_leaves_its_points_to_the_other(tmp_path, corpus
     plan, out = tiny_plan(corpus), tmp_path / "sweep"
 
     class Kills(Heard):
-        def point_finished(self, point, record):
-            if not self.finished:
+        def __call__(self, message):
+            if isinstance(message, PointFinished) and not self.finished:
                 multiprocessing.active_children()[0].kill()
-            super().point_finished(point, record)
+            super().__call__(message)
 
     outcome = run_on_devices(plan, out, (CPU, CPU), Kills())
     assert outcome.done == len(plan.points)
@@ -136,7 +143,7 @@ def slow(tmp_path_factory, corpus):
     spec = tiny_spec(corpus, arms=("unigram", "cvfp")).with_settings(
         {"phase2.epochs": 80, "phase2.patience": 80}
     )
-    run_sweep(make_plan(spec), path, CPU, Monitor())
+    run_sweep(make_plan(spec), path, CPU)
     return spec, path
 
 
@@ -163,7 +170,7 @@ def test_a_sweep_ends_when_asked_to_and_goes_on_from_there(tmp_path, slow, numbe
     assert "What is done is saved" in told and "Traceback" not in told
     state = sweep_status(out)
     assert state.counts()["running"] == 0 and state.counts()["done"] < len(state.points)
-    run_sweep(make_plan(spec), out, CPU, Monitor())
+    run_sweep(make_plan(spec), out, CPU)
     assert rows_of(out) == rows_of(whole)
 
 
@@ -181,7 +188,7 @@ def test_processes_whose_parent_is_killed_end_and_leave_their_points(tmp_path, s
         time.sleep(0.1)
     counts = sweep_status(out).counts()
     assert counts["running"] == 0 and counts["waiting"] > 0
-    run_sweep(make_plan(spec), out, CPU, Monitor())
+    run_sweep(make_plan(spec), out, CPU)
     assert rows_of(out) == rows_of(whole)
 
 

@@ -16,8 +16,8 @@ from lab_helpers import rows_of, tiny_plan, tiny_spec, toml_of, write_corpus
 
 from cvfp.cli.main import main
 from cvfp.lab.executors import make_executor
-from cvfp.lab.monitor import Monitor
-from cvfp.lab.on_ray import MAX_DEATHS, _check_sight, _room, _share, run_on_ray, work_on_sweep
+from cvfp.lab.messages import Failed, Note, PointFinished, PointStarted
+from cvfp.lab.on_ray import MAX_DEATHS, Share, check_sight, run_on_ray, work_on_sweep
 from cvfp.lab.runner import run_sweep
 from cvfp.lab.sweep_directory import Ledger, sweep_status
 from cvfp.records.errors import CvfpError, InputError
@@ -59,27 +59,27 @@ def make_arm(config, vocab_size):
     return str(path)
 
 
-class Heard(Monitor):
+class Heard:
+    """Whoever is told: notes and failures as text, the runs that were finished, and by whom."""
+
     def __init__(self):
-        self.workers, self.notes, self.finished = [], [], []
+        self.workers, self.notes, self.finished = set(), [], []
 
-    def of_worker(self, name):
-        self.workers.append(name)
-        return self
-
-    def note(self, text):
-        self.notes.append(text)
-
-    def point_finished(self, point, record):
-        self.finished.append(record.run_hash)
+    def __call__(self, message):
+        match message:
+            case Note(text) | Failed(text):
+                self.notes.append(text)
+            case PointFinished(_, record):
+                self.finished.append(record.run_hash)
+                self.workers.add(message.worker)
 
 
 def test_two_workers_find_what_one_process_finds(tmp_path, cluster, corpus, whole):
     plan, heard = tiny_plan(corpus), Heard()
-    outcome = run_on_ray(plan, tmp_path / "sweep", heard)
+    outcome = run_on_ray(plan, tmp_path / "sweep", tell=heard)
     assert outcome.done == len(plan.points) and outcome.failed == ()
     assert rows_of(tmp_path / "sweep") == rows_of(whole)
-    assert heard.workers == ["worker 1", "worker 2"]
+    assert heard.workers <= {"worker 1", "worker 2"}
     assert sorted(heard.finished) == sorted(point.config.run_hash for point in plan.points)
     assert [path.name for path in (tmp_path / "sweep" / ".locks").glob("ray-*")] == []
     assert cluster.is_initialized(), "a connection that was there stays"
@@ -94,25 +94,27 @@ def test_a_worker_killed_in_a_point_is_replaced_and_changes_nothing(tmp_path, cl
     class Kills(Heard):
         killed = False
 
-        def point_started(self, point):
-            if point.config.arm != "unigram" and not self.killed:
-                while not (mark.exists() and mark.read_text().endswith(";")):
-                    time.sleep(0.05)
-                os.kill(int(mark.read_text()[:-1]), signal.SIGKILL)
-                self.killed = True
+        def __call__(self, message):
+            super().__call__(message)
+            match message:
+                case PointStarted(point) if point.config.arm != "unigram" and not self.killed:
+                    while not (mark.exists() and mark.read_text().endswith(";")):
+                        time.sleep(0.05)
+                    os.kill(int(mark.read_text()[:-1]), signal.SIGKILL)
+                    self.killed = True
 
     heard = Kills()
-    assert run_on_ray(plan, tmp_path / "sweep", heard).done == len(plan.points)
+    assert run_on_ray(plan, tmp_path / "sweep", tell=heard).done == len(plan.points)
     assert capsys.readouterr().out == "", "what Ray says of it is no part of an answer"
     assert [note for note in heard.notes if "died at" in note and "patient" in note]
-    run_sweep(plan, tmp_path / "alone", CPU, Monitor())
+    run_sweep(plan, tmp_path / "alone", CPU)
     assert rows_of(tmp_path / "sweep") == rows_of(tmp_path / "alone")
 
 
 def test_a_point_that_kills_every_worker_ends_the_sweep_with_its_name(tmp_path, cluster, corpus):
     arm = own_arm(tmp_path, "deadly", "time.sleep(1); os.kill(os.getpid(), signal.SIGKILL)")
     with pytest.raises(CvfpError, match=f"{MAX_DEATHS} workers died at .*deadly.*, 4 samples"):
-        run_on_ray(tiny_plan(corpus, arms=(arm,), samples=(4,)), tmp_path / "sweep", Monitor())
+        run_on_ray(tiny_plan(corpus, arms=(arm,), samples=(4,)), tmp_path / "sweep")
     assert (tmp_path / "sweep" / "output.txt").read_text().count("  start  ") == MAX_DEATHS
     assert sweep_status(tmp_path / "sweep").counts()["waiting"] == 1
 
@@ -121,19 +123,19 @@ def test_what_workers_cannot_do_is_told_once_and_is_the_error(tmp_path, cluster)
     plan, heard = tiny_plan(write_corpus(tmp_path), arms=("unigram",)), Heard()
     (tmp_path / "corpus.jsonl").unlink()
     with pytest.raises(CvfpError, match=r"--out .*worker 1: .*corpus.jsonl.*; what is done is saved"):
-        run_on_ray(plan, tmp_path / "sweep", heard)
+        run_on_ray(plan, tmp_path / "sweep", tell=heard)
     assert len([note for note in heard.notes if "corpus.jsonl" in note]) == 1
 
 
 def test_a_node_has_to_see_the_directory_and_its_locks(tmp_path, monkeypatch):
     monkeypatch.setattr("cvfp.lab.on_ray.SIGHT_SECONDS", 0.0)
     with Ledger(tmp_path).claim("token"):
-        _check_sight(tmp_path, "token")
+        check_sight(tmp_path, "token")
         with pytest.raises(CvfpError, match=r"does not see .*elsewhere: .* all nodes mount"):
-            _check_sight(tmp_path / "elsewhere", "token")
+            check_sight(tmp_path / "elsewhere", "token")
     (tmp_path / ".locks" / "token").touch()
     with pytest.raises(CvfpError, match=r"sees none of the locks in .*flock"):
-        _check_sight(tmp_path, "token")
+        check_sight(tmp_path, "token")
 
 
 @pytest.mark.parametrize(
@@ -148,27 +150,27 @@ def test_a_node_has_to_see_the_directory_and_its_locks(tmp_path, monkeypatch):
     ],
 )
 def test_as_many_workers_as_fit(resources, device, share, given, room):
-    assert _share(resources, device, share) == given
-    assert _room(resources, given) == room
+    assert Share(device, share).gpus(resources) == given
+    assert Share(device, share).room(resources) == room
 
 
 def test_a_cluster_without_a_gpu_is_named(tmp_path, cluster, corpus):
     plan = tiny_plan(corpus, arms=("unigram",))
     with pytest.raises(InputError, match="the Ray cluster has no GPU"):
-        run_on_ray(plan, tmp_path / "sweep", Monitor(), device="cuda")
+        run_on_ray(plan, tmp_path / "sweep", Share("cuda"))
 
 
 def test_wrong_use_is_named(tmp_path, corpus, monkeypatch):
     plan = tiny_plan(corpus, arms=("unigram",))
     with pytest.raises(InputError, match="--device mps: on Ray it is auto, cpu, cuda"):
-        run_on_ray(plan, tmp_path, Monitor(), device="mps")
+        Share("mps")
     with pytest.raises(InputError, match="--gpus-per-point 2: it must be above 0 and at most 1"):
-        run_on_ray(plan, tmp_path, Monitor(), gpus_per_point=2.0)
+        make_executor("ray", "auto", 2.0)
     with pytest.raises(InputError, match="--gpus-per-point: it goes with --executor ray"):
         make_executor("local", "cpu", 0.5)
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(InputError, match=r"ray is needed here and not installed: pip install 'cvfp\[ray\]'"):
-        run_on_ray(plan, tmp_path, Monitor())
+        run_on_ray(plan, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -180,7 +182,7 @@ def test_a_cluster_that_does_not_answer_is_an_error(tmp_path, corpus, monkeypatc
         address = f"127.0.0.1:{free.getsockname()[1]}"
     monkeypatch.setenv("RAY_ADDRESS", address)
     with pytest.raises(CvfpError, match=f"RAY_ADDRESS {address}: no Ray cluster answers"):
-        run_on_ray(tiny_plan(corpus, arms=("unigram",)), tmp_path / "sweep", Monitor())
+        run_on_ray(tiny_plan(corpus, arms=("unigram",)), tmp_path / "sweep")
 
 
 def test_the_commands_run_on_ray(tmp_path, cluster, corpus):
@@ -215,5 +217,5 @@ def test_the_command_runs_on_a_cluster_of_its_own_and_ends_when_asked_to(tmp_pat
     assert process.returncode == 143, told
     assert "What is done is saved" in told and "Traceback" not in told
     assert sweep_status(out).counts()["running"] == 0
-    run_sweep(tiny_plan(corpus), out, CPU, Monitor())
+    run_sweep(tiny_plan(corpus), out, CPU)
     assert rows_of(out) == rows_of(whole)

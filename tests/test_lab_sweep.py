@@ -11,7 +11,7 @@ import torch
 from lab_helpers import rows_of, tiny_plan, tiny_spec, write_corpus
 
 from cvfp.lab import runner
-from cvfp.lab.monitor import Monitor
+from cvfp.lab.options import RunOptions
 from cvfp.lab.plan import make_plan
 from cvfp.lab.runner import run_sweep
 from cvfp.lab.sweep_directory import SweepDirectory, sweep_status
@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 
 
 def test_the_same_sweep_twice_gives_the_same_results(tmp_path, corpus, whole):
-    assert run_sweep(tiny_plan(corpus), tmp_path, CPU, Monitor()).failed == ()
+    assert run_sweep(tiny_plan(corpus), tmp_path, CPU).failed == ()
     first, second = rows_of(whole), rows_of(tmp_path)
     assert json.dumps(first) == json.dumps(second)
     assert len(first) == 15
@@ -41,9 +41,9 @@ def test_an_interrupted_sweep_goes_on_and_redoes_nothing(tmp_path, corpus, whole
 
     monkeypatch.setattr(runner, "run_point", counted)
     with pytest.raises(KeyboardInterrupt):
-        run_sweep(plan, tmp_path, CPU, Monitor())
+        run_sweep(plan, tmp_path, CPU)
     assert sweep_status(tmp_path).counts() == {"done": 5, "running": 0, "failed": 0, "waiting": 10}
-    run_sweep(plan, tmp_path, CPU, Monitor())
+    run_sweep(plan, tmp_path, CPU)
     finished_before = calls[:5]
     assert len(calls) == 5 + 1 + 10 and not set(finished_before) & set(calls[6:])
     assert json.dumps(rows_of(tmp_path)) == json.dumps(rows_of(whole))
@@ -51,18 +51,18 @@ def test_an_interrupted_sweep_goes_on_and_redoes_nothing(tmp_path, corpus, whole
 
 def test_a_finished_sweep_runs_nothing_again(tmp_path, corpus, monkeypatch):
     plan = tiny_plan(corpus, samples=(4, 8), arms=("unigram", "kneser-ney"))
-    run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
+    run_sweep(plan, tmp_path / "sweep", CPU)
 
     def never(*args):
         raise AssertionError("a finished point was run again")
 
     monkeypatch.setattr(runner, "run_point", never)
-    assert run_sweep(plan, tmp_path / "sweep", CPU, Monitor()).done == 4
+    assert run_sweep(plan, tmp_path / "sweep", CPU).done == 4
 
 
 def test_a_sweep_directory_holds_the_files_of_the_contract(tmp_path, corpus):
     plan = tiny_plan(corpus, arms=("cvfp", "unigram"), analysis={"window_size": 2})
-    run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
+    run_sweep(plan, tmp_path / "sweep", CPU)
     names = {path.name for path in (tmp_path / "sweep").iterdir()}
     wanted = {"plan.json", "metadata.json", "summary.json", "detailed_results.json"}
     assert wanted | {"alpha_progression.json", "output.txt", "runs"} <= names
@@ -82,7 +82,7 @@ def test_a_sweep_directory_holds_the_files_of_the_contract(tmp_path, corpus):
 
 def test_stored_losses_give_the_recorded_perplexity(tmp_path, corpus):
     plan = tiny_plan(corpus, samples=(16,), arms=("cvfp", "kneser-ney"))
-    run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
+    run_sweep(plan, tmp_path / "sweep", CPU)
     for point in plan.points:
         run = tmp_path / "sweep" / "runs" / point.config.run_hash
         record = RunRecord.parse_json(read_sealed(run / "record.json"), "the record")
@@ -94,7 +94,7 @@ def test_stored_losses_give_the_recorded_perplexity(tmp_path, corpus):
 
 def test_losses_by_test_document_sum_to_the_recorded_perplexity(tmp_path, corpus):
     plan = tiny_plan(corpus, samples=(16,), arms=("cvfp", "kneser-ney"))
-    run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
+    run_sweep(plan, tmp_path / "sweep", CPU)
     for record in SweepDirectory(tmp_path / "sweep", plan).records().values():
         documents = record.test_documents
         mean = sum(documents.nats) / sum(documents.tokens)
@@ -108,7 +108,7 @@ def test_losses_by_test_document_sum_to_the_recorded_perplexity(tmp_path, corpus
 
 def test_the_log_reads_from_the_heading_to_the_laws(tmp_path, corpus):
     plan = tiny_plan(corpus, arms=("unigram", "kneser-ney"))
-    run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
+    run_sweep(plan, tmp_path / "sweep", CPU)
     lines = [line[21:] for line in (tmp_path / "sweep" / "output.txt").read_text().splitlines()]
     assert lines[0] == "tiny:  (standard protocol)"
     assert lines[1].startswith("cpu") and "torch" in lines[1]
@@ -118,14 +118,14 @@ def test_the_log_reads_from_the_heading_to_the_laws(tmp_path, corpus):
     assert [line for line in lines if line.startswith(law)]
     assert sum(line.startswith("line ") for line in lines) == 2
     before = len(lines)
-    run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
+    run_sweep(plan, tmp_path / "sweep", CPU)
     after = (tmp_path / "sweep" / "output.txt").read_text().splitlines()
     assert [line[21:] for line in after[before:]] == ["6 points, 6 done before, 0 to run"]
 
 
 def test_metrics_say_when(tmp_path, corpus):
     plan = tiny_plan(corpus, samples=(16,), arms=("cvfp",))
-    run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
+    run_sweep(plan, tmp_path / "sweep", CPU)
     (record,) = SweepDirectory(tmp_path / "sweep", plan).records().values()
     lines = (tmp_path / "sweep" / "runs" / record.run_hash / "metrics.jsonl").read_text().splitlines()
     seconds = [json.loads(line)["seconds"] for line in lines]
@@ -138,43 +138,43 @@ def test_the_default_arms_learn_something(tmp_path):
     corpus = write_corpus(tmp_path, words_each=60)
     arms = ("cvfp", "random-context", "no-context", "kneser-ney", "unigram")
     plan = tiny_plan(corpus, samples=(16,), arms=arms)
-    run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
+    run_sweep(plan, tmp_path / "sweep", CPU)
     ppl = {row["arm"]: row["val_ppl"] for row in rows_of(tmp_path / "sweep")}
     for arm in ("cvfp", "random-context", "no-context", "kneser-ney"):
         assert ppl[arm] < 0.8 * ppl["unigram"], (arm, ppl)
 
 
 def test_another_plan_is_refused_and_nothing_is_touched(tmp_path, corpus):
-    run_sweep(tiny_plan(corpus, samples=(4, 8), arms=("unigram",)), tmp_path / "sweep", CPU, Monitor())
+    run_sweep(tiny_plan(corpus, samples=(4, 8), arms=("unigram",)), tmp_path / "sweep", CPU)
     before = rows_of(tmp_path / "sweep")
     with pytest.raises(InputError, match=r"holds another plan \(tiny, 2 points\)"):
-        run_sweep(tiny_plan(corpus, samples=(4, 16), arms=("unigram",)), tmp_path / "sweep", CPU, Monitor())
+        run_sweep(tiny_plan(corpus, samples=(4, 16), arms=("unigram",)), tmp_path / "sweep", CPU)
     assert rows_of(tmp_path / "sweep") == before
 
 
 def test_a_directory_with_other_files_is_refused(tmp_path, corpus):
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(InputError, match="not empty and holds no sweep"):
-        run_sweep(tiny_plan(corpus), tmp_path, CPU, Monitor())
+        run_sweep(tiny_plan(corpus), tmp_path, CPU)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 def test_too_many_samples_stop_the_sweep_before_it_starts(tmp_path, corpus):
     plan = tiny_plan(corpus, samples=(4, 34), arms=("unigram",))
     with pytest.raises(InputError, match="33"):
-        run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
+        run_sweep(plan, tmp_path / "sweep", CPU)
     assert not (tmp_path / "sweep" / "runs").exists()
 
 
 def test_changed_data_is_not_mixed_with_old_points(tmp_path):
     corpus = write_corpus(tmp_path, seed=1)
     plan = tiny_plan(corpus, samples=(4, 8), arms=("unigram",))
-    run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
+    run_sweep(plan, tmp_path / "sweep", CPU)
     write_corpus(tmp_path, seed=2)
     hashes = [point.config.run_hash for point in plan.points]
     (tmp_path / "sweep" / "runs" / hashes[0] / "record.json").unlink()
     with pytest.raises(InputError, match="the data has changed"):
-        run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
+        run_sweep(plan, tmp_path / "sweep", CPU)
 
 
 def test_a_diverging_point_is_recorded_as_failed_and_retried_on_request(tmp_path, corpus, monkeypatch):
@@ -187,42 +187,42 @@ def test_a_diverging_point_is_recorded_as_failed_and_retried_on_request(tmp_path
         return real(point, dataset, budget)
 
     monkeypatch.setattr(runner, "run_point", diverges_at_four)
-    outcome = run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
+    outcome = run_sweep(plan, tmp_path / "sweep", CPU)
     assert outcome.done == 1 and "nan at step 5" in outcome.failed[0].error
     summary = json.loads((tmp_path / "sweep" / "summary.json").read_text())
     assert summary[0]["excluded"][0]["reason"] == "failed" and summary[0]["alpha"] is None
     monkeypatch.setattr(runner, "run_point", real)
-    again = run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
+    again = run_sweep(plan, tmp_path / "sweep", CPU)
     assert again == outcome, "a failed point keeps its error until it is asked for"
-    assert run_sweep(plan, tmp_path / "sweep", CPU, Monitor(), retry=True).failed == ()
+    assert run_sweep(plan, tmp_path / "sweep", CPU, options=RunOptions(retry=True)).failed == ()
 
 
 def test_a_damaged_or_foreign_record_is_named(tmp_path, corpus):
     plan = tiny_plan(corpus, samples=(4, 8), arms=("unigram",))
-    run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
+    run_sweep(plan, tmp_path / "sweep", CPU)
     first, second = (tmp_path / "sweep" / "runs" / p.config.run_hash / "record.json" for p in plan.points)
     whole = first.read_text()
     first.write_text(whole[:40])
     with pytest.raises(InputError, match=r"record\.json: not JSON"):
-        run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
+        run_sweep(plan, tmp_path / "sweep", CPU)
     first.write_text(second.read_text())
     with pytest.raises(InputError, match="is the record of another run: run_hash"):
-        run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
+        run_sweep(plan, tmp_path / "sweep", CPU)
 
 
 def test_another_analysis_of_finished_points_runs_nothing_again(tmp_path, corpus, monkeypatch):
     spec = tiny_spec(corpus, arms=("cvfp",)).with_settings({"phase2.epochs": 1, "phase2.eval_every": None})
-    run_sweep(make_plan(spec), tmp_path / "sweep", CPU, Monitor())
+    run_sweep(make_plan(spec), tmp_path / "sweep", CPU)
     assert json.loads((tmp_path / "sweep" / "summary.json").read_text())[0]["alpha"] is None
     monkeypatch.setattr(runner, "run_point", lambda *arguments: pytest.fail("a point was run again"))
-    run_sweep(make_plan(spec.including_capped()), tmp_path / "sweep", CPU, Monitor())
+    run_sweep(make_plan(spec.including_capped()), tmp_path / "sweep", CPU)
     assert json.loads((tmp_path / "sweep" / "summary.json").read_text())[0]["alpha"] is not None
 
 
 @pytest.mark.parametrize("lr", [30.0, 1e6])
 def test_a_loss_without_a_perplexity_is_a_failed_point(tmp_path, corpus, lr):
     spec = tiny_spec(corpus, arms=("cvfp", "unigram")).with_settings({"phase2.lr": lr})
-    outcome = run_sweep(make_plan(spec), tmp_path / "sweep", CPU, Monitor())
+    outcome = run_sweep(make_plan(spec), tmp_path / "sweep", CPU)
     assert outcome.done + len(outcome.failed) == 6 and outcome.done >= 3
     for record in outcome.failed:
         assert "diverged" in record.error
@@ -230,21 +230,21 @@ def test_a_loss_without_a_perplexity_is_a_failed_point(tmp_path, corpus, lr):
 
 def test_metadata_names_every_machine_and_data_set_once(tmp_path, corpus):
     plan = tiny_plan(corpus, arms=("unigram",))
-    run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
+    run_sweep(plan, tmp_path / "sweep", CPU)
     (tmp_path / "sweep" / "runs" / plan.points[0].config.run_hash / "record.json").unlink()
-    run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
+    run_sweep(plan, tmp_path / "sweep", CPU)
     held = json.loads((tmp_path / "sweep" / "metadata.json").read_text())
     assert len(held["environments"]) == len(held["datasets"]) == len(held["data"]) == 1
 
 
 def test_changed_data_leaves_the_metadata_alone(tmp_path):
     plan = tiny_plan(write_corpus(tmp_path, seed=1), samples=(4, 8), arms=("unigram",))
-    run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
+    run_sweep(plan, tmp_path / "sweep", CPU)
     before = (tmp_path / "sweep" / "metadata.json").read_text()
     write_corpus(tmp_path, seed=2)
     (tmp_path / "sweep" / "runs" / plan.points[0].config.run_hash / "record.json").unlink()
     with pytest.raises(InputError, match="the data has changed"):
-        run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
+        run_sweep(plan, tmp_path / "sweep", CPU)
     assert (tmp_path / "sweep" / "metadata.json").read_text() == before
 
 
@@ -255,16 +255,16 @@ def test_a_changed_table_is_not_mixed_with_old_points(tmp_path, corpus):
     for seed in (1, 2):
         np.save(table, np.random.default_rng(seed).standard_normal((300, 8)).astype(np.float32))
         if seed == 1:
-            run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
+            run_sweep(plan, tmp_path / "sweep", CPU)
             (tmp_path / "sweep" / "runs" / plan.points[0].config.run_hash / "record.json").unlink()
     with pytest.raises(InputError, match=r"the data has changed .*table\.npy"):
-        run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
+        run_sweep(plan, tmp_path / "sweep", CPU)
 
 
 def test_running_out_of_memory_is_a_failed_point(tmp_path, corpus):
     huge = {"model.context_dim": 1_000_000}
     plan = make_plan(tiny_spec(corpus, arms=("cvfp", "unigram"), samples=(4, 8)).with_settings(huge))
-    outcome = run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
+    outcome = run_sweep(plan, tmp_path / "sweep", CPU)
     assert outcome.done == 2 and len(outcome.failed) == 2
     assert "allocate memory" in outcome.failed[0].error
 
@@ -275,13 +275,13 @@ def test_an_error_of_the_program_is_not_a_failed_point(tmp_path, corpus, monkeyp
 
     monkeypatch.setattr(runner, "run_point", broken)
     with pytest.raises(RuntimeError, match="tensor a"):
-        run_sweep(tiny_plan(corpus, samples=(4, 8)), tmp_path / "sweep", CPU, Monitor())
+        run_sweep(tiny_plan(corpus, samples=(4, 8)), tmp_path / "sweep", CPU)
 
 
 def test_what_the_data_layer_notes_is_kept(tmp_path):
     corpus = write_corpus(tmp_path)
     corpus.write_text(corpus.read_text() + '{"text": ""}\n')
-    run_sweep(tiny_plan(corpus, samples=(4, 8), arms=("unigram",)), tmp_path / "sweep", CPU, Monitor())
+    run_sweep(tiny_plan(corpus, samples=(4, 8), arms=("unigram",)), tmp_path / "sweep", CPU)
     held = json.loads((tmp_path / "sweep" / "metadata.json").read_text())
     assert any("empty" in note for note in held["notes"])
     assert "empty" in (tmp_path / "sweep" / "output.txt").read_text()

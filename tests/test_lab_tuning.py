@@ -11,9 +11,10 @@ import torch
 from lab_helpers import TINY, tiny_spec
 
 from cvfp.lab.executors import make_executor
-from cvfp.lab.monitor import Monitor
+from cvfp.lab.messages import tell_nobody
 from cvfp.lab.plan import make_plan, read_spec
 from cvfp.lab.presets import PRESETS, TUNED, find_spec
+from cvfp.lab.sweep_directory import SweepDirectory
 from cvfp.lab.tuning import (
     CONSISTENCY,
     DROPOUT,
@@ -121,8 +122,9 @@ def test_a_tuning_resumes_and_its_choice_is_what_runs(tmp_path, corpus):
     )
     plan = tuning_plan(spec, 3, (4, 8))
     run = make_executor("local", "cpu", None)
-    found = tune_sweep(plan, tmp_path / "tuning", run, Monitor(), spec)
-    assert found == tune_sweep(plan, tmp_path / "tuning", run, Monitor(), spec)
+    directory = SweepDirectory(tmp_path / "tuning", plan)
+    found = tune_sweep(directory, spec, run, tell_nobody)
+    assert found == tune_sweep(directory, spec, run, tell_nobody)
     assert found == read_tuning(tmp_path / "tuning")
     with pytest.raises(InputError, match="holds a tuning, whose trials have no test scores"):
         load_sweep(tmp_path / "tuning")

@@ -11,7 +11,6 @@ from lab_helpers import tiny_spec
 from scipy.optimize import minimize_scalar
 
 from cvfp.arms.mixture import mixed_nll, mixture_weights
-from cvfp.lab.monitor import Monitor
 from cvfp.lab.plan import make_plan
 from cvfp.lab.runner import run_sweep
 from cvfp.records.errors import InputError
@@ -45,7 +44,7 @@ def test_a_sweep_mixes_what_its_arms_have_stored(tmp_path, corpus):
     spec = tiny_spec(corpus, arms=ARMS, samples=(4, 8), seeds=2).with_settings(MIXED)
     plan = make_plan(spec)
     assert [point.config.arm for point in plan.points[-4:]] == ["mixture"] * 4
-    outcome = run_sweep(plan, tmp_path, CPU, Monitor())
+    outcome = run_sweep(plan, tmp_path, CPU)
     assert (outcome.done, outcome.failed) == (12, ())
     rows = json.loads((tmp_path / "detailed_results.json").read_text())
     ppl = {(row["arm"], row["num_samples"], row["seed"]): (row["val_ppl"], row["dev_ppl"]) for row in rows}

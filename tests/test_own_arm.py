@@ -9,7 +9,6 @@ import pytest
 import torch
 from lab_helpers import TINY, tiny_plan, tiny_spec, write_corpus
 
-from cvfp.lab.monitor import Monitor
 from cvfp.lab.plan import make_plan
 from cvfp.lab.runner import run_sweep
 from cvfp.records.config import RunConfig
@@ -62,7 +61,7 @@ def test_the_gru_of_the_examples_runs_beside_the_arms_that_are_there_and_is_repo
         corpus, arms=("no-context", str(GRU), "unigram"), settings=settings | {"data.corpus": str(corpus)}
     )
     out = tmp_path / "sweep"
-    assert run_sweep(make_plan(spec), out, CPU, Monitor()).failed == ()
+    assert run_sweep(make_plan(spec), out, CPU).failed == ()
     rows = {(row["arm"], row["num_samples"]): row for row in rows_of(out)}
     assert rows["gru", 16]["val_ppl"] < rows["unigram", 16]["val_ppl"]
     assert rows["gru", 16]["config_name"] == "8d" and rows["gru", 16]["steps"] > 0
@@ -73,7 +72,7 @@ def test_the_gru_of_the_examples_runs_beside_the_arms_that_are_there_and_is_repo
 def test_settings_reach_the_file_and_tell_lines_apart(tmp_path, corpus):
     file = write(tmp_path)
     spec = tiny_spec(corpus, arms=(file,), samples=(4,), variants=({}, {"own.settings.shift": 1.0}))
-    run_sweep(make_plan(spec), tmp_path / "sweep", CPU, Monitor())
+    run_sweep(make_plan(spec), tmp_path / "sweep", CPU)
     first, second = rows_of(tmp_path / "sweep")
     assert second["val_ppl"] == pytest.approx(first["val_ppl"] * 2.718281828, rel=1e-6)
     assert (first["config_name"], second["config_name"]) == ("8d", "8d shift=1.0")
@@ -106,7 +105,7 @@ def test_other_code_is_another_run_and_another_place_is_not(tmp_path, corpus):
 def test_a_bad_file_is_named_before_anything_runs(tmp_path, corpus, text: str, message: str):
     plan = tiny_plan(corpus, arms=("unigram", write(tmp_path, text, "bad.py")), samples=(4,))
     with pytest.raises(InputError, match=f"bad.py: {message}"):
-        run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
+        run_sweep(plan, tmp_path / "sweep", CPU)
     assert not (tmp_path / "sweep").exists()
 
 
@@ -114,7 +113,7 @@ def test_a_file_that_changes_after_the_plan_is_refused(tmp_path, corpus):
     plan = tiny_plan(corpus, arms=(write(tmp_path),), samples=(4,))
     write(tmp_path, CONSTANT + "\nLATER = 1\n")
     with pytest.raises(InputError, match="has changed since this sweep was planned"):
-        run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
+        run_sweep(plan, tmp_path / "sweep", CPU)
 
 
 def test_a_file_cannot_take_the_name_of_an_arm_of_ours(tmp_path, corpus):
@@ -149,7 +148,7 @@ def test_a_fault_in_a_file_fails_its_points_and_the_others_go_on(
 ):
     assert old in CONSTANT
     plan = tiny_plan(corpus, arms=(write(tmp_path, CONSTANT.replace(old, new, 1)), "unigram"), samples=(4, 8))
-    outcome = run_sweep(plan, tmp_path / "sweep", CPU, Monitor())
+    outcome = run_sweep(plan, tmp_path / "sweep", CPU)
     assert outcome.done == 2 and len(outcome.failed) == 2
     for record in outcome.failed:
         assert message in record.error and "\n" not in record.error

@@ -10,7 +10,6 @@ from lab_helpers import TINY
 from matplotlib.font_manager import fontManager
 
 from cvfp.data.dataset import open_dataset
-from cvfp.lab.monitor import Monitor
 from cvfp.lab.plan import SweepSpec, make_plan
 from cvfp.lab.runner import run_sweep
 from cvfp.records.config import DataConfig
@@ -75,7 +74,7 @@ def swept(novels, tmp_path_factory):
     out = tmp_path_factory.mktemp("out") / "結果"
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(novels.parent)
-        run_sweep(plan.model_copy(update={"points": tuple(named)}), out, torch.device("cpu"), Monitor())
+        run_sweep(plan.model_copy(update={"points": tuple(named)}), out, torch.device("cpu"))
     return out
 
 

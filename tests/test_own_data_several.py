@@ -15,7 +15,6 @@ from cvfp.cli.main import main
 from cvfp.data.corpora import open_corpus
 from cvfp.data.dataset import open_dataset
 from cvfp.data.splits import split_documents, split_parts
-from cvfp.lab.monitor import Monitor
 from cvfp.lab.plan import SweepSpec, make_plan
 from cvfp.lab.runner import run_sweep
 from cvfp.records.config import DataConfig, RunConfig
@@ -167,7 +166,7 @@ def test_a_sweep_of_several_corpora_records_the_scores_of_each(tmp_path):
     runs = []
     for number, chosen in enumerate((names[0], names)):
         out = tmp_path / f"out{number}"
-        run_sweep(make_plan(spec.with_settings({"data.corpus": chosen})), out, torch.device("cpu"), Monitor())
+        run_sweep(make_plan(spec.with_settings({"data.corpus": chosen})), out, torch.device("cpu"))
         runs.extend(load_sweep(out).runs.values())
     one, both = runs
     assert one.facts.test_corpora == {}

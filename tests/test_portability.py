@@ -17,7 +17,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import cvfp
-from cvfp.lab.monitor import Monitor
 from cvfp.lab.runner import run_sweep
 from cvfp.models.checkpoint import load_checkpoint
 from cvfp.models.generation import generate
@@ -46,7 +45,7 @@ def test_training_scoring_and_writing_need_no_float64(tmp_path, corpus, monkeypa
     monkeypatch.setattr("cvfp.arms.cvfp.effective_rank", lambda rows: 1.0)  # which goes to the CPU by itself
     plan = tiny_plan(corpus, arms=("cvfp",), samples=(4,))
     with NoDoubles():
-        assert run_sweep(plan, tmp_path, torch.device("cpu"), Monitor()).failed == ()
+        assert run_sweep(plan, tmp_path, torch.device("cpu")).failed == ()
         model = load_checkpoint(tmp_path / "runs" / plan.points[0].config.run_hash / "checkpoint")
         assert len(list(generate(model, torch.tensor([1, 2]), 5, top_p=0.9))) == 5
         with pytest.raises(TypeError, match="no float64"):

@@ -14,7 +14,6 @@ from lab_helpers import rows_of, tiny_plan, tiny_spec, toml_of, write_corpus
 from torture import results, torture, torture_plan, undisturbed
 
 from cvfp.cli.main import main
-from cvfp.lab.monitor import Monitor
 from cvfp.lab.runner import run_sweep
 from cvfp.lab.sweep_directory import sweep_status
 
@@ -84,7 +83,7 @@ def test_a_sweep_killed_again_and_again_ends_as_if_nothing_had_happened(tmp_path
 @pytest.fixture(scope="module")
 def undisturbed_losses(tmp_path_factory, corpus):
     path = tmp_path_factory.mktemp("undisturbed")
-    run_sweep(tiny_plan(corpus, arms=("cvfp",)), path, CPU, Monitor())
+    run_sweep(tiny_plan(corpus, arms=("cvfp",)), path, CPU)
     return [row["val_ppl"] for row in rows_of(path)]
 
 
@@ -113,7 +112,7 @@ def test_a_directory_that_cannot_be_written_is_one_line(tmp_path, corpus, cvfp):
 def test_data_that_has_vanished_is_one_line_and_a_finished_sweep_needs_none(tmp_path, cvfp):
     corpus = write_corpus(tmp_path)
     plan = tiny_plan(corpus, arms=("unigram",), samples=(4, 8))
-    run_sweep(plan, tmp_path / "done", CPU, Monitor())
+    run_sweep(plan, tmp_path / "done", CPU)
     file = tmp_path / "sweep.toml"
     file.write_text(toml_of(tiny_spec(corpus, arms=("unigram",), samples=(4, 8))))
     corpus.unlink()
@@ -125,12 +124,12 @@ def test_data_that_has_vanished_is_one_line_and_a_finished_sweep_needs_none(tmp_
 
 def test_what_a_killed_process_left_half_written_is_taken_away_on_the_next_start(tmp_path, corpus):
     plan = tiny_plan(corpus, arms=("unigram",), samples=(4, 8))
-    run_sweep(plan, tmp_path, CPU, Monitor())
+    run_sweep(plan, tmp_path, CPU)
     run = tmp_path / "runs" / plan.points[0].config.run_hash
     old, young = tmp_path / ".summary.json.x.tmp", tmp_path / ".summary.json.y.tmp"
     for path in (old, young, run / ".record.json.z.tmp"):
         path.write_text("{")
     os.utime(old, (time.time() - 3600,) * 2)
     (run / "savepoints").mkdir()
-    run_sweep(plan, tmp_path, CPU, Monitor())
+    run_sweep(plan, tmp_path, CPU)
     assert leftovers(tmp_path) == [young], "another process may be writing it"

@@ -12,7 +12,7 @@ from lab_helpers import tiny_spec
 from safetensors.torch import load_file
 from torture import timeless
 
-from cvfp.lab.monitor import Monitor
+from cvfp.lab.options import RunOptions
 from cvfp.lab.plan import make_plan
 from cvfp.lab.runner import run_sweep
 from cvfp.records.errors import WriteError
@@ -20,6 +20,7 @@ from cvfp.training.contexts import ContextStore
 from cvfp.training.savepoint import Savepoints, State
 
 CPU = torch.device("cpu")
+AT_EVERY_CHANCE = RunOptions(save_every=0.0)
 ARMS = ("cvfp", "cvfp-joint", "lstm", "transformer")
 SETTINGS = {
     "phase1.context_noise": 0.1,
@@ -105,16 +106,16 @@ def test_a_run_that_is_stopped_anywhere_ends_with_the_same_bits(
 ):
     plan = plan_of(corpus, arm, **{"phase2.context_source": source})
     steps = Steps(monkeypatch)
-    run_sweep(plan, tmp_path / "whole", CPU, Monitor())
+    run_sweep(plan, tmp_path / "whole", CPU)
     whole, total = everything(tmp_path / "whole"), steps.taken
     assert not list((tmp_path / "whole").rglob("savepoints"))
     for number, stop in enumerate(np.random.default_rng(stops).integers(1, total, size=stops).tolist()):
         steps.taken = 0
         out, steps.stop_at = tmp_path / str(number), stop
         with pytest.raises(Cut):
-            run_sweep(plan, out, CPU, Monitor(), save_every=0.0)
+            run_sweep(plan, out, CPU, options=AT_EVERY_CHANCE)
         steps.stop_at = None
-        run_sweep(plan, out, CPU, Monitor(), save_every=0.0)
+        run_sweep(plan, out, CPU, options=AT_EVERY_CHANCE)
         assert everything(out) == whole, f"stopped before step {stop} of {total}"
         assert steps.taken == total, "no step is taken twice"
         assert not list(out.rglob("savepoints"))
@@ -123,13 +124,13 @@ def test_a_run_that_is_stopped_anywhere_ends_with_the_same_bits(
 def test_a_run_may_be_stopped_again_and_again(tmp_path, corpus, monkeypatch):
     plan = plan_of(corpus, "cvfp", **{"phase1.slices_per_step": 2})
     steps = Steps(monkeypatch)
-    run_sweep(plan, tmp_path / "whole", CPU, Monitor())
+    run_sweep(plan, tmp_path / "whole", CPU)
     whole, cuts = everything(tmp_path / "whole"), 0
     while True:
         steps.taken = 0
         steps.stop_at = 5
         try:
-            run_sweep(plan, tmp_path / "cut", CPU, Monitor(), save_every=0.0)
+            run_sweep(plan, tmp_path / "cut", CPU, options=AT_EVERY_CHANCE)
         except Cut:
             cuts += 1
         else:
@@ -141,7 +142,7 @@ def test_a_run_may_be_stopped_again_and_again(tmp_path, corpus, monkeypatch):
 def undisturbed(tmp_path_factory, corpus):
     """What a run of CVFP leaves that nothing stops."""
     path = tmp_path_factory.mktemp("undisturbed")
-    run_sweep(plan_of(corpus, "cvfp"), path, CPU, Monitor())
+    run_sweep(plan_of(corpus, "cvfp"), path, CPU)
     return everything(path)
 
 
@@ -151,7 +152,7 @@ def test_a_damaged_savepoint_is_said_and_left_aside(tmp_path, corpus, undisturbe
     steps = Steps(monkeypatch)
     steps.stop_at = 4
     with pytest.raises(Cut):
-        run_sweep(plan, tmp_path / "cut", CPU, Monitor(), save_every=0.0)
+        run_sweep(plan, tmp_path / "cut", CPU, options=AT_EVERY_CHANCE)
     steps.stop_at = None
     path = next((tmp_path / "cut").rglob("phase1.safetensors"))
     data = bytearray(path.read_bytes())
@@ -169,7 +170,7 @@ def test_a_damaged_savepoint_is_said_and_left_aside(tmp_path, corpus, undisturbe
         data = data[: len(data) // 2] if damage == "cut" else data[:-9] + bytes([data[-9] ^ 1]) + data[-8:]
     path.write_bytes(data)
     with pytest.warns(UserWarning, match=r"savepoint is not used, its part starts again: .*phase1"):
-        run_sweep(plan, tmp_path / "cut", CPU, Monitor(), save_every=0.0)
+        run_sweep(plan, tmp_path / "cut", CPU, options=AT_EVERY_CHANCE)
     assert everything(tmp_path / "cut")[1:] == undisturbed[1:]
 
 
@@ -182,7 +183,7 @@ def test_a_savepoint_that_cannot_be_written_is_said_and_the_run_goes_on(
     plan = plan_of(corpus, "cvfp")
     with monkeypatch.context() as patch, pytest.warns(UserWarning, match="no savepoint: .*No space left"):
         patch.setattr("cvfp.training.savepoint.write_tensors", full)
-        assert run_sweep(plan, tmp_path / "full", CPU, Monitor(), save_every=0.0).done == 1
+        assert run_sweep(plan, tmp_path / "full", CPU, options=AT_EVERY_CHANCE).done == 1
     assert everything(tmp_path / "full") == undisturbed
 
 

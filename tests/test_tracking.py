@@ -17,7 +17,15 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from test_cli import assert_one_line, call, tiny_settings
 
 import cvfp
-from cvfp.lab.monitor import Monitor, Monitors
+from cvfp.lab.messages import (
+    Note,
+    PointFinished,
+    PointStarted,
+    Progress,
+    tell_all,
+    tell_nobody,
+)
+from cvfp.lab.options import RunOptions
 from cvfp.lab.processes import Hearing
 from cvfp.lab.runner import run_sweep
 from cvfp.lab.tracking import KINDS, SETTINGS, TrackedPoint, TrackedRun, Tracker, Trackio, plain
@@ -29,10 +37,10 @@ from cvfp.training.events import Event
 CPU = torch.device("cpu")
 
 
-def run(plan, out, monitor=None, names=("tensorboard",), save_every=60.0):
-    """A sweep with trackers; `monitor` is told after them."""
+def run(plan, out, tell=tell_nobody, names=("tensorboard",), save_every=60.0):
+    """A sweep with trackers; `tell` is told after them."""
     with cvfp.tracked(names, out) as tracked:
-        return run_sweep(plan, out, CPU, Monitors([tracked, monitor or Monitor()]), save_every=save_every)
+        return run_sweep(plan, out, CPU, tell_all(tracked, tell), RunOptions(save_every=save_every))
 
 
 def logged(out: Path, run_hash: str) -> list[dict]:
@@ -83,16 +91,18 @@ def test_tensorboard_shows_the_metrics_and_the_record_of_every_point(tmp_path, c
     assert b"model.context_dim" in content and b"run_hash" in content
 
 
-class Stops(Monitor):
+class Stops:
     """Interrupts at the n-th event that has values."""
 
     def __init__(self, left: int) -> None:
         self.left = left
 
-    def event(self, event: Event) -> None:
-        self.left -= bool(event.values)
-        if self.left == 0:
-            raise KeyboardInterrupt
+    def __call__(self, message) -> None:
+        match message:
+            case Progress(event) if event.values:
+                self.left -= 1
+                if self.left == 0:
+                    raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("save_every", [0.0, 60.0], ids=["goes on", "starts again"])
@@ -112,15 +122,15 @@ def test_what_several_processes_tell_is_kept_apart(tmp_path, corpus, whole):
     plan = tiny_plan(corpus)
     records = {p.config.run_hash: RunRecord.model_validate_json(record_text(whole, p)) for p in plan.points}
     first, second = plan.points[0], plan.points[1]
-    with cvfp.tracked(["tensorboard"], tmp_path) as monitor:
-        hearing = Hearing(monitor, ["a", "b"])
+    with cvfp.tracked(["tensorboard"], tmp_path) as tell:
+        hearing = Hearing(tell)
         for name, point in (("a", first), ("b", second)):
-            hearing.hear(name, ("point_started", (point,)))
+            hearing.hear(name, PointStarted(point))
         for step in range(1, 4):
             for name, value in (("a", 1.0), ("b", 2.0)):
-                hearing.hear(name, ("event", (Event("phase 1", step, 9, {"x": value * step}),)))
+                hearing.hear(name, Progress(Event("phase 1", step, 9, {"x": value * step})))
         for name, point in (("a", first), ("b", second)):
-            hearing.hear(name, ("point_finished", (point, records[point.config.run_hash])))
+            hearing.hear(name, PointFinished(point, records[point.config.run_hash]))
     for factor, point in ((1.0, first), (2.0, second)):
         seen = shown(folder_of(tmp_path, point))
         assert seen["phase_1/x"] == [(1, factor), (2, 2 * factor), (3, 3 * factor)]
@@ -219,14 +229,6 @@ class BrokenRun(TrackedRun):
     def leave(self) -> None: ...
 
 
-class Notes(Monitor):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-
 @pytest.mark.parametrize(
     ("at", "what"),
     [("begin", "ConnectionError: nobody there"), ("finish", "RuntimeError: the server is full")],
@@ -234,10 +236,10 @@ class Notes(Monitor):
 def test_a_tracker_that_fails_costs_one_note_and_no_result(tmp_path, corpus, monkeypatch, at, what):
     monkeypatch.setitem(KINDS, "broken", Broken)
     monkeypatch.setattr(Broken, "at", at)
-    plan, out, notes = tiny_plan(corpus, arms=("unigram",), samples=(4, 8)), tmp_path / "sweep", Notes()
-    with cvfp.tracked(["broken", "tensorboard"], out, notes) as monitor:
-        assert run_sweep(plan, out, CPU, monitor).done == 2
-    told = [note for note in notes.notes if "broken" in note]
+    plan, out, notes = tiny_plan(corpus, arms=("unigram",), samples=(4, 8)), tmp_path / "sweep", []
+    with cvfp.tracked(["broken", "tensorboard"], out, notes.append) as tell:
+        assert run_sweep(plan, out, CPU, tell).done == 2
+    told = [note.text for note in notes if isinstance(note, Note) and "broken" in note.text]
     assert len(told) == 1 and what in told[0] and str(out) in told[0]
     assert all(shown(folder_of(out, point))["val_ppl"] for point in plan.points)
 

@@ -21,7 +21,7 @@ from lab_helpers import tiny_spec, write_corpus
 from process_helpers import CONTEXT
 from safetensors.torch import load_file
 
-from cvfp.lab.monitor import Monitor
+from cvfp.lab.options import RunOptions
 from cvfp.lab.plan import make_plan
 from cvfp.lab.runner import run_sweep
 from cvfp.lab.sweep_directory import sweep_status
@@ -74,7 +74,7 @@ def work(plan: Plan, out: Path, ready: Connection | None = None) -> None:
     runner.run_point = noted
     if ready is not None:
         ready.send(True)
-    run_sweep(plan, out, torch.device("cpu"), Monitor(), save_every=0.0)
+    run_sweep(plan, out, torch.device("cpu"), options=RunOptions(save_every=0.0))
 
 
 def note(out: Path, what: str, run_hash: str) -> None:

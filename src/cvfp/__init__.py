@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what editors and type checkers see
     from cvfp import scaling as scaling
+    from cvfp.lab.options import RunOptions as RunOptions
     from cvfp.lab.plan import SweepSpec as SweepSpec
     from cvfp.lab.plan import make_plan as make_plan
     from cvfp.lab.presets import PRESETS as PRESETS
@@ -34,6 +35,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "RunConfig": "cvfp.records.config",
     "Plan": "cvfp.records.plan",
+    "RunOptions": "cvfp.lab.options",
     "SweepSpec": "cvfp.lab.plan",
     "PRESETS": "cvfp.lab.presets",
     "make_plan": "cvfp.lab.plan",

@@ -47,8 +47,8 @@ def train(
     from cvfp.lab.tracking import tracked
 
     settings = corpus_and_table(corpus, embedding) | settings_of(set_)
-    with Bars() as bars, tracked(track, out, bars) as monitor:
-        record = single.train(out, samples, preset, settings, device, monitor, arm)
+    with Bars() as bars, tracked(track, out, bars) as tell:
+        record = single.train(out, samples, preset, settings, device, tell, arm)
     if json:
         print_json(record.model_dump(mode="json"))
     else:

@@ -76,13 +76,6 @@ def whole_numbers(values: Sequence[str], option: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
-def not_negative(value: float, option: str) -> float:
-    """The value. Raises `InputError` that names the option."""
-    if not value >= 0:
-        raise InputError(f"{option} {value:g}: it must be at least 0")
-    return value
-
-
 def given(**options: Any) -> dict[str, Any]:
     """The options that were given: those that are not None (a 0 was given)."""
     return {name: value for name, value in options.items() if value is not None}

@@ -5,28 +5,30 @@ from __future__ import annotations
 import sys
 from types import TracebackType
 
+import rich.progress
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from cvfp.lab.monitor import Monitor, outcome, point_label
-from cvfp.records.plan import PlannedPoint
-from cvfp.records.results import RunRecord
+from cvfp.lab.messages import (
+    Failed,
+    Message,
+    Note,
+    PointFinished,
+    PointStarted,
+    Progress,
+    SweepStarted,
+    outcome,
+    point_label,
+)
 from cvfp.training.events import Event
 
 
-class Bars(Monitor):
-    """One bar for the sweep, one for the phase that runs in each process; a context manager."""
+class Bars:
+    """One bar for the sweep, one for the phase that runs in each worker; a context manager that is told."""
 
     def __init__(self) -> None:
         self.console = Console(stderr=True)
-        self.progress = Progress(
+        self.bars = rich.progress.Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
@@ -35,71 +37,57 @@ class Bars(Monitor):
             TextColumn("{task.fields[numbers]}", markup=False),
             console=self.console,
         )
-        self.sweep = self.progress.add_task("points", total=None, numbers="")
-        self.phase = PhaseBar(self, "")
+        self.sweep = self.bars.add_task("points", total=None, numbers="")
+        self.phases: dict[str, rich.progress.TaskID] = {}
+        """The bar of each worker."""
+        self.names: dict[str, str] = {}
+        """The phase that runs in each worker."""
 
     def __enter__(self) -> Bars:
         if self.console.is_terminal:
-            self.progress.start()
+            self.bars.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.progress.stop()
+        self.bars.stop()
 
-    def of_worker(self, name: str) -> Monitor:
-        return PhaseBar(self, f"{name}: ")
+    def __call__(self, message: Message) -> None:
+        match message:
+            case SweepStarted(total, pending):
+                self.bars.update(self.sweep, total=total, completed=total - pending)
+                if total != pending:
+                    self._print(f"{total - pending} of {total} points are done already")
+            case Note(text):
+                self._print(text)
+            case PointStarted(point):
+                self.bars.update(self.sweep, numbers=point_label(point))
+            case Progress(event):
+                self._show(message.worker, event)
+            case PointFinished(point, record):
+                self.names.pop(message.worker, None)
+                self.bars.advance(self.sweep)
+                self._print(f"{point_label(point)}: {outcome(record)}")
+            case Failed(error):
+                self._print(f"{message.worker} cannot go on: {error}")
 
-    def note(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         if self.console.is_terminal:
-            self.progress.console.print(text, highlight=False, markup=False)
+            self.bars.console.print(text, highlight=False, markup=False)
         else:
             print(text, file=sys.stderr, flush=True)
 
-    def sweep_started(self, total: int, pending: int) -> None:
-        self.progress.update(self.sweep, total=total, completed=total - pending)
-        if total != pending:
-            self.note(f"{total - pending} of {total} points are done already")
-
-    def point_started(self, point: PlannedPoint) -> None:
-        self.phase.point_started(point)
-
-    def event(self, event: Event) -> None:
-        self.phase.event(event)
-
-    def point_finished(self, point: PlannedPoint, record: RunRecord) -> None:
-        self.phase.point_finished(point, record)
-
-
-class PhaseBar(Monitor):
-    """The bar of the phase that runs in one process, with its latest numbers."""
-
-    def __init__(self, bars: Bars, prefix: str) -> None:
-        self.bars, self.progress, self.prefix = bars, bars.progress, prefix
-        self.task = self.progress.add_task("", total=None, numbers="", visible=False)
-        self.name = ""
-
-    def note(self, text: str) -> None:
-        self.bars.note(text)
-
-    def point_started(self, point: PlannedPoint) -> None:
-        self.progress.update(self.bars.sweep, numbers=point_label(point))
-
-    def event(self, event: Event) -> None:
-        if event.phase != self.name:
-            self.name = event.phase
-            self.progress.reset(
-                self.task, visible=True, description=f"{self.prefix}{event.phase}", numbers=""
-            )
-        self.progress.update(self.task, total=event.total, completed=event.step)
+    def _show(self, worker: str, event: Event) -> None:
+        """Move the worker's bar, which begins anew with each phase, and show its latest numbers."""
+        if worker not in self.phases:
+            self.phases[worker] = self.bars.add_task("", total=None, numbers="", visible=False)
+        bar = self.phases[worker]
+        if self.names.get(worker) != event.phase:
+            self.names[worker] = event.phase
+            name = f"{worker}: {event.phase}" if worker else event.phase
+            self.bars.reset(bar, visible=True, description=name, numbers="")
+        self.bars.update(bar, total=event.total, completed=event.step)
         if event.values:
-            numbers = ", ".join(
-                f"{name.replace('_', ' ')} {value:.4g}" for name, value in event.values.items()
-            )
-            self.progress.update(self.task, numbers=numbers)
-
-    def point_finished(self, point: PlannedPoint, record: RunRecord) -> None:
-        self.name = ""
-        self.progress.advance(self.bars.sweep)
-        self.note(f"{point_label(point)}: {outcome(record)}")
+            shown = (f"{name.replace('_', ' ')} {value:.4g}" for name, value in event.values.items())
+            self.bars.update(bar, numbers=", ".join(shown))

@@ -23,13 +23,13 @@ from cvfp.cli.options import (
     corpus_and_table,
     given,
     grid_of,
-    not_negative,
     print_json,
     print_table,
     settings_of,
     split_list,
     whole_numbers,
 )
+from cvfp.lab.options import RunOptions
 from cvfp.records.errors import InputError
 from cvfp.records.plan import FOLLOWED, Plan, Tuning, read_tuning
 
@@ -93,11 +93,13 @@ def run(
     include_capped: Annotated[
         bool, tyro.conf.arg(help="let points that ended at their cap into fits")
     ] = False,
-    checkpoints: Annotated[bool, tyro.conf.arg(help="keep the trained weights of every point")] = True,
-    save_every: SaveEvery = 60.0,
+    checkpoints: Annotated[
+        bool, tyro.conf.arg(help="keep the trained weights of every point")
+    ] = RunOptions.checkpoints,
+    save_every: SaveEvery = RunOptions.save_every,
     track: Track = (),
     dry_run: Annotated[bool, tyro.conf.arg(help="print the plan with its cost; run nothing")] = False,
-    retry: Annotated[bool, tyro.conf.arg(help="run the points again that failed")] = False,
+    retry: Annotated[bool, tyro.conf.arg(help="run the points again that failed")] = RunOptions.retry,
     json: Json = False,
 ) -> int:
     """Run a sweep: a preset, or a TOML file of your own. Running it again resumes where it stopped.
@@ -124,9 +126,8 @@ def run(
     out = out or Path("cvfp-runs") / plan.name
     if dry_run:
         return _show_plan(plan, out, device, json)
-    save_every = not_negative(save_every, "--save-every")
-    execute = make_executor(executor, device, gpus_per_point)
-    execute = partial(execute, checkpoints=checkpoints, retry=retry, save_every=save_every)
+    options = RunOptions(checkpoints, retry, save_every)
+    execute = partial(make_executor(executor, device, gpus_per_point), options=options)
     return _run_plan(plan, out, execute, track, json)
 
 
@@ -161,8 +162,8 @@ def _run_plan(plan: Plan, out: Path, execute: Execute, track: Track, json: bool)
     from cvfp.lab.tracking import tracked
     from cvfp.report.write import write_report
 
-    with Bars() as bars, tracked(track, out, bars) as monitor:
-        outcome = execute(plan, out, monitor=monitor)
+    with Bars() as bars, tracked(track, out, bars) as tell:
+        outcome = execute(plan, out, tell=tell)
     if outcome is None:
         return 0
     write_report(out, note=_print_note)
@@ -258,6 +259,7 @@ def tune(
     from cvfp.cli.progress import Bars
     from cvfp.lab.executors import make_executor
     from cvfp.lab.presets import find_spec
+    from cvfp.lab.sweep_directory import SweepDirectory
     from cvfp.lab.tracking import tracked
     from cvfp.lab.tuning import tune_sweep, tuning_plan
     from cvfp.training.group import not_launched
@@ -270,8 +272,8 @@ def tune(
     plan = tuning_plan(spec, trials, whole_numbers(samples, "--samples"), grid_of(grid))
     out = out or Path("cvfp-runs") / plan.name
     execute = make_executor(executor, device, gpus_per_point)
-    with Bars() as bars, tracked(track, out, bars) as monitor:
-        found = tune_sweep(plan, out, execute, monitor, spec)
+    with Bars() as bars, tracked(track, out, bars) as tell:
+        found = tune_sweep(SweepDirectory(out, plan), spec, execute, tell)
     if json:
         print_json(found.model_dump(mode="json"))
     else:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
-from cvfp.lab.on_ray import run_on_ray
+from cvfp.lab.on_ray import Share, run_on_ray
 from cvfp.lab.processes import run_on_devices, run_together
 from cvfp.lab.runner import SweepOutcome
 from cvfp.records.errors import InputError
@@ -14,8 +14,8 @@ from cvfp.training import group
 from cvfp.training.devices import pick_devices
 
 Execute = Callable[..., SweepOutcome | None]
-"""Of `plan, out, monitor` and, by name, `checkpoints`, `retry`, `save_every`; as `run_sweep`. None: another
-process of a group speaks for this one."""
+"""Of `plan` and `out` and, by name, `tell` and `options`; as `run_sweep`. None: another process of a group
+speaks for this one."""
 
 
 def make_executor(name: Literal["local", "ray"], device: str, gpus_per_point: float | None) -> Execute:
@@ -27,12 +27,12 @@ def make_executor(name: Literal["local", "ray"], device: str, gpus_per_point: fl
         gpus_per_point: of Ray alone; None is a whole one.
 
     Raises:
-        InputError: as `pick_devices`; a share of GPUs that is not Ray's to give.
+        InputError: as `pick_devices` and `Share`; a share of GPUs without Ray.
     """
     if name == "ray":
         group.not_launched("--executor ray")
-        share = 1.0 if gpus_per_point is None else gpus_per_point
-        return partial(run_on_ray, device=device, gpus_per_point=share)
+        share = Share(device) if gpus_per_point is None else Share(device, gpus_per_point)
+        return partial(run_on_ray, share=share)
     if gpus_per_point is not None:
         raise InputError("--gpus-per-point: it goes with --executor ray")
     if group.launched():

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from statistics import fmean
 
+from cvfp.lab.messages import Note, Tell
 from cvfp.lab.point import Datasets
 from cvfp.lab.sweep_directory import SweepDirectory
 from cvfp.records.config import RunConfig
@@ -22,12 +23,12 @@ RULES: dict[Rule, Callable[[LineFit], Predictor]] = {
 
 
 def register_forecasts(
-    directory: SweepDirectory, datasets: Datasets, point: PlannedPoint, note: Callable[[str], None]
+    directory: SweepDirectory, datasets: Datasets, point: PlannedPoint, tell: Tell
 ) -> None:
     """Add to `forecasts.json` what lines say of the size of `point`, before any of their runs there begins.
 
     These are its own line and those that have all their smaller sizes. A line says something where these give
-    an interval. A forecast that is there already stays. `note` is told each new one with its hash: the log of
+    an interval. A forecast that is there already stays. `tell` is told each new one with its hash: the log of
     the sweep shows what was known when.
     """
     size = point.config.data.num_samples
@@ -44,10 +45,12 @@ def register_forecasts(
     if new:
         write_forecasts(directory.files.forecasts, [*held, *new])
     for one in new:
-        note(
-            f"forecast of {one.arm} {one.config_name} at {one.num_samples} samples by {one.rule}: "
-            f"PPL {one.ppl:.1f}, 95% interval {one.low:.1f} to "
-            f"{'infinity' if one.high is None else f'{one.high:.1f}'}, hash {one.digest}"
+        high = "infinity" if one.high is None else f"{one.high:.1f}"
+        tell(
+            Note(
+                f"forecast of {one.arm} {one.config_name} at {one.num_samples} samples by {one.rule}: "
+                f"PPL {one.ppl:.1f}, 95% interval {one.low:.1f} to {high}, hash {one.digest}"
+            )
         )
 
 

@@ -135,7 +135,7 @@ def estimate_plan(plan: Plan, device: torch.device) -> PlanEstimate:
     Raises:
         InputError: the data, or a user's own arm, cannot serve the plan.
     """
-    rate, datasets = matrix_rate(device), Datasets(lambda text: None)
+    rate, datasets = matrix_rate(device), Datasets()
     points = []
     for planned in plan.points:
         config = planned.config

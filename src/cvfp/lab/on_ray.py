@@ -1,8 +1,8 @@
 """A sweep on a Ray cluster, `cvfp run --executor ray`: as many workers as points fit on it at once.
 
-A worker is a Ray task that runs `run_sweep`. Like all processes at work on a sweep, workers share nothing but
-the sweep directory and its ledger, so it has to be on a file system that all nodes mount. What a worker tells
-comes back as the stream of its task; the driver starts a worker that died again.
+A worker is a Ray task. Like all processes at work on a sweep, workers share nothing but the sweep directory
+and its ledger, so it has to be on a file system that all nodes mount. What a worker tells comes back as the
+stream of its task; the driver starts a worker that died again.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from types import ModuleType
@@ -28,15 +29,24 @@ from uuid import uuid4
 import torch
 
 from cvfp.data.extras import require
-from cvfp.lab.monitor import Monitor, point_label
-from cvfp.lab.processes import ERROR, Hearing, News, Telling, run_shared
-from cvfp.lab.runner import SweepOutcome, run_sweep
+from cvfp.lab.messages import (
+    Failed,
+    Message,
+    Note,
+    PointFinished,
+    PointStarted,
+    Tell,
+    point_label,
+    tell_nobody,
+)
+from cvfp.lab.options import DEFAULTS, RunOptions
+from cvfp.lab.processes import Hearing, run_shared
+from cvfp.lab.runner import Job, SweepOutcome, Worker
 from cvfp.lab.sweep_directory import Ledger, SweepDirectory
 from cvfp.records.errors import CvfpError, InputError
 from cvfp.records.plan import Plan, PlannedPoint
-from cvfp.training.savepoint import EVERY_SECONDS
 
-# --- What a worker on a Ray cluster does (`cvfp.lab.on_ray`): its part of a sweep, telling of it as it goes.
+# --- What a worker does on its node: its part of a sweep, telling of it as it goes.
 
 
 NEWS_SECONDS = 0.2
@@ -45,41 +55,37 @@ SIGHT_SECONDS = 10.0
 """What a network file system is given to show a file that another node has just written."""
 
 
-def work_on_sweep(
-    plan: Plan, out: Path, folder: Path, device: str, checkpoints: bool, save_every: float, token: str
-) -> Iterator[list[News]]:
-    """Run points in the sweep directory `out` until all have a result; yields what happens, in batches.
+def work_on_sweep(job: Job, folder: Path, token: str) -> Iterator[list[Message]]:
+    """Run points of the job's sweep until all have a result; yields what happens, in batches.
 
     Args:
         folder: where the driver is, which relative paths in the plan start from.
-        token: the name of a lock in `out` that the driver holds.
+        token: the name of a lock in the sweep directory that the driver holds.
     """
     yield []
     torch.set_num_threads(1)
     with contextlib.suppress(FileNotFoundError):
         os.chdir(folder)
-    news: SimpleQueue[News] = SimpleQueue()
+    news: SimpleQueue[Message] = SimpleQueue()
     with ThreadPoolExecutor(1) as thread:
         try:
-            _check_sight(out, token)
-            telling = Telling(news.put)
-            arguments = (plan, out, torch.device(device), telling, checkpoints, False, save_every)
-            sweep = thread.submit(run_sweep, *arguments)
-            while not sweep.done():
-                wait([sweep], timeout=NEWS_SECONDS)
+            check_sight(job.directory.path, token)
+            work = thread.submit(lambda: Worker(job, news.put).help())
+            while not work.done():
+                wait([work], timeout=NEWS_SECONDS)
                 yield _batch(news)
             yield _batch(news)
-            sweep.result()
+            work.result()
         except CvfpError as error:
-            yield [(ERROR, (str(error),))]
+            yield [Failed(str(error))]
 
 
-def _batch(news: SimpleQueue[News]) -> list[News]:
+def _batch(news: SimpleQueue[Message]) -> list[Message]:
     """What has been put there so far."""
     return [news.get() for _ in range(news.qsize())]
 
 
-def _check_sight(out: Path, token: str) -> None:
+def check_sight(out: Path, token: str) -> None:
     """Raises `CvfpError` when this node does not see the driver's directory, or that its lock is held."""
     ledger, deadline = Ledger(out), time.monotonic() + SIGHT_SECONDS
     while not ledger.is_claimed(token):
@@ -104,62 +110,73 @@ WAIT_SECONDS = 0.5
 """Longest silence before a look at what is left to do (and at Ctrl-C)."""
 
 
+@dataclass(frozen=True)
+class Share:
+    """What a worker is given of the cluster. Raises `InputError` where nothing can be given so."""
+
+    device: str = "auto"
+    """`auto` is the GPUs of the cluster where it has any, else its cores, one for each worker."""
+    gpus_per_point: float = 1.0
+    """0.5 lets two workers share a GPU."""
+
+    def __post_init__(self) -> None:
+        if self.device not in DEVICES:
+            raise InputError(f"--device {self.device}: on Ray it is {', '.join(DEVICES)}")
+        if not 0 < self.gpus_per_point <= 1:
+            raise InputError(f"--gpus-per-point {self.gpus_per_point:g}: it must be above 0 and at most 1")
+
+    def gpus(self, resources: Mapping[str, float]) -> float:
+        """The GPUs of a worker; 0 where points run on cores. Raises `InputError` where there are none."""
+        gpus = resources.get("GPU", 0)
+        if self.device == "cuda" and not gpus:
+            raise InputError("--device cuda: the Ray cluster has no GPU")
+        return self.gpus_per_point if gpus and self.device != "cpu" else 0.0
+
+    def room(self, resources: Mapping[str, float]) -> int:
+        """How many workers fit on the cluster, none on parts of two GPUs; at least one, to wait for room.
+
+        Raises `InputError` as `gpus`.
+        """
+        gpus = self.gpus(resources)
+        room = resources.get("GPU", 0) * int(1 / gpus) if gpus else resources.get("CPU", 0)
+        return max(1, int(room))
+
+
+WHOLE = Share()
+"""A GPU of its own for every worker, or a core."""
+
+
 def run_on_ray(
     plan: Plan,
     out: Path,
-    monitor: Monitor,
-    checkpoints: bool = True,
-    retry: bool = False,
-    save_every: float = EVERY_SECONDS,
-    device: str = "auto",
-    gpus_per_point: float = 1.0,
+    share: Share = WHOLE,
+    tell: Tell = tell_nobody,
+    options: RunOptions = DEFAULTS,
 ) -> SweepOutcome:
     """As `run_sweep`, on the Ray cluster that `RAY_ADDRESS` names or this machine is in, else on a local one.
 
-    Args:
-        device: `auto` takes the GPUs of the cluster where it has any, else its cores, one for each point.
-        gpus_per_point: 0.5 lets two points share a GPU.
-
     Raises:
-        InputError: as `run_sweep`; Ray is not installed; the cluster has no such device; an impossible share.
+        InputError: as `run_sweep`; Ray is not installed; the cluster has no such device.
         CvfpError: as `run_sweep`; no connection; nodes that do not see `out`; a point at which worker after
             worker died.
     """
-    if device not in DEVICES:
-        raise InputError(f"--device {device}: on Ray it is {', '.join(DEVICES)}")
-    if not 0 < gpus_per_point <= 1:
-        raise InputError(f"--gpus-per-point {gpus_per_point:g}: it must be above 0 and at most 1")
     ray = require("ray", "ray")
-    out = Path(out).absolute()
+    directory = SweepDirectory(Path(out).absolute(), plan)
 
-    def work(directory: SweepDirectory) -> str:
+    def work() -> str:
         token = f"ray-{uuid4().hex}"
         # Ray prints what happens to its nodes; the standard output is for the answer.
-        with redirect_stdout(sys.stderr), _connected(ray), _held(out, token):
-            share = _share(ray.cluster_resources(), device, gpus_per_point)
-            as_stream = ray.remote(num_cpus=1, num_gpus=share, num_returns="streaming", max_retries=0)
+        with redirect_stdout(sys.stderr), _connected(ray), _held(directory.path, token):
+            resources = ray.cluster_resources()
+            gpus = share.gpus(resources)
+            as_stream = ray.remote(num_cpus=1, num_gpus=gpus, num_returns="streaming", max_retries=0)
             task = as_stream(work_on_sweep)
-            where = "cuda" if share else "cpu"
-            arguments = (plan, out, Path.cwd(), where, checkpoints, save_every, token)
-            number = min(_room(ray.cluster_resources(), share), len(directory.pending()))
-            crew = _Crew(ray, lambda: task.remote(*arguments), monitor, number)
+            job = Job(directory, torch.device("cuda" if gpus else "cpu"), options)
+            number = min(share.room(resources), len(directory.pending()))
+            crew = _Crew(ray, lambda: task.remote(job, Path.cwd(), token), tell, number)
             return crew.work(directory)
 
-    return run_shared(plan, out, monitor, retry, work)
-
-
-def _share(resources: dict[str, float], device: str, gpus_per_point: float) -> float:
-    """The GPUs a worker is given; 0 where points run on cores. Raises `InputError` where none can be."""
-    gpus = resources.get("GPU", 0)
-    if device == "cuda" and not gpus:
-        raise InputError("--device cuda: the Ray cluster has no GPU")
-    return gpus_per_point if gpus and device != "cpu" else 0.0
-
-
-def _room(resources: dict[str, float], share: float) -> int:
-    """How many workers fit on the cluster, none on parts of two GPUs; at least one, to wait for room."""
-    room = resources.get("GPU", 0) * int(1 / share) if share else resources.get("CPU", 0)
-    return max(1, int(room))
+    return run_shared(directory, tell, options.retry, work)
 
 
 @contextmanager
@@ -218,11 +235,10 @@ def _held(out: Path, token: str) -> Iterator[None]:
 class _Crew:
     """The workers, and the stream of each; one that dies is replaced."""
 
-    def __init__(self, ray: ModuleType, start: Callable[[], Any], monitor: Monitor, number: int) -> None:
-        self.ray, self.start, self.monitor = ray, start, monitor
-        names = [f"worker {index}" for index in range(1, number + 1)]
-        self.hearing = Hearing(monitor, names)
-        self.streams = {start(): name for name in names}
+    def __init__(self, ray: ModuleType, start: Callable[[], Any], tell: Tell, number: int) -> None:
+        self.ray, self.start, self.tell = ray, start, tell
+        self.hearing = Hearing(tell)
+        self.streams = {start(): f"worker {index}" for index in range(1, number + 1)}
         self.arrived: set[str] = set()
         self.points: dict[str, PlannedPoint] = {}
         self.deaths: Counter[str] = Counter()
@@ -256,21 +272,19 @@ class _Crew:
             self._replace(name, error)
         else:
             self.arrived.add(name)
-            for news in batch:
-                self._hear(name, news)
+            for message in batch:
+                self._hear(name, message)
 
     def _left(self, stream: Any) -> None:
         self.arrived.discard(self.streams.pop(stream))
 
-    def _hear(self, name: str, news: News) -> None:
-        method, arguments = news
-        if method == "point_started":
-            self.points[name] = arguments[0]
-        elif method == "point_finished":
-            self.points.pop(name, None)
-        elif method == ERROR:
-            self.hearing.hear(name, ("note", arguments))
-        self.hearing.hear(name, news)
+    def _hear(self, name: str, message: Message) -> None:
+        match message:
+            case PointStarted(point):
+                self.points[name] = point
+            case PointFinished():
+                self.points.pop(name, None)
+        self.hearing.hear(name, message)
 
     def _replace(self, name: str, error: Exception) -> None:
         """Start a worker again that died. Raises `CvfpError` when too many have, at the same point."""
@@ -281,5 +295,5 @@ class _Crew:
         reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
         if self.deaths[key] == MAX_DEATHS:
             raise CvfpError(f"{MAX_DEATHS} workers died {where}; the last: {reason}. What is done is saved")
-        self.monitor.note(f"{name} died {where} and is started again ({reason})")
+        self.tell(Note(f"{name} died {where} and is started again ({reason})"))
         self.streams[self.start()] = name

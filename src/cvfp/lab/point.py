@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from cvfp.arms.base import CLOSED_FORM, Budget, Facts, Fitted, make_arm
 from cvfp.arms.mixture import mixed_nll, mixture_weights
 from cvfp.data.dataset import Dataset, Stream, open_dataset
 from cvfp.data.embeddings import load_table, table_fingerprint
+from cvfp.lab.messages import Note, Tell, tell_nobody
 from cvfp.lab.sweep_directory import RunDirectory, SweepDirectory
 from cvfp.metrics.perplexity import bits_per_byte, perplexity
 from cvfp.records.arms import arm_kind
@@ -28,15 +29,15 @@ from cvfp.records.schema import digest
 class Datasets:
     """Opened data sets by everything but their size, so that all points of a sweep share them."""
 
-    def __init__(self, note: Callable[[str], None]) -> None:
-        self.tell = note
+    def __init__(self, tell: Tell = tell_nobody) -> None:
+        self.tell = tell
         self.notes: list[str] = []
         self.opened: dict[DataConfig, Dataset] = {}
         self.tables: dict[str, str] = {}
 
     def note(self, text: str) -> None:
         """Tell at once, and keep for the log and the records."""
-        self.tell(text)
+        self.tell(Note(text))
         self.notes.append(text)
 
     def of(self, config: RunConfig) -> Dataset:

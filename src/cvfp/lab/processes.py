@@ -6,96 +6,66 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import torch
 
 from cvfp.arms.base import Budget
 from cvfp.data.dataset import Dataset
-from cvfp.lab.monitor import Monitor
+from cvfp.lab.messages import Failed, LogFile, Message, Note, SweepStarted, Tell, tell_all, tell_nobody
+from cvfp.lab.options import DEFAULTS, RunOptions
 from cvfp.lab.point import Datasets, PointResult, run_point
-from cvfp.lab.runner import SweepOutcome, run_sweep
+from cvfp.lab.runner import Job, SweepOutcome, Worker, begin, run_sweep, settle
 from cvfp.lab.sweep_directory import SweepDirectory
 from cvfp.records.errors import CvfpError, DivergedError, InputError, LostError, WriteError
 from cvfp.records.plan import Plan, PlannedPoint
-from cvfp.records.results import RunRecord
 from cvfp.training import group
-from cvfp.training.events import Event
-from cvfp.training.savepoint import EVERY_SECONDS
 
-# --- What every way of sharing a sweep among processes has in common: before, after, and the news between.
+# --- What every way of sharing a sweep among workers has in common: the frame, and the news.
 
 
-News = tuple[str, tuple[Any, ...]]
-"""A method of `Monitor` with its arguments; or `error` with the text of what ended a process."""
-ERROR = "error"
-
-
-class Telling(Monitor):
-    """Sends on what happens in one process; the sweep as a whole is the parent's to tell of."""
-
-    def __init__(self, send: Callable[[News], object]) -> None:
-        self.send = send
-
-    def note(self, text: str) -> None:
-        self.send(("note", (text,)))
-
-    def point_started(self, point: PlannedPoint) -> None:
-        self.send(("point_started", (point,)))
-
-    def event(self, event: Event) -> None:
-        self.send(("event", (event,)))
-
-    def point_finished(self, point: PlannedPoint, record: RunRecord) -> None:
-        self.send(("point_finished", (point, record)))
-
-
-class Hearing:
-    """Passes on to one monitor what several processes tell; what all of them note is told once."""
-
-    def __init__(self, monitor: Monitor, names: Iterable[str]) -> None:
-        self.views = {name: monitor.of_worker(name) for name in names}
-        self.told: set[str] = set()
-        self.errors: list[str] = []
-
-    def hear(self, name: str, news: News) -> None:
-        """`news` from the process called `name`."""
-        method, arguments = news
-        if method == ERROR:
-            self.errors.append(f"{name}: {arguments[0]}")
-        elif method != "note" or arguments[0] not in self.told:
-            self.told.update(arguments if method == "note" else ())
-            getattr(self.views[name], method)(*arguments)
-
-
-def run_shared(
-    plan: Plan, out: Path, monitor: Monitor, retry: bool, work: Callable[[SweepDirectory], str]
-) -> SweepOutcome:
-    """As `run_sweep`, with `work` to have all points run by processes; it says why it left any.
+def run_shared(directory: SweepDirectory, tell: Tell, retry: bool, work: Callable[[], str]) -> SweepOutcome:
+    """As `run_sweep`, with `work` to have all points run by workers; it says why it left any.
 
     Raises:
         InputError: as `run_sweep`.
         CvfpError: as `run_sweep`; `work` left points.
     """
-    directory = SweepDirectory(out, plan)
     directory.check()
-    directory.create()
-    if retry:
-        directory.forget_failures()
-    pending = directory.pending()
-    monitor.sweep_started(len(plan.points), len(pending))
+    pending = begin(directory, retry)
+    tell = tell_all(LogFile(directory.files.output), tell)
+    tell(SweepStarted(len(directory.plan.points), len(pending)))
     if pending:
-        verdict = work(directory)
+        verdict = work()
         if directory.pending():
-            raise CvfpError(f"--out {out}: {verdict}; what is done is saved")
-    return run_sweep(plan, out, torch.device("cpu"), Monitor())
+            raise CvfpError(f"--out {directory.path}: {verdict}; what is done is saved")
+    return settle(directory, tell)
+
+
+class Hearing:
+    """Passes on what several workers tell, each under its name; what all of them note is told once."""
+
+    def __init__(self, tell: Tell) -> None:
+        self.tell = tell
+        self.told: set[Message] = set()
+        self.errors: list[str] = []
+
+    def hear(self, worker: str, message: Message) -> None:
+        """`message` from the worker of that name."""
+        if isinstance(message, Failed):
+            self.errors.append(f"{worker}: {message.error}")
+        if isinstance(message, Note | Failed):
+            if message in self.told:
+                return
+            self.told.add(message)
+        self.tell(replace(message, worker=worker))
 
 
 # --- Several processes at work on one sweep, one for each device: `cvfp run` where there are several GPUs.
@@ -112,10 +82,8 @@ def run_on_devices(
     plan: Plan,
     out: Path,
     devices: Sequence[torch.device],
-    monitor: Monitor,
-    checkpoints: bool = True,
-    retry: bool = False,
-    save_every: float = EVERY_SECONDS,
+    tell: Tell = tell_nobody,
+    options: RunOptions = DEFAULTS,
 ) -> SweepOutcome:
     """As `run_sweep`, with a process for each of `devices` (one that is listed twice is shared by two).
 
@@ -126,38 +94,30 @@ def run_on_devices(
         CvfpError: as `run_sweep`; all processes died before the work was done.
     """
     if len(devices) == 1:
-        return run_sweep(plan, out, devices[0], monitor, checkpoints, retry, save_every)
+        return run_sweep(plan, out, devices[0], tell, options)
+    directory = SweepDirectory(out, plan)
 
-    def work(directory: SweepDirectory) -> str:
-        with _Pool(plan, directory.path, devices, monitor, checkpoints, save_every) as pool:
+    def work() -> str:
+        with _Pool([Job(directory, device, options) for device in devices], tell) as pool:
             pool.listen()
         return pool.verdict()
 
-    return run_shared(plan, out, monitor, retry, work)
+    return run_shared(directory, tell, options.retry, work)
 
 
 class _Pool:
-    """The processes, and a pipe from each."""
+    """A process for each job, and a pipe from each."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        out: Path,
-        devices: Sequence[torch.device],
-        monitor: Monitor,
-        checkpoints: bool,
-        save_every: float,
-    ) -> None:
+    def __init__(self, jobs: Sequence[Job], tell: Tell) -> None:
         context = get_context("spawn")
-        threads = max(1, torch.get_num_threads() // len(devices))
-        self.names = [f"{device} ({number})" for number, device in enumerate(devices, 1)]
+        threads = max(1, torch.get_num_threads() // len(jobs))
         self.processes: list[BaseProcess] = []
         self.pipes: dict[Connection, str] = {}
-        self.hearing = Hearing(monitor, self.names)
-        for name, device in zip(self.names, devices, strict=True):
+        self.hearing = Hearing(tell)
+        for number, job in enumerate(jobs, 1):
+            name = f"{job.device} ({number})"
             reader, writer = context.Pipe(duplex=False)
-            arguments = (plan, out, device, threads, writer, checkpoints, save_every)
-            process = context.Process(target=_work, args=arguments, name=name)
+            process = context.Process(target=_work, args=(job, threads, writer), name=name)
             process.start()
             writer.close()
             self.processes.append(process)
@@ -191,27 +151,19 @@ class _Pool:
         return "; ".join(dict.fromkeys(self.hearing.errors or ends))
 
 
-def _work(
-    plan: Plan,
-    out: Path,
-    device: torch.device,
-    threads: int,
-    pipe: Connection,
-    checkpoints: bool,
-    save_every: float,
-) -> None:
+def _work(job: Job, threads: int, pipe: Connection) -> None:
     """The life of one process."""
     signal.signal(signal.SIGTERM, _end)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
+    if job.device.type == "cuda":
+        torch.cuda.set_device(job.device)
     try:
-        run_sweep(plan, out, device, Telling(pipe.send), checkpoints, save_every=save_every)
+        Worker(job, pipe.send).help()
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     except CvfpError as error:
-        pipe.send((ERROR, (str(error),)))
+        pipe.send(Failed(str(error)))
         sys.exit(error.exit_code)
 
 
@@ -237,10 +189,8 @@ def run_together(
     plan: Plan,
     out: Path,
     device: torch.device,
-    monitor: Monitor,
-    checkpoints: bool = True,
-    retry: bool = False,
-    save_every: float = EVERY_SECONDS,
+    tell: Tell = tell_nobody,
+    options: RunOptions = DEFAULTS,
 ) -> SweepOutcome | None:
     """As `run_sweep`, called by every launched process with its own device; None in all but the first.
 
@@ -252,21 +202,24 @@ def run_together(
         if not group.is_main():
             _follow(plan, device)
             return None
-        outcome = run_sweep(plan, out, device, monitor, checkpoints, retry, save_every, _begin)
+        outcome = _Leader(Job(SweepDirectory(out, plan), device, options), tell).run_sweep()
         group.broadcast(None)
     return outcome
 
 
-def _begin(point: PlannedPoint, dataset: Dataset, budget: Budget) -> PointResult:
-    """Compute a point with the others, who may read the data now: it has been prepared."""
-    group.broadcast(point.config.run_hash)
-    with group.held_together():
-        return _compute(point, dataset, budget)
+class _Leader(Worker):
+    """The first process, which has the others compute each point with it."""
+
+    def compute(self, point: PlannedPoint, dataset: Dataset, budget: Budget) -> PointResult:
+        """The result of a point. The others may read the data now: it has been prepared."""
+        group.broadcast(point.config.run_hash)
+        with group.held_together():
+            return _compute(point, dataset, budget)
 
 
 def _follow(plan: Plan, device: torch.device) -> None:
     """Take part in what the first process begins, until it has nothing more."""
-    datasets, points = Datasets(lambda note: None), {point.config.run_hash: point for point in plan.points}
+    datasets, points = Datasets(), {point.config.run_hash: point for point in plan.points}
     while (run_hash := group.broadcast(None)) is not None:
         point = points[run_hash]
         with suppress(DivergedError):  # the first process keeps a record of it

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +13,19 @@ from cvfp.data.dataset import Dataset
 from cvfp.lab.checkpoint import save_point
 from cvfp.lab.foresight import register_forecasts
 from cvfp.lab.machine import environment
-from cvfp.lab.monitor import LogFile, Monitor, Monitors
+from cvfp.lab.messages import (
+    LogFile,
+    Note,
+    PointFinished,
+    PointStarted,
+    Progress,
+    SweepFinished,
+    SweepStarted,
+    Tell,
+    tell_all,
+    tell_nobody,
+)
+from cvfp.lab.options import DEFAULTS, RunOptions
 from cvfp.lab.plan import MIXTURE
 from cvfp.lab.point import Datasets, PointResult, components, failed, mix, run_point
 from cvfp.lab.sweep_directory import Ledger, SweepDirectory
@@ -24,122 +35,138 @@ from cvfp.records.errors import CvfpError, InputError, LostError, WriteError
 from cvfp.records.plan import Plan, PlannedPoint
 from cvfp.records.results import RunRecord
 from cvfp.scaling.summary import fit_lines, summarise
-from cvfp.training.savepoint import EVERY_SECONDS
+from cvfp.training.events import Event
 
-Compute = Callable[[PlannedPoint, Dataset, Budget], PointResult]
 POLL_SECONDS = 0.5
 """Between two looks for a point to take, when other processes have all that are left."""
-
-
-@dataclass(frozen=True)
-class SweepOutcome:
-    """How many points are done, and which failed (label and error)."""
-
-    done: int
-    failed: tuple[RunRecord, ...]
 
 
 def run_sweep(
     plan: Plan,
     out: Path,
     device: torch.device,
-    monitor: Monitor,
-    checkpoints: bool = True,
-    retry: bool = False,
-    save_every: float = EVERY_SECONDS,
-    compute: Compute | None = None,
+    tell: Tell = tell_nobody,
+    options: RunOptions = DEFAULTS,
 ) -> SweepOutcome:
     """Run what is missing of `plan` in the directory `out`; what has a result is kept.
 
     Any number of processes may do so at once: each takes points that no other has, and stays until all have a
-    result. A point that failed keeps its error, unless `retry` asks for another try. A point that was
-    interrupted goes on from where it was saved, which is every `save_every` seconds. `compute` stands in for
-    `run_point`.
+    result. A point that failed keeps its error, unless `options.retry` asks for another try. A point that was
+    interrupted goes on from where it was saved.
 
     Raises:
         InputError: `out` holds something else, or the data cannot serve the plan.
         WriteError: `out` cannot be written.
     """
-    directory = SweepDirectory(out, plan)
-    directory.check()
-    pending = directory.pending(retry)
-    datasets = _open_data(pending, monitor)
+    return Worker(Job(SweepDirectory(out, plan), device, options), tell).run_sweep()
+
+
+# --- A sweep begins and ends in the same way, whoever runs its points.
+
+
+@dataclass(frozen=True)
+class SweepOutcome:
+    """How many points are done, and which failed (with their errors)."""
+
+    done: int
+    failed: tuple[RunRecord, ...]
+
+
+def begin(directory: SweepDirectory, retry: bool) -> list[PlannedPoint]:
+    """Write the plan and the heading of the log; the points to run, with `retry` also those that failed."""
     directory.create()
     if retry:
         directory.forget_failures()
-    return _Worker(directory, datasets, device, monitor, checkpoints, save_every, compute or run_point).run()
+    pending = directory.pending()
+    if pending:
+        plan = directory.plan
+        heading = f"{plan.name}: {plan.description} ({plan.protocol} protocol)"
+        LogFile(directory.files.output)(Note(heading))
+    return pending
 
 
-def _is_failure(error: Exception) -> bool:
-    """Whether the point could not be computed: it diverged, or memory ran out. All else is a bug."""
-    return isinstance(error, CvfpError) or ran_out_of_memory(error)
+def settle(directory: SweepDirectory, tell: Tell) -> SweepOutcome:
+    """Leave the directory of a sweep whose points all have a result as it stays, and tell the lines.
+
+    The tables are those of all records; what killed processes left is taken away.
+    """
+    directory.clean()
+    with Ledger(directory.path).writing():
+        directory.write_results()
+    records = directory.records()
+    points = [record.point for record in records.values()]
+    tell(SweepFinished(tuple(summarise(fit_lines(points, directory.plan.analysis)))))
+    failures = tuple(record for record in records.values() if record.point.status == "failed")
+    return SweepOutcome(len(records) - len(failures), failures)
 
 
-def _open_data(pending: list[PlannedPoint], monitor: Monitor) -> Datasets:
-    """Open all data, draw every largest size, look at all tables and arms: what is bad is found at once."""
-    datasets = Datasets(monitor.note)
-    for config in {point.config.config_hash: point.config for point in pending}.values():
-        datasets.of(config).train(config.data.num_samples, config.draw)
-        datasets.check_table(config)
-        make_arm(config, datasets.of(config).vocab_size)
-    return datasets
+# --- One process at work on the points.
 
 
-class _Worker:
-    """One process at work on a plan in its directory."""
+@dataclass(frozen=True)
+class Job:
+    """What a worker is sent: the sweep, where to compute, and how."""
 
-    def __init__(
-        self,
-        directory: SweepDirectory,
-        datasets: Datasets,
-        device: torch.device,
-        monitor: Monitor,
-        checkpoints: bool,
-        save_every: float,
-        compute: Compute,
-    ) -> None:
-        self.directory, self.datasets, self.device = directory, datasets, device
-        self.checkpoints, self.save_every, self.compute = checkpoints, save_every, compute
-        self.ledger = Ledger(directory.path)
-        self.log = LogFile(directory.files.output)
-        self.monitor = Monitors([self.log, monitor])
-        self.environment = environment(device)
+    directory: SweepDirectory
+    device: torch.device
+    options: RunOptions
+
+
+class Worker:
+    """One process at work on a plan in its directory; it logs what it tells."""
+
+    def __init__(self, job: Job, tell: Tell) -> None:
+        self.directory, self.device, self.options = job.directory, job.device, job.options
+        self.ledger = Ledger(self.directory.path)
+        self.log = LogFile(self.directory.files.output)
+        self.tell = tell_all(self.log, tell)
+        self.datasets = Datasets(tell)  # what they note before there is a directory is logged when there is
+        self.environment = environment(job.device)
         self.started = time.time()
 
-    def _heading(self) -> tuple[str, str]:
-        """What the log begins with: the experiment, and where it runs."""
-        plan, made = self.directory.plan, self.environment
-        software = f"cvfp {made['cvfp']}, torch {made['packages']['torch']}, python {made['python']}"
-        return f"{plan.name}: {plan.description} ({plan.protocol} protocol)", f"{made['device']}, {software}"
-
-    def run(self) -> SweepOutcome:
-        pending = self.directory.pending()
+    def run_sweep(self) -> SweepOutcome:
+        """Run the sweep from its beginning to its end. Raises as the function of this name."""
+        self.directory.check()
+        self._open_data(self.directory.pending(self.options.retry))
+        pending = begin(self.directory, self.options.retry)
         if pending:
-            for text in (*self._heading(), *self.datasets.notes):
-                self.log.note(text)
-            with self.ledger.writing():
-                self._note_machine()
-        self._clean()
-        self.monitor.sweep_started(len(self.directory.plan.points), len(pending))
-        worked = bool(pending)
-        while pending:
-            if not any(self._take(point) for point in _in_order(pending)):
-                time.sleep(POLL_SECONDS)
-            pending = self.directory.pending()
-        with self.ledger.writing():
-            self.directory.write_results()
-        records = self.directory.records()
-        if worked:
-            points = [record.point for record in records.values()]
-            self.monitor.sweep_finished(summarise(fit_lines(points, self.directory.plan.analysis)))
-        failures = tuple(record for record in records.values() if record.point.status == "failed")
-        return SweepOutcome(len(records) - len(failures), failures)
+            self._sign_in()
+        self.tell(SweepStarted(len(self.directory.plan.points), len(pending)))
+        self._work(pending)
+        return settle(self.directory, self.tell)
 
-    def _note_machine(self) -> None:
-        """Write versions, machine and data.
+    def help(self) -> None:
+        """Take part in a sweep that another process has begun and will settle. Raises as `run_sweep`."""
+        pending = self.directory.pending()
+        self._open_data(pending)
+        if pending:
+            self._sign_in()
+        self._work(pending)
+
+    def compute(self, point: PlannedPoint, dataset: Dataset, budget: Budget) -> PointResult:
+        """The result of a point that is trained. Raises as `run_point`."""
+        return run_point(point, dataset, budget)
+
+    def _open_data(self, pending: list[PlannedPoint]) -> None:
+        """Open all data, draw largest sizes, look at all tables and arms: what is bad is found at once."""
+        for config in {point.config.config_hash: point.config for point in pending}.values():
+            self.datasets.of(config).train(config.data.num_samples, config.draw)
+            self.datasets.check_table(config)
+            make_arm(config, self.datasets.of(config).vocab_size)
+
+    def _sign_in(self) -> None:
+        """Log the machine, and what the data layer noted; write versions, machine and data.
 
         Raises `InputError` when the data is not what the points that are already there were computed from.
         """
+        made = self.environment
+        software = f"cvfp {made['cvfp']}, torch {made['packages']['torch']}, python {made['python']}"
+        for text in (f"{made['device']}, {software}", *self.datasets.notes):
+            self.log(Note(text))
+        with self.ledger.writing():
+            self._note_machine()
+
+    def _note_machine(self) -> None:
         held, now = self.directory.metadata(), self.datasets.fingerprints()
         before = held.get("datasets", {})
         changed = [name for name, value in now.items() if before.get(name, value) != value]
@@ -160,15 +187,12 @@ class _Worker:
             }
         )
 
-    def _clean(self) -> None:
-        """Take away what killed processes have left; what others are at work on stays."""
-        self.directory.clean()
-        for point in self.directory.plan.points:
-            run_hash = point.config.run_hash
-            if self.directory.has_result(point):
-                with self.ledger.claim(run_hash) as ours:
-                    if ours:
-                        self.directory.run_directory(run_hash).clean()
+    def _work(self, pending: list[PlannedPoint]) -> None:
+        """Run points until all have a result, whoever found it."""
+        while pending:
+            if not any(self._take(point) for point in _in_order(pending)):
+                time.sleep(POLL_SECONDS)
+            pending = self.directory.pending()
 
     def _take(self, point: PlannedPoint) -> bool:
         """Run the point, if it is still there to be taken."""
@@ -176,7 +200,7 @@ class _Worker:
             if not ours or self.directory.has_result(point) or not self._ready(point):
                 return False
             with self.ledger.writing():
-                register_forecasts(self.directory, self.datasets, point, self.log.note)
+                register_forecasts(self.directory, self.datasets, point, self.log)
             self._run(point)
             return True
 
@@ -189,20 +213,19 @@ class _Worker:
         config, started = point.config, time.time()
         run = self.directory.run_directory(config.run_hash)
         run.clean()
-        saves = run.begin(config.relevant(), self.environment, self.save_every)
-        self.monitor.point_started(point)
+        saves = run.begin(config.relevant(), self.environment, self.options.save_every)
+        self.tell(PointStarted(point))
 
-        def listen(event) -> None:
+        def listen(event: Event) -> None:
             run.log(event)
-            self.monitor.event(event)
+            self.tell(Progress(event))
 
-        budget = Budget(self.device, listen, saves)
         dataset = self.datasets.of(config)
         try:
             if config.arm == MIXTURE:
                 result = mix(self.directory, point, dataset)
             else:
-                result = self.compute(point, dataset, budget)
+                result = self.compute(point, dataset, Budget(self.device, listen, saves))
         except (InputError, LostError, WriteError):
             raise
         except (CvfpError, MemoryError, RuntimeError) as error:
@@ -213,7 +236,7 @@ class _Worker:
             self._keep(result, config, dataset)
             record = result.record
         run.finish(record)
-        self.monitor.point_finished(point, record)
+        self.tell(PointFinished(point, record))
         with self.ledger.writing():
             self.directory.write_results()
             self.directory.add_busy(started, time.time())
@@ -221,8 +244,13 @@ class _Worker:
     def _keep(self, result: PointResult, config: RunConfig, dataset: Dataset) -> None:
         run = self.directory.run_directory(result.record.run_hash)
         run.write_losses(result.nll, dataset.test.offsets, result.dev_nll)
-        if self.checkpoints:
+        if self.options.checkpoints:
             save_point(result, config, dataset.tokenizer, self.environment, run.path / "checkpoint")
+
+
+def _is_failure(error: Exception) -> bool:
+    """Whether the point could not be computed: it diverged, or memory ran out. All else is a bug."""
+    return isinstance(error, CvfpError) or ran_out_of_memory(error)
 
 
 def _in_order(pending: list[PlannedPoint]) -> list[PlannedPoint]:

@@ -15,7 +15,7 @@ from cvfp.data.dataset import open_dataset
 from cvfp.data.tokenizers import TextPieces, Tokenizer, saved_tokenizer
 from cvfp.lab.checkpoint import save_point
 from cvfp.lab.machine import environment
-from cvfp.lab.monitor import Monitor
+from cvfp.lab.messages import Note, PointFinished, PointStarted, Progress, SweepStarted, Tell, tell_nobody
 from cvfp.lab.plan import make_plan
 from cvfp.lab.point import run_point
 from cvfp.lab.presets import find_spec
@@ -44,7 +44,7 @@ def train(
     preset: str = "recommended",
     settings: dict[str, Any] | None = None,
     device: str = "auto",
-    monitor: Monitor | None = None,
+    tell: Tell = tell_nobody,
     arm: str = "cvfp-joint",
 ) -> RunRecord:
     """Train one CVFP model with a preset's settings; write checkpoint, tokenizer, record and model card
@@ -56,7 +56,7 @@ def train(
         preset: a preset's name or a sweep file; its settings are the start.
         settings: config fields by dotted key that win over the preset's, e.g. {"model.context_dim": 256}.
         device: auto, cpu, cuda or mps.
-        monitor: told what happens; None: nobody.
+        tell: told what happens.
         arm: `cvfp-joint`, `cvfp` (two phases), or one of its ablations.
 
     Raises:
@@ -64,18 +64,18 @@ def train(
         CvfpError: training diverged.
     """
     not_launched("cvfp train")
-    out, monitor = Path(out), monitor or Monitor()
+    out = Path(out)
     check_out(out)
     if out.exists() and any(out.iterdir()):
         raise InputError(f"--out {out}: exists already; give a new directory")
     point = PlannedPoint(config_name=out.name, config=_one_config(preset, samples, settings or {}, arm))
-    budget = Budget(pick_device(device), monitor.event)
-    dataset = open_dataset(point.config.data, monitor.note)
-    monitor.sweep_started(1, 1)
-    monitor.point_started(point)
+    budget = Budget(pick_device(device), lambda event: tell(Progress(event)))
+    dataset = open_dataset(point.config.data, lambda text: tell(Note(text)))
+    tell(SweepStarted(1, 1))
+    tell(PointStarted(point))
     result = run_point(point, dataset, budget)
     save_point(result, point.config, dataset.tokenizer, environment(budget.device), out)
-    monitor.point_finished(point, result.record)
+    tell(PointFinished(point, result.record))
     return result.record
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from cvfp.lab.monitor import outcome
+from cvfp.lab.messages import outcome
 from cvfp.records.errors import CvfpError, InputError
 from cvfp.records.files import (
     append_text,
@@ -246,11 +246,21 @@ class SweepDirectory:
         return read_records(self.files, self.plan)
 
     def clean(self) -> None:
-        """Take away files that a killed process left half-written beside the tables."""
+        """Take away what killed processes left: half-written files, savepoints of points that have a result.
+
+        What other processes are at work on stays.
+        """
         for path in self.path.glob(".*.tmp"):
             with contextlib.suppress(FileNotFoundError):
                 if time.time() - path.stat().st_mtime > STALE_SECONDS:
                     path.unlink()
+        ledger = Ledger(self.path)
+        for point in self.plan.points:
+            if self.has_result(point):
+                run_hash = point.config.run_hash
+                with ledger.claim(run_hash) as ours:
+                    if ours:
+                        self.run_directory(run_hash).clean()
 
     def has_result(self, point: PlannedPoint) -> bool:
         """Whether a point is done, or failed."""

@@ -10,6 +10,7 @@ import os
 import re
 import time
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from contextvars import Context
@@ -20,7 +21,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import ValidationError
 
 from cvfp.data.extras import require
-from cvfp.lab.monitor import Monitor, Monitors
+from cvfp.lab.messages import (
+    Message,
+    Note,
+    PointFinished,
+    PointStarted,
+    Progress,
+    Tell,
+    tell_all,
+    tell_nobody,
+)
 from cvfp.records.config import dotted
 from cvfp.records.errors import InputError
 from cvfp.records.files import read_json
@@ -28,7 +38,6 @@ from cvfp.records.plan import PlannedPoint
 from cvfp.records.results import Measurement, Metadata, RunRecord, read_metrics
 from cvfp.records.schema import digest, explain
 from cvfp.records.sweep import SweepFiles
-from cvfp.training.events import Event
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -314,51 +323,47 @@ KINDS: dict[str, type[Tracker]] = {kind.name: kind for kind in (TensorBoard, Wan
 
 
 @contextmanager
-def tracked(names: Sequence[str], out: Path | str, monitor: Monitor | None = None) -> Iterator[Monitor]:
-    """`monitor`, and trackers that hear the same: give it to what runs in `out`. Runs end with the block.
+def tracked(names: Sequence[str], out: Path | str, tell: Tell = tell_nobody) -> Iterator[Tell]:
+    """`tell`, and trackers that are told the same: give it to what runs in `out`. Runs end with the block.
 
     A tracker that fails is told no more, with one note: what it was told stands in `out` anyway.
 
     Args:
         names: of `tensorboard`, `wandb` and `trackio`.
         out: the sweep directory, or the directory of a model.
-        monitor: None: nobody else is told.
+        tell: who else is told.
 
     Raises:
         InputError: an unknown name, a tracker that is not installed, or is not set up.
     """
-    out, monitor = Path(out), monitor or Monitor()
+    out = Path(out)
     for name in names:
         if name not in KINDS:
             raise InputError(f"tracker {name!r}: unknown; there are {', '.join(KINDS)}")
-    tracking = Tracking([KINDS[name](out / FOLDER) for name in dict.fromkeys(names)], out, monitor.note)
+    tracking = Tracking([KINDS[name](out / FOLDER) for name in dict.fromkeys(names)], out, tell)
     try:
-        yield Monitors([monitor, tracking])
+        yield tell_all(tell, tracking)
     finally:
         tracking.close()
 
 
-class Tracking(Monitor):
-    """Passes on to trackers the values of events, and records; each process has its own point."""
+class Tracking:
+    """Passes on to trackers the values of events, and records; each worker has its own point."""
 
-    def __init__(self, trackers: Sequence[Tracker], out: Path, warn: Callable[[str], None]) -> None:
-        self.trackers, self.out, self.warn = list(trackers), out, warn
+    def __init__(self, trackers: Sequence[Tracker], out: Path, tell: Tell) -> None:
+        self.trackers, self.out, self.tell = list(trackers), out, tell
         self.made = time.strftime("%Y-%m-%d %H:%M:%S")
-        self.own = _Process(self)
-        self.processes = [self.own]
+        self.workers: defaultdict[str, _AtWork] = defaultdict(lambda: _AtWork(self))
 
-    def of_worker(self, name: str) -> Monitor:
-        self.processes.append(_Process(self))
-        return self.processes[-1]
-
-    def point_started(self, point: PlannedPoint) -> None:
-        self.own.point_started(point)
-
-    def event(self, event: Event) -> None:
-        self.own.event(event)
-
-    def point_finished(self, point: PlannedPoint, record: RunRecord) -> None:
-        self.own.point_finished(point, record)
+    def __call__(self, message: Message) -> None:
+        at_work = self.workers[message.worker]
+        match message:
+            case PointStarted(point):
+                at_work.start(point)
+            case Progress(event) if event.values:
+                at_work.log(Measurement(phase=event.phase, step=event.step, **event.values))
+            case PointFinished(point, record):
+                at_work.finish(point, record)
 
     def begun(self) -> str:
         """When the sweep was begun; a single model is not gone on with, so it is now."""
@@ -368,8 +373,8 @@ class Tracking(Monitor):
 
     def close(self) -> None:
         """End the runs of points that were interrupted."""
-        for process in self.processes:
-            process.leave()
+        for at_work in self.workers.values():
+            at_work.leave()
 
     def attempt(self, tracker: Tracker, act: Callable[[], None]) -> None:
         """`act`, unless the tracker has failed before. One that fails now is told no more."""
@@ -380,30 +385,29 @@ class Tracking(Monitor):
         except Exception as error:  # the library's, of any type: no sweep ends by it
             self.trackers.remove(tracker)
             what = f"{type(error).__name__}: {error}"
-            self.warn(f"{tracker.name} failed and is told no more ({what}); results are kept in {self.out}")
+            told = f"{tracker.name} failed and is told no more ({what}); results are kept in {self.out}"
+            self.tell(Note(told))
 
 
-class _Process(Monitor):
-    """What one process is at work on. Runs begin with the first value: the lines before it are known then."""
+class _AtWork:
+    """What one worker is at work on. Runs begin with the first value: the lines before it are known then."""
 
     def __init__(self, tracking: Tracking) -> None:
         self.tracking = tracking
         self.point: PlannedPoint | None = None
         self.runs: list[_Told] = []
 
-    def point_started(self, point: PlannedPoint) -> None:
+    def start(self, point: PlannedPoint) -> None:
         self.leave()
         self.point = point
 
-    def event(self, event: Event) -> None:
-        if not event.values or self.point is None:
-            return
-        line = Measurement(phase=event.phase, step=event.step, **event.values)
-        self._begin(self.point, line)
+    def log(self, line: Measurement) -> None:
+        if self.point is not None:
+            self._begin(self.point, line)
         for told in self.runs:
             told.log(line)
 
-    def point_finished(self, point: PlannedPoint, record: RunRecord) -> None:
+    def finish(self, point: PlannedPoint, record: RunRecord) -> None:
         self._begin(point, None)
         for told in self.runs:
             told.finish(record)

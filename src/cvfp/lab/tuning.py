@@ -10,14 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import product
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from scipy.stats import qmc
 
 from cvfp.lab.executors import Execute
-from cvfp.lab.monitor import Monitor
+from cvfp.lab.messages import Note, Tell
+from cvfp.lab.options import RunOptions
 from cvfp.lab.plan import MIXTURE, OWN_SUFFIX, Settings, SweepSpec, make_plan
 from cvfp.lab.sweep_directory import SweepDirectory
 from cvfp.records.arms import arm_kind
@@ -145,13 +145,12 @@ def tuning_plan(
     return make_plan(tuning_spec(spec, number, samples, grid)).model_copy(update={"protocol": "tuning"})
 
 
-def tune_sweep(plan: Plan, out: Path, execute: Execute, monitor: Monitor, spec: SweepSpec) -> Tuning:
+def tune_sweep(directory: SweepDirectory, spec: SweepSpec, execute: Execute, tell: Tell) -> Tuning:
     """Run the trials that are missing, write what they choose (`tuning.json`). Raises as `execute`."""
-    monitor.note("trials are judged by their dev PPL; of the test text they see a single token")
-    execute(plan, out, monitor=monitor, checkpoints=False)
-    records = SweepDirectory(out, plan).records()
-    found = choose(plan, records, spec.name, spec.seeds)
-    write_json(Path(out) / TUNING, found.model_dump(mode="json"))
+    tell(Note("trials are judged by their dev PPL; of the test text they see a single token"))
+    execute(directory.plan, directory.path, tell=tell, options=RunOptions(checkpoints=False))
+    found = choose(directory.plan, directory.records(), spec.name, spec.seeds)
+    write_json(directory.path / TUNING, found.model_dump(mode="json"))
     return found
 
 

@@ -28,7 +28,6 @@ from cvfp.training.contexts import ContextStore, SlicedContexts
 
 FORMAT = 2
 """Of what is saved; a savepoint of another one is left aside."""
-EVERY_SECONDS = 60.0
 MOST_OVERHEAD = 0.05
 """Share of the time that saving may take."""
 ROWS, ROWS_AT_ONCE = ".rows", 1 << 16
@@ -49,7 +48,7 @@ class Savepoints:
 
     Args:
         directory: where they lie; None: nowhere.
-        every: seconds between two saves of one part, at least.
+        every: seconds between two saves of one part, at least; 0 is at every chance.
         mark: how far the run is (JSON values), noted with each save.
         rewind: told that mark when a run goes on from there.
     """
@@ -57,7 +56,7 @@ class Savepoints:
     def __init__(
         self,
         directory: Path | None = None,
-        every: float = EVERY_SECONDS,
+        every: float = 0.0,
         mark: Callable[[], Any] = dict,
         rewind: Callable[[Any], None] = lambda mark: None,
     ) -> None:
