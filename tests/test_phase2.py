@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from cvfp.models.cvfp import CVFPModel
-from cvfp.records.config import RunConfig
+from cvfp.records.config import ModelConfig, RunConfig
 from cvfp.records.errors import CvfpError
 from cvfp.records.training_config import Phase2Config
 from cvfp.training import phase2
@@ -240,6 +240,15 @@ def test_without_bias_and_with_a_frozen_table_only_the_token_block_learns():
     assert {id(p) for p in trained_parameters(model, False)} == {
         id(p) for p in model.token_block.parameters()
     }
+
+
+def test_without_token_layers_the_projection_learns():
+    config = ModelConfig(context_dim=24, embed_dim=16, token_layers=False)
+    model = CVFPModel(config, make_model().embedding.detach())
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    learn(model, settings_of(epochs=1))
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {"projection.weight"}
 
 
 def shuffled_run(seed: int, **changes) -> tuple[CVFPModel, Learned]:

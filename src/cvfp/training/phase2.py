@@ -27,8 +27,9 @@ from cvfp.training.savepoint import NOT_SAVED, Savepoint
 
 
 def trained_parameters(model: CVFPModel, train_embedding: bool) -> list[nn.Parameter]:
-    """What phase 2 learns: token block, output bias where there is one, embedding if asked for."""
-    parameters = list(model.token_block.parameters())
+    """What phase 2 learns: token layers or projection, output bias where there is one, embedding if asked."""
+    readers = [one for one in (model.token_block, model.projection) if one is not None]
+    parameters = [parameter for reader in readers for parameter in reader.parameters()]
     if model.output_bias is not None:
         parameters.append(model.output_bias)
     return [*parameters, model.embedding] if train_embedding else parameters
