@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cvfp.models.fixed_point import MEMORY, SINGLE
-from cvfp.models.layers import initialise
+from cvfp.models.layers import Modules, initialise
 from cvfp.models.lstm_rollout import roll_positions
 from cvfp.models.threads import threads_for
 from cvfp.records.config import ModelConfig
@@ -100,7 +100,7 @@ class ContextBlock(Cell):
 
     def __init__(self, num_layers: int, context_dim: int, feature_dim: int) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(ContextLayer(context_dim, feature_dim) for _ in range(num_layers))
+        self.layers = Modules(ContextLayer(context_dim, feature_dim) for _ in range(num_layers))
         self.context_dim = self.state_dim = context_dim
 
     def token_parts(self, f: Float[Tensor, "B d_f"]) -> Float[Tensor, "B L d_c"]:
@@ -126,8 +126,8 @@ class GatedCell(Cell):
         super().__init__()
         self.context_dim = self.state_dim = context_dim
         inputs = context_dim + feature_dim
-        self.gates = nn.ModuleList(_linear(inputs, 2 * context_dim) for _ in range(num_layers))
-        self.candidates = nn.ModuleList(_linear(inputs, context_dim) for _ in range(num_layers))
+        self.gates = Modules(_linear(inputs, 2 * context_dim) for _ in range(num_layers))
+        self.candidates = Modules(_linear(inputs, context_dim) for _ in range(num_layers))
         for gates in self.gates:
             nn.init.constant_(gates.bias[:context_dim], CARRY_BIAS)
 
@@ -173,7 +173,7 @@ class HighwayCell(Cell):
         super().__init__()
         self.context_dim = self.state_dim = context_dim
         widths = [context_dim + feature_dim, *[context_dim] * (num_layers - 1)]
-        self.layers = nn.ModuleList(_linear(width, 2 * context_dim) for width in widths)
+        self.layers = Modules(_linear(width, 2 * context_dim) for width in widths)
         for layer in self.layers:
             nn.init.constant_(layer.bias[:context_dim], CARRY_BIAS)
 
@@ -217,7 +217,7 @@ class LstmCell(Cell):
     ) -> None:
         super().__init__()
         self.context_dim, self.state_dim = context_dim, 2 * num_layers * context_dim
-        self.layers = nn.ModuleList(
+        self.layers = Modules(
             _LstmLayer(context_dim if index else feature_dim, context_dim, rounds, rank)
             for index in range(num_layers)
         )
@@ -262,7 +262,7 @@ class LstmCell(Cell):
             after += [x[-1].detach(), last]
         return torch.stack(found, dim=2), torch.cat(after, dim=1)
 
-    def _vectors(self, s: Tensor) -> list[tuple[Tensor, Tensor]]:
+    def _vectors(self, s: Tensor) -> list[tuple[Tensor, ...]]:
         """(h, m) of every layer."""
         return [pair.unbind(1) for pair in s.unflatten(1, (len(self.layers), 2, self.context_dim)).unbind(1)]
 
@@ -276,13 +276,13 @@ class _LstmLayer(nn.Module):
         nn.init.zeros_(self.linear.bias)
         nn.init.constant_(self.linear.bias[:context_dim], CARRY_BIAS)
         ends = [(context_dim, width) if index % 2 == 0 else (width, context_dim) for index in range(rounds)]
-        self.inner = nn.ModuleList(nn.Linear(read, rank, bias=False) for read, _ in ends)
-        self.outer = nn.ModuleList(nn.Linear(rank, gated, bias=False) for _, gated in ends)
+        self.inner = Modules(nn.Linear(read, rank, bias=False) for read, _ in ends)
+        self.outer = Modules(nn.Linear(rank, gated, bias=False) for _, gated in ends)
         for inner, outer in self.pairs():
             nn.init.normal_(inner.weight, std=1 / math.sqrt(inner.in_features))
             nn.init.normal_(outer.weight, std=GATE_STD)
 
-    def pairs(self) -> list[tuple[nn.Module, nn.Module]]:
+    def pairs(self) -> list[tuple[nn.Linear, nn.Linear]]:
         """(A_i, B_i) of every round."""
         return list(zip(self.inner, self.outer, strict=True))
 

@@ -37,6 +37,8 @@ class CVFPModel(nn.Module):
         frozen_table: whether contexts are computed from a frozen copy of the table.
     """
 
+    context_table: Tensor
+
     def __init__(
         self,
         config: ModelConfig,
@@ -54,7 +56,7 @@ class CVFPModel(nn.Module):
             self.register_buffer("context_table", table.clone())
         self.output_bias = None if output_bias is None else nn.Parameter(output_bias.clone())
         self.context_block = make_cell(config) if use_context else None
-        self.state_dim = self.context_block.state_dim if use_context else 0
+        self.state_dim = 0 if self.context_block is None else self.context_block.state_dim
         self.token_block = TokenBlock(config.token_widths, self.context_dim) if config.token_layers else None
         self.projection = None
         if not config.token_layers and config.context_dim != config.embed_dim:

@@ -86,13 +86,15 @@ def solve_tokens(
     """
     tolerance = tolerance or Tolerance.of(inputs.dtype)
     bound = max(len(inputs), 1) if max_sweeps is None else max_sweeps
-    before, states, residuals = start.new_zeros(max(len(inputs) - 1, 0), len(start)), None, []
+    before, residuals = start.new_zeros(max(len(inputs) - 1, 0), len(start)), []
+    states: Tensor | None = None
     while len(residuals) < bound:
         new = step(torch.cat([start[None], before])[: len(inputs)], inputs)
         residuals.append(tolerance.excess(new, torch.zeros_like(new) if states is None else states))
         states, before = new, new[:-1, -1]
         if residuals[-1] <= 1:
             break
+    assert states is not None  # there is one sweep at least
     # N sweeps are exact by induction, also when the last one still moved something.
     exact = residuals[-1] <= 1 or len(residuals) >= len(inputs)
     status = "converged" if exact else "bound"
@@ -137,6 +139,12 @@ class _BlockSolver:
         self.contraction: float | None = None
         self.converged = False
 
+    @property
+    def filled(self) -> Tensor:
+        """The states; a pass has filled them."""
+        assert self.states is not None
+        return self.states
+
     def _padded(self, rows: Tensor) -> Tensor:
         missing = self.num_chunks * self.length - len(rows)
         return F.pad(rows, (*[0] * (2 * rows.dim() - 1), missing)) if missing else rows
@@ -144,8 +152,8 @@ class _BlockSolver:
     def run_pass(self) -> None:
         """Roll every chunk out once, update the starts, and decide whether neighbours agree."""
         check_from = self._merge() if len(self.residuals) >= 2 else 0
-        met = self._lockstep(compare=bool(self.residuals), check_from=check_from)
-        ends = self.states.unflatten(0, (self.num_chunks, self.length))[:, -1, -1]
+        met = self._lockstep(check_from)
+        ends = self.filled.unflatten(0, (self.num_chunks, self.length))[:, -1, -1]
         starts = torch.cat([self.start[None], ends[:-1]])
         if len(self.residuals) == 1:
             self.contraction = _contraction(self.trace)
@@ -163,8 +171,7 @@ class _BlockSolver:
         self.length *= factor
         self.starts = self.starts[::factor]
         self.num_chunks = len(self.starts)
-        assert self.states is not None  # neighbours merge after two passes
-        self.inputs, self.states = self._padded(self.inputs), self._padded(self.states)
+        self.inputs, self.states = self._padded(self.inputs), self._padded(self.filled)
         return last_border
 
     def _merge_factor(self) -> int:
@@ -178,19 +185,19 @@ class _BlockSolver:
             factor *= 2
         return factor
 
-    def _lockstep(self, compare: bool, check_from: int) -> bool:
+    def _lockstep(self, check_from: int) -> bool:
         """Roll all chunks out from their starts; True when all met their previous trajectories on the way."""
         shape = (self.num_chunks, self.length)
         inputs, state, self.trace = self.inputs.unflatten(0, shape), self.starts, []
         step = ReplayedFunction(self.step, state, inputs[:, 0]) if inputs.is_cuda else self.step
-        states = None if self.states is None else self.states.unflatten(0, shape)
+        states = before = None if self.states is None else self.states.unflatten(0, shape)
         last_chunk = self.num_positions - (self.num_chunks - 1) * self.length  # the rest of it is padding
         for position in range(self.length):
             outputs = step(state, inputs[:, position])
             state = outputs[:, -1]
-            if compare and position >= check_from and position % CHECK_EVERY == CHECK_EVERY - 1:
+            if before is not None and position >= check_from and position % CHECK_EVERY == CHECK_EVERY - 1:
                 whole = self.num_chunks if position < last_chunk else self.num_chunks - 1
-                excess = self.tolerance.excess(state[:whole], states[:whole, position, -1])
+                excess = self.tolerance.excess(state[:whole], before[:whole, position, -1])
                 self.trace.append((position + 1, excess))
                 if excess <= 1:
                     return True
@@ -202,7 +209,7 @@ class _BlockSolver:
 
     def result(self) -> FixedPoint:
         return FixedPoint(
-            states=self.states[: self.num_positions],
+            states=self.filled[: self.num_positions],
             status="converged" if self.converged else "bound",
             passes=len(self.residuals),
             chunks=self.first_chunks,

@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from cvfp.models.cells import Cell, ContextBlock
+from cvfp.models.cells import Cell, ContextBlock, ContextLayer
 from cvfp.models.cvfp import BEFORE, CVFPModel
-from cvfp.models.layers import features_of
+from cvfp.models.layers import TokenLayer, features_of
 from cvfp.models.parts import widest
 from cvfp.models.replay import Replayed
 from cvfp.records.errors import InputError
@@ -170,13 +170,14 @@ class Stepper:
         dtype = dtype or model.embedding.dtype
         self.cell = None if model.context_block is None else _reading(model.context_block, dtype)
         self.projection = None if model.projection is None else _Product(model.projection.weight, None, dtype)
-        self.token_layers = [_Layer(layer, dtype) for layer in getattr(model.token_block, "layers", ())]
+        block = model.token_block
+        self.token_layers = [_Layer(layer, dtype) for layer in ([] if block is None else block.layers)]
         self.head = _Product(model.embedding, model.output_bias, dtype)
 
     def logits(self) -> Float[Tensor, " V"]:
         """Logits of the next token, valid until the next call; the state moves on to the newest one."""
         ids, before = self.window.clamp(min=0), (self.window < 0)[None]
-        contexts: Sequence[Tensor] = [self.cell_state] * len(self.token_layers)
+        contexts: Tensor | Sequence[Tensor] = [self.cell_state] * len(self.token_layers)
         if self.cell is not None:
             f = features_of(F.embedding(ids[None], self.model.read_table), before)
             outputs = self.cell(self.cell_state[None], f)[0]
@@ -198,9 +199,9 @@ class Stepper:
 class _Layer(nn.Module):
     """LN(R r + ReLU(W [c; x] + b)) for one vector; a layer of either block, r what it adds to."""
 
-    def __init__(self, layer: nn.Module, dtype: torch.dtype) -> None:
+    def __init__(self, layer: ContextLayer | TokenLayer, dtype: torch.dtype) -> None:
         super().__init__()
-        self.norm, residual = layer.norm, getattr(layer, "residual", None)
+        self.norm, residual = layer.norm, layer.residual if isinstance(layer, TokenLayer) else None
         self.product = _Product(layer.linear.weight, layer.linear.bias, dtype)
         self.residual = None
         if isinstance(residual, nn.Linear):
@@ -238,7 +239,7 @@ class _LinearOfOne(nn.Module):
         return self.product(rows[0])[None]
 
 
-def _reading(cell: Cell, dtype: torch.dtype) -> nn.Module:
+def _reading(cell: Cell, dtype: torch.dtype) -> Cell | _ContextLayers:
     """The cell for one row, its matrices read in `dtype`."""
     if isinstance(cell, ContextBlock):
         return _ContextLayers(cell, dtype)

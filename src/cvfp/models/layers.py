@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +13,22 @@ from torch import Tensor, nn
 
 WEIGHT_STD = 0.1
 BIAS_STD = 0.01
+
+M = TypeVar("M", bound=nn.Module)
+
+
+class Modules(nn.ModuleList, Generic[M]):
+    """A `ModuleList` whose modules are of one type, which type checkers know of each that is taken out."""
+
+    if TYPE_CHECKING:
+
+        def __init__(self, modules: Iterable[M]) -> None: ...
+        def __iter__(self) -> Iterator[M]: ...
+        @overload
+        def __getitem__(self, idx: slice) -> Modules[M]: ...
+        @overload
+        def __getitem__(self, idx: int) -> M: ...
+        def __getitem__(self, idx: Any) -> Any: ...
 
 
 def token_features(
@@ -84,7 +102,7 @@ class TokenBlock(nn.Module):
 
     def __init__(self, widths: list[int], context_dim: int) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(TokenLayer(context_dim, *pair) for pair in pairwise(widths))
+        self.layers = Modules(TokenLayer(context_dim, *pair) for pair in pairwise(widths))
 
     def forward(
         self, contexts: Float[Tensor, "B L d_c"], f: Float[Tensor, "B d_f"]

@@ -9,6 +9,9 @@ and every one of the next launch adds up the parts of its rows, always in the sa
 the device and no shape depends on data, so that a CUDA graph can take a whole window.
 """
 
+# Which branches of a kernel there are is decided when it is compiled: what one needs, another one has set.
+# pyright: reportPossiblyUnboundVariable=false
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -361,6 +364,7 @@ def mogrify_back(
 
     That of its h is what is left in `work`, and what round 0 adds to it: its parts are in `parts`[0].
     """
+    assert found.x is not None  # there are rounds
     rounds, (_, rows, x_width), blocks = len(trace.narrow), trace.x.shape, 0
     settings, pair = _settings(trace, MOGRIFY_BACK), (work[:, :x_width], work[:, x_width:])
     for i in reversed(range(rounds)):

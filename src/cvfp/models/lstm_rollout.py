@@ -132,7 +132,7 @@ class _RollOut(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad, _):
+    def backward(ctx, grad, _):  # pyright: ignore[reportIncompatibleMethodOverride] (the decorator hides `ctx`)
         saved = ctx.saved_tensors
         trace, weight, packed = Trace(*saved[: ctx.count]), saved[ctx.count], saved[ctx.count + 1 :]
         with torch.autocast(grad.device.type, enabled=False):
@@ -247,7 +247,7 @@ def _backward(weight: Tensor, packed: Sequence[Tensor], trace: Trace, grad: Tens
         wide = torch.addcmul(output, output, opened, value=-1)
         of_rounds.append((i, a, b, wide, wide.unbind(), opened.unbind(), narrow[i].unbind()))
     grad_x = torch.empty_like(trace.x) if of_rounds else None
-    of_x = None if grad_x is None else grad_x.unbind()
+    of_x: tuple[Tensor, ...] = () if grad_x is None else grad_x.unbind()
     # Without rounds the inputs' gradient is one product after the loop.
     inward = weight if of_rounds else weight[:, x_width:]
     work = trace.x.new_empty(rows, inward.shape[1])

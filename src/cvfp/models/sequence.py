@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from cvfp.models.fixed_point import MEMORY, Tolerance
+from cvfp.models.layers import Modules
 from cvfp.models.threads import threads_for
 
 
@@ -92,7 +93,7 @@ def dropped(u: Float[Tensor, "S T d"], probability: float, locked: bool) -> Floa
 # --- LSTM (Hochreiter & Schmidhuber 1997) language model with dropout between layers (Zaremba et al. 2014).
 
 
-State = list[tuple[Tensor, Tensor]]
+State = list[tuple[Tensor, ...]]
 """(h, c), each (1, S, d_e), of every layer."""
 CHUNK = 1024
 """Tokens of a stream that are read one after the other; chunks of it are read side by side."""
@@ -114,7 +115,7 @@ class LstmLanguageModel(SequenceModel):
     ) -> None:
         super().__init__(table, output_bias)
         width = table.shape[1]
-        self.layers = nn.ModuleList(nn.LSTM(width, width, batch_first=True) for _ in range(num_layers))
+        self.layers = Modules(nn.LSTM(width, width, batch_first=True) for _ in range(num_layers))
 
     @property
     def core_madds(self) -> int:
@@ -128,7 +129,8 @@ class LstmLanguageModel(SequenceModel):
         dropout: float = 0.0,
         locked: bool = False,
     ) -> tuple[Float[Tensor, "S T d_e"], State]:
-        u, after = normalised(vectors), []
+        u = normalised(vectors)
+        after: State = []
         for index, layer in enumerate(self.layers):
             with threads_for(u[:, 0]):
                 u, last = layer(dropped(u, dropout, locked), None if state is None else state[index])
@@ -153,15 +155,17 @@ class LstmLanguageModel(SequenceModel):
         length = min(CHUNK, len(tokens))
         chunks = F.pad(tokens, (0, -len(tokens) % length)).view(-1, length)
         vectors, tolerance = self.read(chunks), Tolerance.of(self.embedding.dtype, MEMORY)
-        state = [tuple(F.pad(one, (0, 0, 0, len(chunks) - 1)) for one in pair) for pair in start]
-        for _ in range(len(chunks) if most is None else most):
+        state: State = [tuple(F.pad(one, (0, 0, 0, len(chunks) - 1)) for one in pair) for pair in start]
+        left = len(chunks) if most is None else most
+        while True:
             before = state
             hidden, after = self.hidden(vectors, before)
             pairs = list(zip(start, after, strict=True))
             state = [
                 tuple(torch.cat([f, a[:, :-1]], dim=1) for f, a in zip(*pair, strict=True)) for pair in pairs
             ]
-            if max(map(tolerance.excess, _flat(state), _flat(before))) <= 1:
+            left -= 1
+            if not left or max(map(tolerance.excess, _flat(state), _flat(before))) <= 1:
                 break
         return hidden.flatten(0, 1)[: len(tokens)], [tuple(one[:, -1:] for one in pair) for pair in after]
 
@@ -218,7 +222,7 @@ class TransformerLanguageModel(SequenceModel):
         super().__init__(table, output_bias)
         width, self.window = table.shape[1], window
         self.positions = nn.Parameter(POSITION_STD * torch.randn(window, width))
-        self.layers = nn.ModuleList(DecoderLayer(width, head_dim) for _ in range(num_layers))
+        self.layers = Modules(DecoderLayer(width, head_dim) for _ in range(num_layers))
         self.norm = nn.LayerNorm(width)
 
     @property
