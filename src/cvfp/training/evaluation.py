@@ -115,7 +115,7 @@ def hits(logits: Float[Tensor, "B V"], targets: Int[Tensor, " B"]) -> Bool[Tenso
 
 
 def _scored(
-    model: CVFPModel, tokens: Tensor, segments: Segments | None, score_rows: RowScorer
+    model: CVFPModel, tokens: Tensor, segments: Segments | None, score_rows: RowScorer[T]
 ) -> Iterator[T]:
     """Put the predicted tokens through the scorer, a few rows at a time."""
     parts, left = Parts(LOGIT_ROWS[tokens.device.type]), len(tokens) - 1
@@ -130,7 +130,9 @@ def _scored(
         yield from parts.over(0, inside, rows)
 
 
-def _scored_sequence(model: SequenceModel, tokens: Tensor, exact: bool, score_rows: RowScorer) -> Iterator[T]:
+def _scored_sequence(
+    model: SequenceModel, tokens: Tensor, exact: bool, score_rows: RowScorer[T]
+) -> Iterator[T]:
     parts, done = Parts(LOGIT_ROWS[tokens.device.type]), 0
     for hidden in model.stream(tokens[:-1], exact):
         targets = tokens[done + 1 : done + 1 + len(hidden)]

@@ -139,6 +139,7 @@ def all_reduce(*tensors: Tensor) -> None:
     packed = {dtype: torch.cat([tensor.flatten() for tensor in small]) for dtype, small in by_type.items()}
     alone = [tensor for tensor in tensors if tensor.numel() > SMALL]
     for work in [dist.all_reduce(tensor, async_op=True) for tensor in (*alone, *packed.values())]:
+        assert work is not None  # this process is in the group
         work.wait()
     for dtype, small in by_type.items():
         parts = packed[dtype].split([tensor.numel() for tensor in small])

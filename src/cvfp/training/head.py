@@ -70,10 +70,12 @@ class Head:
         self.vocab_size, width = table.shape
         self.wide = torch.promote_types(table.dtype, torch.float32)
         missing = -self.vocab_size % ROW_ALIGNMENT.get(table.device.type, 1)
-        self.table, self.offsets = self.source, self.bias
+        self.table = self.source
         if dtype != table.dtype or missing:
             self.table = table.new_zeros(self.vocab_size + missing, width, dtype=dtype)
-        if self.bias is None or missing:
+        if self.bias is not None and not missing:
+            self.offsets = self.bias
+        else:
             self.offsets = table.new_full((self.vocab_size + missing,), -math.inf, dtype=self.wide)
             self.offsets[: self.vocab_size] = 0.0
         self.load()
@@ -203,7 +205,7 @@ def eager_paired_gradients(
     logits, J = sum_v (p_v - q_v) d_v / 2, and at p's logits dJ = (p - q + p * (d - sum_v p_v d_v)) / 2.
     """
     full = [logits + offsets for logits in (first, second)]
-    loss = sum(torch.dot(F.cross_entropy(one, targets, reduction="none"), weights) for one in full) / 2
+    losses = [torch.dot(F.cross_entropy(one, targets, reduction="none"), weights) for one in full]
     p, q = (one.softmax(dim=1) for one in full)
     apart = first.to(p.dtype) - second
     grads = []
@@ -211,7 +213,7 @@ def eager_paired_gradients(
         grad = own - other + own * (difference - (own * difference).sum(dim=1, keepdim=True))
         grad = (consistency * grad + own) * (weights / 2)[:, None]
         grads.append(grad.scatter_add_(1, targets[:, None], -weights[:, None] / 2).to(first.dtype))
-    return loss, grads
+    return (losses[0] + losses[1]) / 2, grads
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ def learn_jointly(
     return learner.result(time.perf_counter() - started + savepoint.seconds_before)
 
 
-class Chunks(Batch):
+class Chunks(Batch[CVFPModel]):
     """S chunks of T positions from anywhere in the text, each with its start out of the store.
 
     Row k of the store is the state before chunk k. Of a group's processes each has a share of the chunks of a
@@ -129,7 +129,7 @@ class Chunks(Batch):
         self.spare = examples - self.number * self.length
         self.at_once = min(config.chunks, self.number)
         """S."""
-        self.precision = usable(config.precision, tokens.device)
+        self.precision: Precision = usable(config.precision, tokens.device)
         self.offset = 0
         table, width, rows = model.read_table, model.state_dim, group.most(self.at_once)
         self.store = self.rows = ContextStore((self.number + 1, width), table.dtype, tokens.device)
@@ -163,7 +163,7 @@ class Chunks(Batch):
         within = torch.arange(self.length, device=mine.device)
         self.positions[:, : len(mine)] = self.offset + mine * self.length + within[:, None]
         self.store.take(mine, self.starts[: len(mine)])
-        if self.teachers is not None:
+        if self.teachers is not None and self.soft is not None:
             self.teachers.load(self.positions.flatten(), self.soft)
         self.places[: len(mine)] = torch.arange(share.start, share.stop, device=mine.device)
         self.places[len(mine) :] = self.at_once
@@ -261,9 +261,10 @@ def swept_segments(model: CVFPModel, tokens: Int[Tensor, " N"]) -> Segments:
     state = model.read_table.new_zeros(1, model.state_dim)
     for firsts in torch.arange(0, len(tokens), SPAN, device=tokens.device).split(SPANS_AT_ONCE):
         starts = torch.cat([state, state.new_zeros(len(firsts) - 1, model.state_dim)])
-        for _ in range(SWEEPS):
-            contexts, ends = roll_from(model, tokens, firsts, SPAN, starts)
+        for _ in range(SWEEPS - 1):
+            _, ends = roll_from(model, tokens, firsts, SPAN, starts)
             starts = torch.cat([state, ends[:-1]])
+        contexts, ends = roll_from(model, tokens, firsts, SPAN, starts)
         state = ends[-1:]
         inside = min(int(firsts[-1]) + SPAN, len(tokens)) - int(firsts[0])
         flat = contexts.transpose(0, 1).flatten(0, 1)[:inside]

@@ -21,13 +21,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from cvfp.models.cvfp import CVFPModel
+from cvfp.models.sequence import SequenceModel
 from cvfp.records.config import derived_seed
 from cvfp.records.results import CAP
 from cvfp.records.schema import Precision
@@ -41,6 +43,8 @@ from cvfp.training.savepoint import Rows, Savepoint, State
 from cvfp.training.stepper import Stepper, require_finite
 
 T = TypeVar("T")
+Model = TypeVar("Model", bound=CVFPModel | SequenceModel, covariant=True)
+"""What is trained: its `embedding` is looked up and tied to the head."""
 
 # --- When to stop: patience on the dev loss.
 
@@ -95,14 +99,13 @@ class Learned:
     seconds: float = field(compare=False)
 
 
-class Batch(ABC):
+class Batch(ABC, Generic[Model]):
     """The next tokens that a step learns from, in tensors that every step finds in the same place.
 
     A loop loads the places of a step into them; rows that a batch does not fill weigh 0.
     """
 
-    model: nn.Module
-    """Has an `embedding` (V, d_e), looked up and tied to the head, and an `output_bias` or None."""
+    model: Model
     weights: Float[Tensor, " B"]
     """Of each row in the loss: 1 / `count`, or 0."""
     count: int
@@ -126,7 +129,7 @@ class Batch(ABC):
     def hidden(self, vectors: Float[Tensor, "... d_e"]) -> Float[Tensor, "B d_e"]:
         """u_t of the rows, from the vectors of the ids."""
 
-    def after_gradients(self) -> None:  # noqa: B027 (most batches have nothing to do there)
+    def after_gradients(self) -> None:
         """Called once the gradients are there, as a part of the step that may be recorded."""
 
     @abstractmethod
@@ -137,7 +140,7 @@ class Batch(ABC):
         """What a savepoint keeps of it beside `rows`."""
         return {}
 
-    def restore(self, tensors: dict[str, Tensor]) -> None:  # noqa: B027 (most have nothing to restore)
+    def restore(self, tensors: dict[str, Tensor]) -> None:
         """Be as it was when `tensors` were taken."""
 
 
@@ -155,7 +158,7 @@ class TokenLearner:
 
     def __init__(
         self,
-        batch: Batch,
+        batch: Batch[CVFPModel | SequenceModel],
         parameters: list[nn.Parameter],
         settings: TokenTraining,
         epoch_steps: int,
@@ -167,7 +170,7 @@ class TokenLearner:
         self.epoch_steps, self.phase, self.seed, self.listen = epoch_steps, phase, seed, listen
         self.model = model = batch.model
         self.train_embedding = any(parameter is model.embedding for parameter in parameters)
-        self.precision = usable(settings.precision, model.device)
+        self.precision: Precision = usable(settings.precision, model.device)
         self.max_steps = settings.epochs * epoch_steps if settings.steps is None else settings.steps
         self.eval_every = settings.steps_between_evaluations(epoch_steps)
         self.head = Head(model.embedding, model.output_bias, operand_dtype(self.precision, model.embedding))
@@ -246,6 +249,7 @@ class TokenLearner:
         if model.output_bias is not None:
             model.output_bias.grad = found.bias
         if self.train_embedding:
+            assert found.table is not None and vectors.grad is not None
             model.embedding.grad = _add_rows(found.table, ids.flatten(), vectors.grad.flatten(0, -2))
         self.loss.copy_(found.loss)
         batch.after_gradients()

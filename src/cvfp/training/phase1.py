@@ -164,8 +164,8 @@ class NormalRows:
     def __init__(self, seed: int, width: int, device: torch.device, dtype: torch.dtype) -> None:
         self.seed, self.width, self.device, self.dtype = seed, width, device, dtype
 
-    def __call__(self, rows: int, *purpose: str | int) -> Float[Tensor, "rows d_c"]:
-        generator = torch.Generator(self.device).manual_seed(derived_seed(self.seed, *purpose))
+    def __call__(self, rows: int, purpose: str, *parts: int) -> Float[Tensor, "rows d_c"]:
+        generator = torch.Generator(self.device).manual_seed(derived_seed(self.seed, purpose, *parts))
         return torch.randn((rows, self.width), generator=generator, device=self.device, dtype=self.dtype)
 
 

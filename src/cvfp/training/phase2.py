@@ -71,7 +71,7 @@ def learn_tokens(
     return learner.result(time.perf_counter() - started + savepoint.seconds_before)
 
 
-class Positions(Batch):
+class Positions(Batch[CVFPModel]):
     """Any positions of the stream, each with its frozen context."""
 
     replayable = looks_exactly = True

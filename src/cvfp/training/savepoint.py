@@ -188,7 +188,7 @@ def _checksum(tensors: dict[str, Tensor]) -> int:
     total = 0
     for name in sorted(tensors):
         values = tensors[name].detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
-        total = zlib.crc32(values, zlib.crc32(name.encode(), total))
+        total = zlib.crc32(values.data, zlib.crc32(name.encode(), total))
     return total
 
 
@@ -199,7 +199,9 @@ def _spans(rows: Rows) -> Iterator[tuple[int, int]]:
 
 
 def _parts(rows: Rows | None) -> Iterator[np.ndarray]:
-    for first, last in () if rows is None else _spans(rows):
+    if rows is None:
+        return
+    for first, last in _spans(rows):
         yield rows.read(first, last).cpu().contiguous().numpy()
 
 
@@ -208,8 +210,8 @@ def _write_rows(path: Path, parts: Iterator[np.ndarray]) -> int:
     total = 0
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         for part in parts:
-            total = zlib.crc32(part, total)
-            file.write(part)
+            total = zlib.crc32(part.data, total)
+            file.write(part.data)
     return total
 
 

@@ -52,7 +52,8 @@ class Stepper:
         recorded: bool = False,
     ) -> None:
         self.parameters = sorted(parameters, key=lambda one: weight_decay > 0 and one.dim() < 2)
-        self.device, self.precision, self.grad_clip = self.parameters[0].device, precision, grad_clip
+        self.device, self.grad_clip = self.parameters[0].device, grad_clip
+        self.precision: Precision = precision
         self.recorded = recorded and self.device.type == "cuda"
         self.steps = 0
         """Steps that were taken."""
@@ -123,9 +124,12 @@ class Stepper:
     def _all_reduce(self, shares: tuple[Tensor, ...]) -> None:
         if group.world_size() == 1:
             return
-        for one in self.parameters:  # a process that has no share of the step has no gradient
-            one.grad = torch.zeros_like(one) if one.grad is None else one.grad
-        group.all_reduce(*(one.grad for one in self.parameters), *shares)
+        gradients = []
+        for one in self.parameters:
+            if one.grad is None:  # a process that has no share of the step
+                one.grad = torch.zeros_like(one)
+            gradients.append(one.grad)
+        group.all_reduce(*gradients, *shares)
 
     def _apply(self) -> None:
         nn.utils.clip_grad_norm_(self.parameters, self.grad_clip)

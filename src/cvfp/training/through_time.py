@@ -69,7 +69,7 @@ def learn_through_time(
     return learner.result(time.perf_counter() - started + savepoint.seconds_before)
 
 
-class Windows(Batch):
+class Windows(Batch[SequenceModel]):
     """One window of each of `sequences` streams, or as many windows from anywhere.
 
     Where a step may be recorded all batches have one shape: rows and ends of rows that are missing weigh 0.
