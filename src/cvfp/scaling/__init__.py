@@ -3,7 +3,25 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # what editors and type checkers see
+    from cvfp.scaling.documents import crossed_lines as crossed_lines
+    from cvfp.scaling.documents import exponent as exponent
+    from cvfp.scaling.documents import law_at as law_at
+    from cvfp.scaling.documents import log_ppl_at as log_ppl_at
+    from cvfp.scaling.documents import losses_of as losses_of
+    from cvfp.scaling.documents import paired_losses as paired_losses
+    from cvfp.scaling.documents import spreads as spreads
+    from cvfp.scaling.forms import compare_forms as compare_forms
+    from cvfp.scaling.forms import fit_forms as fit_forms
+    from cvfp.scaling.local_exponent import local_exponents as local_exponents
+    from cvfp.scaling.local_exponent import sliding_windows as sliding_windows
+    from cvfp.scaling.points import points_of as points_of
+    from cvfp.scaling.power_law import PowerLaw as PowerLaw
+    from cvfp.scaling.power_law import fit_power_law as fit_power_law
+    from cvfp.scaling.robustness import flips as flips
+    from cvfp.scaling.table import fit_table as fit_table
 
 _HOMES = {
     "PowerLaw": "cvfp.scaling.power_law",
