@@ -386,8 +386,9 @@ class RunConfig(Schema):
                     del chosen[section][field]
         if "phase1" in kind.sections and self.phase1.slices_per_step is None:
             del chosen["phase1"]["slices_per_step"]
-        if kind.training_section is not None and self.token_training.steps is None:
-            del chosen[kind.training_section]["steps"]
+        section, training = kind.training_section, self.token_training
+        if section is not None and training is not None and training.steps is None:
+            del chosen[section]["steps"]
         return chosen
 
     @property

@@ -82,6 +82,18 @@ class PointRecord(Schema):
         """The seed that its documents were drawn with: runs that share it differ by initialisation alone."""
         return self.seed if self.draw_seed is None else self.draw_seed
 
+    @property
+    def tokens(self) -> int:
+        """`train_tokens` of a point that has them, as one that is done does."""
+        assert self.train_tokens is not None
+        return self.train_tokens
+
+    @property
+    def ppl(self) -> float:
+        """`val_ppl` of a point that has one, as one that is done does."""
+        assert self.val_ppl is not None
+        return self.val_ppl
+
     @model_validator(mode="after")
     def _done_has_a_result(self) -> PointRecord:
         for name in ("val_ppl", "train_tokens"):

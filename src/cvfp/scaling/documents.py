@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 
 from cvfp.records.errors import InputError
-from cvfp.records.results import IntervalKind, RunRecord
+from cvfp.records.results import DocumentScores, IntervalKind, RunRecord
 from cvfp.scaling.draws import Estimate, StraightLine, across_draws, earlier_copies, widest
 from cvfp.scaling.local_exponent import top_weights
 from cvfp.scaling.points import Change, Points, matched, percent, points_of
@@ -68,15 +68,15 @@ def losses_of(runs: Sequence[RunRecord]) -> Losses:
         InputError: no runs; one without the losses of its test documents; two of one size and seed; unequal
             test documents; fewer than two of them.
     """
-    _check_runs(runs)
-    tokens = np.array(runs[0].test_documents.tokens)
+    documents = _checked(runs)
+    tokens = np.array(documents[0].tokens)
     counted = tokens > 0
     if counted.sum() < 2:
         raise InputError(f"what test documents vary by needs at least two of them, got {counted.sum()}")
-    nats = np.array([run.test_documents.nats for run in runs])[:, counted]
+    nats = np.array([scores.nats for scores in documents])[:, counted]
     rows = [run.point for run in runs]
     ppl = np.exp(nats.sum(axis=1) / tokens.sum())
-    trained, sizes = [row.train_tokens for row in rows], [row.num_samples for row in rows]
+    trained, sizes = [row.tokens for row in rows], [row.num_samples for row in rows]
     return Losses(points_of(trained, ppl, [row.draw for row in rows], sizes), nats, tokens[counted])
 
 
@@ -101,20 +101,24 @@ def paired_losses(first: Losses, second: Losses) -> Losses:
     return Losses(ratio, second.nats[other] - first.nats[mine], first.tokens)
 
 
-def _check_runs(runs: Sequence[RunRecord]) -> None:
+def _checked(runs: Sequence[RunRecord]) -> list[DocumentScores]:
+    """The test documents of each run. Raises as `losses_of`."""
     if not runs:
         raise InputError("the losses of a line: at least one run is needed")
     seen: set[tuple[int, int]] = set()
+    found: list[DocumentScores] = []
     for run in runs:
         size, seed = run.point.num_samples, run.point.seed
         name = f"the run of {run.point.arm} with {size} documents and seed {seed}"
         if run.test_documents is None:
             raise InputError(f"{name}: the losses of its test documents are not recorded")
-        if run.test_documents.tokens != runs[0].test_documents.tokens:
+        found.append(run.test_documents)
+        if found[-1].tokens != found[0].tokens:
             raise InputError(f"{name}: was scored on other test documents than the first run")
         if (size, seed) in seen:
             raise InputError(f"{name}: is there twice; the runs of one line are needed")
         seen.add((size, seed))
+    return found
 
 
 # --- A number computed from every draw on the same test documents: what it varies by, either way and both.
@@ -159,7 +163,7 @@ class Crossed:
         Satterthwaite's degrees of freedom, (sum v)^2 / sum(v^2 / dof). s_rest^2 is in both variances, which
         is cautious.
         """
-        variances = np.array([one.error**2 for one in self._sources])
+        variances = np.array([one.variance for one in self._sources])
         whole = float(variances.sum())
         shares = variances / whole if whole > 0 else np.full(len(variances), 1 / len(variances))
         dof = 1 / float(np.sum(shares**2 / [one.dof for one in self._sources]))
@@ -173,7 +177,9 @@ class Crossed:
         each other, and covers 88 to 93% where draws make most of the variance; this one 94 to 97% from three
         draws on, 95 to 98% with two.
         """
-        return widest([self.total, *self._sources]).interval
+        interval = widest([self.total, *self._sources]).interval
+        assert interval is not None  # all of them have errors
+        return interval
 
     @property
     def _sources(self) -> tuple[Estimate, ...]:

@@ -44,6 +44,12 @@ class Estimate:
     kind: IntervalKind
 
     @property
+    def variance(self) -> float:
+        """error^2 of an estimate that has one."""
+        assert self.error is not None
+        return self.error**2
+
+    @property
     def interval(self) -> tuple[float, float] | None:
         """value -+ t * error at 95%; None without degrees of freedom."""
         if self.error is None:
@@ -104,9 +110,11 @@ class LawOfOneDraw(Protocol):
     @property
     def n(self) -> int:
         """Points."""
+        ...
 
     def log_ppl(self, tokens: Number | Numbers) -> np.ndarray | np.number:
         """ln PPL in the shape of `tokens`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -173,7 +181,9 @@ class MeanLaw(MeanOfDraws):
     @property
     def alpha_ci95(self) -> tuple[float, float]:
         """mean -+ t * s / sqrt(k) of the alphas of k draws, t at k - 1 degrees of freedom."""
-        return across_draws(self.alphas).interval
+        interval = across_draws(self.alphas).interval
+        assert interval is not None  # there are at least two draws
+        return interval
 
 
 Law = PowerLaw | MeanLaw
@@ -264,12 +274,14 @@ class StraightLine:
         their sum.
         """
         other = other.about(self.centre)
-        known = self.covariance is not None and other.covariance is not None
+        covariance = None
+        if self.covariance is not None and other.covariance is not None:
+            covariance = self.covariance + other.covariance
         return StraightLine(
             self.centre,
             self.height - other.height,
             self.slope - other.slope,
-            self.covariance + other.covariance if known else None,
+            covariance,
             min(self.dof, other.dof),
             "draws" if self.kind == other.kind == "draws" else "line",
         )

@@ -26,11 +26,13 @@ class Predictor(Protocol):
 
     def predict(self, tokens: Number | Numbers) -> np.ndarray | np.number:
         """PPL in the shape of `tokens`."""
+        ...
 
     def prediction_interval(
         self, tokens: Number | Numbers, level: float = 0.95
     ) -> tuple[np.ndarray | np.number, np.ndarray | np.number] | None:
         """Its ends; None without degrees of freedom."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -282,7 +284,7 @@ def _scored(
 
 def _mean_score(predictions: Sequence[Backtest]) -> float | None:
     """None where an interval is open, or an end of it is 0."""
-    if any(one.high is None or one.low <= 0 for one in predictions):
+    known = [(one.low, one.high, one.measured) for one in predictions if one.high is not None and one.low > 0]
+    if len(known) < len(predictions):
         return None
-    logs = np.log([(one.low, one.high, one.measured) for one in predictions])
-    return fmean(interval_score(*(float(value) for value in row)) for row in logs)
+    return fmean(interval_score(*(float(value) for value in row)) for row in np.log(known))

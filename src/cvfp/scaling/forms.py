@@ -276,7 +276,7 @@ class FormFit:
         """By name: A, alpha; B, beta; E too. Of several draws: means (of A and B geometric)."""
         if self.law is None:
             return {}
-        if self.form == "ppl_power":
+        if isinstance(self.law, Law):
             return {"A": self.law.A, "alpha": self.law.alpha}
         laws = _laws(self.law)
         beta, E = (float(np.mean([getattr(law, name) for law in laws])) for name in ("beta", "E"))
@@ -432,15 +432,17 @@ def form_verdicts(points: Points, rows: np.ndarray) -> list[dict[FormName, FormV
     """The verdicts of `compare_forms` for each row (m, n) of values of ln PPL at these points."""
     units = points.units(3)
     forms = possible_forms(points)
-    errors = {form: left_out_errors(points, form, rows) for form in forms}
-    scores = {  # (m, units), nan without a score
+    errors: dict[FormName, np.ndarray] = {form: left_out_errors(points, form, rows) for form in forms}
+    scores: dict[FormName, np.ndarray] = {  # (m, units), nan without a score
         form: np.stack([np.maximum(e[:, unit].mean(axis=1), ROUNDING**2) for unit in units], axis=1)
         for form, e in errors.items()
     }
     known = {form: statuses(points, form, rows) for form in forms}
     verdicts = []
     for row in range(len(rows)):
-        compared = {form: score[row] for form, score in scores.items() if known[form][row] == "converged"}
+        compared: dict[FormName, np.ndarray] = {
+            form: score[row] for form, score in scores.items() if known[form][row] == "converged"
+        }
         verdicts.append(_verdicts(compared, [len(unit) for unit in units]))
     return verdicts
 

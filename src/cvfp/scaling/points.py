@@ -15,7 +15,7 @@ import numpy as np
 from cvfp.records.errors import InputError
 from cvfp.records.results import OF_ONE_DRAW, IntervalKind, PointRecord
 from cvfp.scaling.draws import Law, across_draws, fit_draws, lone_draws
-from cvfp.scaling.power_law import Number, Numbers
+from cvfp.scaling.power_law import Numbers
 
 MOST_FOLDS = 12
 """Parts that sizes are left out in: one by one up to this many, so that long curves take no longer."""
@@ -43,7 +43,7 @@ class Points:
         return np.log(self.ppl)
 
     @property
-    def distinct_sizes(self) -> list[Number]:
+    def distinct_sizes(self) -> list[int | float]:
         """Smallest first."""
         return np.unique(self.sizes).tolist()
 
@@ -52,7 +52,7 @@ class Points:
         draws = tuple(self.draws[index] for index in np.arange(len(self.draws))[keep])
         return Points(self.tokens[keep], self.ppl[keep], self.sizes[keep], draws)
 
-    def of_sizes(self, sizes: Collection[Number]) -> Points:
+    def of_sizes(self, sizes: Collection[int | float]) -> Points:
         """Those of the given sizes."""
         return self.kept(np.isin(self.sizes, list(sizes)))
 
@@ -89,7 +89,7 @@ class Points:
         """Distinct sizes of the unit that has the fewest."""
         return min(len(np.unique(self.sizes[unit])) for unit in units)
 
-    def folds(self) -> list[list[Number]]:
+    def folds(self) -> list[list[int | float]]:
         """The distinct sizes one by one; in `MOST_FOLDS` runs of neighbours where there are more."""
         sizes = self.distinct_sizes
         if len(sizes) <= MOST_FOLDS:
@@ -159,9 +159,14 @@ class Cell:
         return self.runs[0].train_tokens
 
     @property
+    def tokens(self) -> int:
+        """`train_tokens` of one that has them."""
+        return self.runs[0].tokens
+
+    @property
     def val_ppl(self) -> float:
         """exp of the mean loss over the initialisations."""
-        ppl = [run.val_ppl for run in self.runs]
+        ppl = [run.ppl for run in self.runs]
         return geometric_mean(ppl) if len(ppl) > 1 else ppl[0]
 
     def mean(self, name: str) -> float | None:
@@ -186,8 +191,8 @@ def mean_over(group: Sequence[Cell], name: str) -> float | None:
 
     None where there is no cell, or one does not know it.
     """
-    values = [cell.mean(name) for cell in group]
-    if not values or None in values:
+    values = [value for value in (cell.mean(name) for cell in group) if value is not None]
+    if not values or len(values) < len(group):
         return None
     return geometric_mean(values) if name == "val_ppl" else fmean(values)
 
@@ -263,9 +268,8 @@ def ppl_change(pairs: Sequence[Pair]) -> Change:
 def field_change(pairs: Sequence[Pair], name: str) -> Change | None:
     """Change of any other field, b - a, in its own unit; None when a point does not have it."""
     values = [(a.mean(name), b.mean(name)) for a, b in distinct(pairs)]
-    if not values or any(None in pair for pair in values):
-        return None
-    return _mean([float(b - a) for a, b in values])
+    changes = [float(b - a) for a, b in values if a is not None and b is not None]
+    return _mean(changes) if changes and len(changes) == len(values) else None
 
 
 def law_of_ratio(pairs: Sequence[Pair]) -> Law | None:
@@ -275,9 +279,9 @@ def law_of_ratio(pairs: Sequence[Pair]) -> Law | None:
     interval the deviation of the ratio from a straight line over sizes. None with fewer than two sizes.
     """
     pairs = distinct(pairs)
-    lone = lone_draws([a.train_tokens for a, _ in pairs], [a.draw for a, _ in pairs])
+    lone = lone_draws([a.tokens for a, _ in pairs], [a.draw for a, _ in pairs])
     kept = [pair for pair in pairs if pair[0].draw not in lone]
-    tokens = [a.train_tokens for a, _ in kept]
+    tokens = [a.tokens for a, _ in kept]
     if len(set(tokens)) < 2:
         return None
     return fit_draws(tokens, [b.val_ppl / a.val_ppl for a, b in kept], [a.draw for a, _ in kept])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, overload
 
 import numpy as np
 from scipy.special import stdtrit
@@ -132,6 +132,14 @@ def _slope_interval(alpha: float, variance: float | None, ss: float, dof: int) -
         return None
     reach = student_quantile(0.95, dof) * float(np.sqrt(variance / ss))
     return alpha - reach, alpha + reach
+
+
+@overload
+def log_of_positive(values: Number, name: str) -> np.number: ...
+
+
+@overload
+def log_of_positive(values: Numbers, name: str) -> np.ndarray: ...
 
 
 def log_of_positive(values: Number | Numbers, name: str) -> np.ndarray | np.number:

@@ -58,7 +58,9 @@ class Row:
     def half_unit(self, column: str) -> float:
         """Half a unit of the last digit that a number in `column` is written with: 0.05 of "131.8"."""
         self.number(column)
-        return 0.5 * 10.0 ** Decimal(str(self.values[column])).as_tuple().exponent
+        exponent = Decimal(str(self.values[column])).as_tuple().exponent
+        assert isinstance(exponent, int)  # the number is finite
+        return 0.5 * 10.0**exponent
 
     def whole(self, column: str) -> int:
         """As `number`, without a fraction, as numpy holds it."""
@@ -242,7 +244,7 @@ class GroupPoints:
 
     @property
     def sizes_are_samples(self) -> bool:
-        return _has_samples(self.rows, self.columns)
+        return _samples(self.rows, self.columns) is not None
 
     def kept(self, keep: np.ndarray) -> GroupPoints:
         """Those marked with True (n,)."""
@@ -268,7 +270,7 @@ def read_points(rows: Sequence[Row], columns: Columns) -> GroupPoints:
                 )
     ppl = np.exp(written) if columns.nats else written
     draws = [_draw(row, columns) for row in rows]
-    sizes = [row.whole(columns.samples) for row in rows] if _has_samples(rows, columns) else None
+    sizes = _samples(rows, columns)
     points = points_of(tokens, ppl, draws, sizes)
     group = GroupPoints(rows, columns, points, half if columns.nats else half / ppl)
     return group if columns.draw is None else _by_draw(group)
@@ -286,15 +288,16 @@ def independent(name: str, group: GroupPoints, note: Note) -> GroupPoints:
         count = len(group.rows) - len(kept.rows)
         note(f"{name}: {count} rows repeat the result of another seed and are left out")
     if lone:
-        note(f"{name}: seeds with a single size are left out: {', '.join(sorted(lone))}")
+        note(f"{name}: seeds with a single size are left out: {', '.join(sorted(map(str, lone)))}")
     return left
 
 
 def _draw(row: Row, columns: Columns) -> str:
     if columns.seed is None:
         return ""
-    known = None if columns.draw is None else row.values.get(columns.draw)
-    return row.text(columns.seed) if known in (None, "") else str(row.whole(columns.draw))
+    if columns.draw is None or row.values.get(columns.draw) in (None, ""):
+        return row.text(columns.seed)
+    return str(row.whole(columns.draw))
 
 
 def _by_draw(group: GroupPoints) -> GroupPoints:
@@ -305,10 +308,12 @@ def _by_draw(group: GroupPoints) -> GroupPoints:
     return GroupPoints(rows, group.columns, group.points.by_draw(), half)
 
 
-def _has_samples(rows: Sequence[Row], columns: Columns) -> bool:
+def _samples(rows: Sequence[Row], columns: Columns) -> list[int] | None:
+    """Numbers of samples, where every row has one; else sizes are told by tokens."""
     if columns.samples is None:
-        return False
+        return None
     try:
-        return all(row.whole(columns.samples) > 0 for row in rows)
-    except InputError:  # sizes are then told by tokens
-        return False
+        found = [row.whole(columns.samples) for row in rows]
+    except InputError:
+        return None
+    return found if all(number > 0 for number in found) else None

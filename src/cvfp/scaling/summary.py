@@ -50,7 +50,7 @@ def line_points(points: Sequence[PointRecord]) -> Points:
     """Scored points with `num_samples` as sizes: one per size and draw, the mean over its initialisations."""
     found = cells(points)
     return points_of(
-        [cell.train_tokens for cell in found],
+        [cell.tokens for cell in found],
         [cell.val_ppl for cell in found],
         [cell.draw for cell in found],
         [cell.num_samples for cell in found],
@@ -133,7 +133,7 @@ def _repeated(points: list[PointRecord]) -> list[Exclusion | None]:
 
 
 def _lone_draws(points: list[PointRecord]) -> list[Exclusion | None]:
-    lone = lone_draws([point.train_tokens for point in points], [point.draw for point in points])
+    lone = lone_draws([point.tokens for point in points], [point.draw for point in points])
     return [_excluded(point, "lone_seed") if point.draw in lone else None for point in points]
 
 
@@ -201,7 +201,7 @@ def _first_known(line: Sequence[PointRecord], name: str) -> Any:
 
 def _best_fields(line: Sequence[PointRecord]) -> dict[str, Any]:
     done = [point for point in line if point.status == "done" and point.val_ppl is not None]
-    best = min(done, key=lambda point: point.val_ppl, default=None)
+    best = min(done, key=lambda point: point.ppl, default=None)
     sources = {
         "best_ppl": "val_ppl",
         "best_acc": "val_acc",
@@ -213,7 +213,9 @@ def _best_fields(line: Sequence[PointRecord]) -> dict[str, Any]:
 
 
 def _progression(fit: LineFit, window_size: int, known_sizes: Collection[int]) -> ProgressionRecord | None:
-    windows = [] if fit.analysis is None else fit.analysis.windows(window_size, known_sizes)
+    if fit.analysis is None:
+        return None
+    windows = fit.analysis.windows(window_size, known_sizes)
     if len(windows) < 2:
         return None
     change = progression([window.law.alpha for window in windows])
@@ -231,8 +233,8 @@ def _progression(fit: LineFit, window_size: int, known_sizes: Collection[int]) -
 
 def _window_record(window: Window) -> WindowRecord:
     return WindowRecord(
-        sample_range=window.size_range,
+        sample_range=(int(window.size_range[0]), int(window.size_range[1])),
         token_range=(int(window.token_range[0]), int(window.token_range[1])),
         **law_fields(window.law),
-        missing_sizes=window.missing,
+        missing_sizes=tuple(int(size) for size in window.missing),
     )

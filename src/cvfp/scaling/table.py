@@ -66,7 +66,8 @@ def values_without_fit(name: str, group: GroupPoints) -> dict[str, Any]:
 
 def difference_values(names: Sequence[str], groups: Sequence[GroupPoints]) -> dict[str, Any]:
     """The second of two groups against the first; keys as `fit_table`. Raises as `difference`."""
-    found = difference(*(LineAnalysis(group.points, group.half_units) for group in groups))
+    first, second = (LineAnalysis(group.points, group.half_units) for group in groups)
+    found = difference(first, second)
     return {"first": names[0], "second": names[1]} | difference_fields(found)
 
 
@@ -95,7 +96,9 @@ def as_json(value: Any) -> Any:
 
 def _form_values(one: ComparedForm, points: Points, extrapolate: Sequence[Number]) -> dict[str, Any]:
     fit = one.fit
-    predicted = forecast(fit.law, float(points.tokens.max()), extrapolate) if fit.extrapolates else []
+    predicted = []
+    if fit.law is not None and fit.extrapolates:
+        predicted = forecast(fit.law, float(points.tokens.max()), extrapolate)
     return {
         "form": fit.form,
         "formula": FORMULAS[fit.form],
@@ -127,8 +130,9 @@ def _exponents(found: Sequence[LocalExponent], has_samples: bool) -> list[dict[s
 
 
 def _interval(estimate: Estimate | None, name: str) -> dict[str, Any]:
-    interval = None if estimate is None else estimate.interval
-    return {name: interval, "interval_kind": None if interval is None else estimate.kind}
+    if estimate is None or estimate.interval is None:
+        return {name: None, "interval_kind": None}
+    return {name: estimate.interval, "interval_kind": estimate.kind}
 
 
 def _holdout_values(found: Holdout | None) -> dict[str, Any] | None:
