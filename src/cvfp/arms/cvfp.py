@@ -87,6 +87,7 @@ class CvfpArm(Arm):
     ) -> SpanContexts:
         """Those of phase 2; the last layer's at `rows` are put into `seen`."""
         if first is not None and self.config.phase2.context_source == "one_step":
+            assert first.contexts is not None  # phase 1 keeps them for this
             segments = one_step_segments(model, tokens, first.contexts)
             return SpanContexts(model, tokens, watch(segments, rows, seen), held=None)
         return SpanContexts(model, tokens, watch(model.context_segments(tokens), rows, seen))

@@ -41,7 +41,7 @@ def mixture_weights(dev: Sequence[Float[np.ndarray, " T"]]) -> Float[np.ndarray,
     weights, before = np.full(len(losses), 1 / len(losses)), np.inf
     for _ in range(MOST_ROUNDS):
         parts = np.log(np.maximum(weights, np.finfo(float).tiny))[:, None] - losses
-        mixed = logsumexp(parts, axis=0)
+        mixed = np.asarray(logsumexp(parts, axis=0))
         weights = np.exp(parts - mixed).mean(axis=1)
         now = -mixed.mean()
         if before - now < SETTLED:
@@ -55,4 +55,4 @@ def mixed_nll(
 ) -> Float[np.ndarray, " T"]:
     """-ln sum_k w_k exp(-nats_k) of every token."""
     stacked = np.stack([np.asarray(each, np.float64) for each in losses])
-    return -logsumexp(-stacked, b=np.asarray(weights)[:, None], axis=0)
+    return -np.asarray(logsumexp(-stacked, b=np.asarray(weights)[:, None], axis=0))

@@ -183,8 +183,8 @@ def _scan_text(path: Path) -> Scan:
     with path.open("rb") as file:
         marked = marked_encoding(file.read(4))
         file.seek(0)
-        wide = marked is not None and marked != UTF8
-        decoder = codecs.getincrementaldecoder(marked if wide else "utf-8")()
+        wide = None if marked == UTF8 else marked
+        decoder = codecs.getincrementaldecoder(wide or "utf-8")()
         while chunk := file.read(BLOCK):
             digest.update(chunk)
             ascii_only = ascii_only and chunk.isascii()
@@ -204,13 +204,13 @@ def _scan_text(path: Path) -> Scan:
     if broken is None and pending:
         broken, blank = read - len(pending), False
     if broken is not None and wide:
-        return Scan("", None, flaw="undecodable", problem=f"not whole {marked.upper()} text (byte {broken})")
+        return Scan("", None, flaw="undecodable", problem=f"not whole {wide.upper()} text (byte {broken})")
     found = digest.hexdigest()
     if broken is not None:
         return Scan(found, None, broken, lines)
     if ascii_only and escapes:
         return _jis(path, found)
-    return Scan(found, marked if wide else UTF8, flaw="empty" if blank else None)
+    return Scan(found, wide or UTF8, flaw="empty" if blank else None)
 
 
 def _jis(path: Path, sha256: str) -> Scan:

@@ -28,10 +28,10 @@ def hold_out_speakers(
     Raises:
         InputError: not enough documents can be held out and still leave some to train on.
     """
-    members = _membership(speakers)
+    members, num_speakers = _membership(speakers)
     open_speakers = members.sum(axis=1)
     sizes = open_speakers.copy()
-    available = np.ones(members.shape[1], dtype=bool)
+    available = np.ones(num_speakers, dtype=bool)
     while (open_speakers == 0).sum() < num_held and available.any():
         completed = (open_speakers == 1) @ members
         mixed = ((open_speakers == sizes) & (sizes > 1)) @ members
@@ -48,14 +48,16 @@ def hold_out_speakers(
     return kept, generator.permutation(complete)[:num_held]
 
 
-def _membership(speakers: list[frozenset[str]]) -> csc_array:
-    """(documents, speakers): 1 where the speaker speaks. A document without speakers is its own speaker."""
+def _membership(speakers: list[frozenset[str]]) -> tuple[csc_array, int]:
+    """((documents, speakers): 1 where the speaker speaks, how many speakers there are).
+
+    A document without speakers is its own speaker.
+    """
     named = [members if members else {f"\0{i}"} for i, members in enumerate(speakers)]
     columns = {name: column for column, name in enumerate(sorted(set().union(*named)))}
     pairs = [(row, columns[name]) for row, members in enumerate(named) for name in members]
-    return csc_array(
-        (np.ones(len(pairs)), np.array(pairs).T), shape=(len(named), len(columns)), dtype=np.float64
-    )
+    shape = len(named), len(columns)
+    return csc_array((np.ones(len(pairs)), np.array(pairs).T), shape=shape, dtype=np.float64), len(columns)
 
 
 # --- The splits, in documents.

@@ -32,10 +32,9 @@ def read_name(directory: Path) -> tuple[str, str]:
             f"{directory / NAME_FILE}: no such file; copy tokenizer*.json from the checkpoint that cvfp wrote"
         )
     saved: Any = read_json(directory / NAME_FILE)
-    values = [saved.get("name"), saved.get("sha256")] if isinstance(saved, dict) else []
-    if len(values) != 2 or not all(isinstance(value, str) for value in values):
+    name, fingerprint = (saved.get("name"), saved.get("sha256")) if isinstance(saved, dict) else (None, None)
+    if not isinstance(name, str) or not isinstance(fingerprint, str):
         raise InputError(f"{directory / NAME_FILE}: names no tokenizer; 'name' and 'sha256' are needed")
-    name, fingerprint = values
     return name, fingerprint
 
 

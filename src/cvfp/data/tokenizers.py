@@ -66,9 +66,13 @@ class Gpt2Tokenizer:
         """The text of the ids; bytes that are not UTF-8 become U+FFFD."""
         return self._encoding.decode(np.asarray(ids).tolist(), errors="replace")
 
-    @cached_property
+    @property
     def token_bytes(self) -> np.ndarray:
         """(V,) UTF-8 bytes of every id."""
+        return self._token_bytes
+
+    @cached_property
+    def _token_bytes(self) -> np.ndarray:
         sizes = (len(self._encoding.decode_single_token_bytes(i)) for i in range(self.vocab_size))
         return np.fromiter(sizes, dtype=np.int64, count=self.vocab_size)
 
@@ -144,9 +148,13 @@ class JsonTokenizer:
         """The text of the ids; bytes that are not UTF-8 become U+FFFD."""
         return self._tokenizer.decode(np.asarray(ids).tolist(), skip_special_tokens=False)
 
-    @cached_property
+    @property
     def token_bytes(self) -> np.ndarray:
         """(V,) UTF-8 bytes of every id; 0 for an id without a token."""
+        return self._token_bytes
+
+    @cached_property
+    def _token_bytes(self) -> np.ndarray:
         definition = parse_json(self._definition, f"tokenizer {self.name!r}")
         added = {token["id"]: token["content"] for token in definition.get("added_tokens") or ()}
         size = self._byte_level_size if _is_byte_level(definition.get("decoder")) else self._decoded_size

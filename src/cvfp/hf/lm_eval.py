@@ -25,12 +25,13 @@ for _package in ("lm_eval", "accelerate", "transformers"):
 
 from lm_eval.api.instance import Instance  # noqa: E402
 from lm_eval.api.registry import register_model  # noqa: E402
-from lm_eval.models.huggingface import HFLM  # noqa: E402
+from lm_eval.models import huggingface  # noqa: E402
 
 import cvfp.hf  # noqa: E402
 from cvfp.records.errors import InputError  # noqa: E402
 from cvfp.training.evaluation import score  # noqa: E402
 
+HFLM: Any = huggingface.HFLM  # the decorator that registers it hides from type checkers what it is
 UNBOUNDED = 1 << 30
 """Tokens of a context: a state of constant size holds any number of them."""
 

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import GenerationMixin, PretrainedConfig, PreTrainedModel
-from transformers.utils import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 from cvfp.models.checkpoint import FORMAT, MODEL_TYPE, CheckpointConfig, check_format
 from cvfp.models.cvfp import BEFORE, CVFPModel, read_rows
@@ -168,7 +168,8 @@ class CvfpForCausalLM(PreTrainedModel, GenerationMixin):
         """As in transformers. Raises `InputError` when the weights are not those of the config."""
         # What does not fit is looked at here; transformers would draw it anew, or raise without a name.
         kwargs["ignore_mismatched_sizes"] = True
-        model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+        loaded: Any = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+        model, info = loaded
         for what in ("missing_keys", "unexpected_keys", "mismatched_keys"):
             if info[what]:
                 first = sorted(map(str, info[what]))[0]
@@ -181,7 +182,8 @@ class CvfpForCausalLM(PreTrainedModel, GenerationMixin):
 
     def get_input_embeddings(self) -> nn.Embedding:
         """The trained table, as a module that shares it."""
-        embedding = nn.Embedding(*self.model.embedding.shape, device="meta")
+        vocab_size, width = self.model.embedding.shape
+        embedding = nn.Embedding(vocab_size, width, device="meta")
         embedding.weight = self.model.embedding
         return embedding
 
@@ -189,17 +191,25 @@ class CvfpForCausalLM(PreTrainedModel, GenerationMixin):
         """The head, as a module that shares its parameters: the weight is the embedding's."""
         vocab_size, width = self.model.embedding.shape
         head = nn.Linear(width, vocab_size, bias=self.model.output_bias is not None, device="meta")
-        head.weight, head.bias = self.model.embedding, self.model.output_bias
+        head.weight = self.model.embedding
+        if self.model.output_bias is not None:
+            head.bias = self.model.output_bias
         return head
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         """Refused: the context block was trained on the table that is there."""
         raise InputError("the embedding of a CVFP model cannot be exchanged: its contexts depend on it")
 
-    set_output_embeddings = set_input_embeddings
+    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
+        """Refused likewise: the head is the embedding."""
+        self.set_input_embeddings(new_embeddings)
 
     def resize_token_embeddings(
-        self, new_num_tokens: int | None = None, pad_to_multiple_of: int | None = None, **_: Any
+        self,
+        new_num_tokens: int | None = None,
+        pad_to_multiple_of: int | None = None,
+        mean_resizing: bool = True,
+        **_: Any,
     ) -> nn.Embedding:
         """The embedding where the size stays. Raises `InputError` for any other: contexts depend on it."""
         size = self.config.vocab_size if new_num_tokens is None else new_num_tokens
@@ -301,12 +311,13 @@ class CvfpForCausalLM(PreTrainedModel, GenerationMixin):
     def prepare_inputs_for_generation(
         self,
         input_ids: Tensor,
-        attention_mask: Tensor | None = None,
-        cache: CvfpState | None = None,
         next_sequence_length: int | None = None,
+        cache: Any = None,
+        attention_mask: Tensor | None = None,
+        *_: Any,
         use_cache: bool | None = None,
         logits_to_keep: int = 1,
-        **_: Any,
+        **__: Any,
     ) -> dict[str, Any]:
         """Arguments of `forward`: of the tokens only those that the cache has not read.
 
@@ -331,9 +342,10 @@ class CvfpForCausalLM(PreTrainedModel, GenerationMixin):
         }
 
     def _update_model_kwargs_for_generation(
-        self, outputs: CvfpOutput, model_kwargs: dict, **options: Any
-    ) -> dict:
-        model_kwargs = super()._update_model_kwargs_for_generation(outputs, model_kwargs, **options)
+        self, outputs: ModelOutput, model_kwargs: dict[str, Any], *args: Any, **options: Any
+    ) -> dict[str, Any]:
+        assert isinstance(outputs, CvfpOutput)
+        model_kwargs = super()._update_model_kwargs_for_generation(outputs, model_kwargs, *args, **options)
         if outputs.cache is not None:
             model_kwargs["cache"] = outputs.cache
         return model_kwargs

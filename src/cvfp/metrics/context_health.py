@@ -109,10 +109,10 @@ def local_lipschitz(step: Step, states: Float[Tensor, "M d_c"], inputs: Tensor, 
     generator = torch.Generator().manual_seed(seed)
     direction = torch.randn(states.shape, generator=generator).to(states)
     norms = states.new_zeros(len(states))
-    _, pull = torch.func.vjp(lambda c: step(c, inputs), states)
+    pull = torch.func.vjp(lambda c: step(c, inputs), states)[1]
     for _ in range(POWER_STEPS):
         direction = torch.nn.functional.normalize(direction, dim=1)
-        _, forward = torch.func.jvp(lambda c: step(c, inputs), (states,), (direction,))
+        forward = torch.func.jvp(lambda c: step(c, inputs), (states,), (direction,))[1]
         norms = forward.norm(dim=1)
         (direction,) = pull(forward)
     return float(norms.max())

@@ -84,7 +84,8 @@ def run_cost(config: RunConfig, vocab_size: int, tokens: int) -> RunCost | None:
     None for arms that count, and for one of the user's own.
     """
     config, kind = config.resolved(), arm_kind(config.arm)
-    if kind.training_section is None:
+    training = config.token_training
+    if training is None:
         return None
     bias, trained = config.embedding.output_bias, config.embedding.trained
     if kind.two_phase:
@@ -102,7 +103,7 @@ def run_cost(config: RunConfig, vocab_size: int, tokens: int) -> RunCost | None:
         return RunCost(cost.total_params, core + cost.head_madds, flops)
     params, madds = _sequence_core(config)
     head = vocab_size * config.model.embed_dim
-    flops = training_flops(madds, head, _most_read(config.token_training, tokens), trained)
+    flops = training_flops(madds, head, _most_read(training, tokens), trained)
     return RunCost(params + head + vocab_size * bool(bias), madds + head, flops)
 
 
