@@ -13,6 +13,7 @@ demo: $(VENV)/.train
 test: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright --level error
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not long"
 
 test-long: $(VENV)/.dev
