@@ -87,7 +87,7 @@ def compare(
 
     Example: cvfp compare cvfp-runs/v1 cvfp-runs/v2 --out v1-against-v2
     """
-    from cvfp.report.compare import comparison_text, comparison_values, read_versions, write_comparison
+    from cvfp.report.compare import comparison_page, comparison_values, read_versions, write_comparison
     from cvfp.report.language import speaking
 
     if out is not None:
@@ -98,7 +98,7 @@ def compare(
         return 0
     with speaking(lang):
         if out is None:
-            print(comparison_text(versions, None))
+            print(comparison_page(versions, None)[0])
             return 0
         for path in write_comparison(versions, out):
             print(path)

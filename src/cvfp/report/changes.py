@@ -11,13 +11,20 @@ from cvfp.records.arms import arm_kind
 from cvfp.records.config import LATER, RunConfig, dotted
 from cvfp.records.errors import InputError
 from cvfp.records.results import PointRecord
-from cvfp.report import numbers
-from cvfp.report.language import _
 from cvfp.report.lines import Line
-from cvfp.report.markdown import plain, table
 from cvfp.scaling.documents import Losses, exponent, log_ppl_at, paired_losses
 from cvfp.scaling.draws import Law
-from cvfp.scaling.points import Change, Pair, at_largest_size, field_change, law_of_ratio, paired, ppl_change
+from cvfp.scaling.points import (
+    Change,
+    Pair,
+    at_largest_size,
+    distinct,
+    field_change,
+    law_of_ratio,
+    log_ratio,
+    paired,
+    ppl_change,
+)
 
 VARIES_ALONG_A_LINE = ("data.num_samples", "data.draw_seed", "seed")
 CONTEXTS = {"model.context_dim", "model.cell", "model.rounds", "model.rank"}
@@ -104,6 +111,18 @@ class LineChange:
         return (
             ppl_change(pairs) if self.losses is None else log_ppl_at(self.losses, num_samples).percent_change
         )
+
+    def p_value_at(self, num_samples: int) -> float | None:
+        """The p-value of no difference of PPL at a size, of the interval of `ppl_at`.
+
+        None where several seeds do not speak: they are what a verdict takes.
+        """
+        pairs = [pair for pair in self.pairs if pair[0].num_samples == num_samples]
+        if not pairs:
+            return None
+        found = log_ratio(pairs) if self.losses is None else log_ppl_at(self.losses, num_samples).widest
+        one_seed = found.error is None or (self.losses is not None and len(distinct(pairs)) < 2)
+        return None if one_seed else found.p_value
 
     def field(self, name: str) -> Change | None:
         """Change of another field of the records at the largest common size."""
@@ -202,42 +221,3 @@ def changes_within_arms(lines: Sequence[Line]) -> list[LineChange]:
         found += [min(changes, key=lambda change: len(change.settings))] if changes else []
         earlier.append(line)
     return found
-
-
-def changes_table(changes: Sequence[LineChange]) -> str:
-    """One row per line: parameters, exponent, factor, perplexity and rank beside those of the reference."""
-    header = (
-        _("line"),
-        _("against"),
-        _("what differs"),
-        _("context-block params"),
-        _("change of α"),
-        _("95% interval"),
-        _("change of A"),
-        _("at documents"),
-        _("change of val PPL"),
-        _("95% interval"),
-        _("change of val ER"),
-    )
-    return table(header, [_row(change) for change in changes], left=3)
-
-
-def _row(change: LineChange) -> list[str]:
-    alpha, ppl, rank = change.alpha, change.ppl, change.field("val_er")
-    return [
-        plain(change.other.label),
-        plain(change.reference.label),
-        plain(", ".join(map(str, change.settings))),
-        _times(change.reference.summary.context_block_params, change.other.summary.context_block_params),
-        numbers.ABSENT if alpha is None else numbers.signed_exponent(alpha.value),
-        numbers.signed_exponent_interval(alpha and alpha.interval),
-        numbers.ABSENT if change.ratio is None else numbers.signed_percent(100 * (change.ratio.A - 1)),
-        numbers.count(change.num_samples),
-        numbers.ABSENT if ppl is None else numbers.signed_percent(ppl.value),
-        numbers.signed_percent_interval(ppl and ppl.interval),
-        numbers.signed_points(rank and rank.value),
-    ]
-
-
-def _times(before: int | None, after: int | None) -> str:
-    return numbers.ABSENT if not before or after is None else f"{after / before:.2f}×"

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import re
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,15 +14,28 @@ from cvfp.records.errors import InputError
 from cvfp.records.files import write_text
 from cvfp.records.results import IntervalKind, PointRecord
 from cvfp.report import numbers
+from cvfp.report.blocks import Fold, Link, Picture, Section, page_of, present
 from cvfp.report.changes import LineChange, setting_changes, shown_value
 from cvfp.report.conclusions import setting_text
-from cvfp.report.figures.versions import write_versions
-from cvfp.report.language import _, spoken
+from cvfp.report.figures.answer import ppl_figure, ratio_figure
+from cvfp.report.figures.style import save
+from cvfp.report.figures.versions import versions_figure
+from cvfp.report.language import _, sentences, spoken
 from cvfp.report.lines import Line
-from cvfp.report.markdown import plain, table
-from cvfp.report.page import environment, render_page
+from cvfp.report.markdown import Column, bold, bullets, plain, quote, table
+from cvfp.report.page import render_page
 from cvfp.report.recommendations import recommendation_table
-from cvfp.report.verdicts import alpha_verdict, crossover_text, flip_texts, probability, verdict
+from cvfp.report.standings import JOINT, TWO_PHASE, Headline, headline
+from cvfp.report.verdicts import (
+    alpha_verdict,
+    change_cell,
+    crossover_text,
+    flip_texts,
+    interval_text,
+    marks_text,
+    probability,
+    verdict,
+)
 from cvfp.report.versions import Row, Version, labelled, read_version, rows_of
 from cvfp.scaling.difference import Difference, difference
 from cvfp.scaling.points import Change, Pair, mean_over
@@ -50,39 +62,85 @@ class Step:
         return bool(pairs) and all(a.val_ppl == b.val_ppl for a, b in pairs)
 
     @property
-    def cells(self) -> list[str]:
-        """The first two cells of its rows."""
-        return [plain(self.name), f"{plain(self.change.reference.label)} → {plain(self.change.other.label)}"]
+    def versions(self) -> str:
+        """`v1 → v2`."""
+        return f"{plain(self.change.reference.label)} → {plain(self.change.other.label)}"
 
 
 def alpha_table(steps: Sequence[Step]) -> str:
     """Exponents of all sizes, then of the common ones, with the change of those."""
-    header = (
-        *_name_headings(),
-        _("α before, all sizes"),
-        _("α after, all sizes"),
-        _("common documents"),
-        _("α before"),
-        _("α after"),
-        _("change"),
-        _("95% interval"),
-        _("percent"),
-        _("verdict"),
-    )
-    return table(header, [_alpha_row(step) for step in steps if step.change.alpha is not None], left=2)
+    columns = [
+        *_names(),
+        Column[_Exponents](_("α before, all sizes"), lambda row: numbers.exponent(row.alpha_of(0))),
+        Column[_Exponents](_("α after, all sizes"), lambda row: numbers.exponent(row.alpha_of(1))),
+        Column[_Exponents](_("common documents"), lambda row: numbers.count_range(row.sizes)),
+        Column[_Exponents](_("α before"), lambda row: numbers.exponent(row.before)),
+        Column[_Exponents](_("α after"), lambda row: numbers.exponent(row.after)),
+        Column[_Exponents](_("change"), lambda row: numbers.signed_exponent(row.change.value)),
+        Column[_Exponents](
+            _("95% interval"), lambda row: numbers.signed_exponent_interval(row.change.interval)
+        ),
+        Column[_Exponents](
+            _("percent"), lambda row: numbers.signed_percent(100 * row.change.value / abs(row.before))
+        ),
+        Column[_Exponents](_("verdict"), lambda row: alpha_verdict(row.change)),
+    ]
+    return table(columns, [_exponents(step) for step in steps if step.change.alpha is not None])
+
+
+@dataclass(frozen=True)
+class _Exponents:
+    """The exponents of two lines over their common sizes, and how they differ."""
+
+    step: Step
+    sizes: tuple[int, int]
+    before: float
+    after: float
+    change: Change
+
+    def alpha_of(self, side: int) -> float | None:
+        """Of all sizes of the earlier (0) or the later (1)."""
+        return (self.step.change.reference, self.step.change.other)[side].summary.alpha
+
+
+def _exponents(step: Step) -> _Exponents:
+    pairs, change = step.change.fitted_pairs, step.change.alpha
+    assert change is not None
+    before, after = (law_of(_runs(pairs, side)).alpha for side in (0, 1))
+    sizes = sorted({a.num_samples for a, _b in pairs})
+    return _Exponents(step, (sizes[0], sizes[-1]), before, after, change)
+
+
+@dataclass(frozen=True)
+class _Values:
+    """A quantity of two lines at one size, as texts."""
+
+    step: Step
+    documents: int
+    tokens: float
+    before: str
+    after: str
+    change: str
+    interval: str
+    percent: str
+    verdict: str
 
 
 def ppl_table(steps: Sequence[Step]) -> str:
-    """Perplexity at every common size."""
-    header = (*_name_headings(), _("documents"), _("training tokens"), *_value_headings())
-    rows = [row for step in steps for row in _ppl_rows(step)]
-    return table(header, rows, left=2)
+    """Test PPL at every common size."""
+    columns = [
+        *_names(),
+        Column[_Values](_("documents"), lambda row: numbers.count(row.documents)),
+        Column[_Values](_("training tokens"), lambda row: numbers.count(row.tokens)),
+        *_of_values(),
+    ]
+    return table(columns, [row for step in steps for row in _ppl_values(step)])
 
 
 def share_table(steps: Sequence[Step], name: str) -> str:
     """A share of the records (accuracy, effective rank) at the largest common size; empty if none has it."""
-    rows = [row for step in steps if (row := _share_row(step, name)) is not None]
-    return table((*_name_headings(), _("documents"), *_value_headings()), rows, left=2) if rows else ""
+    rows = [row for step in steps if (row := _share_values(step, name)) is not None]
+    return table(_at_largest(), rows)
 
 
 def iteration_table(steps: Sequence[Step]) -> str:
@@ -90,104 +148,101 @@ def iteration_table(steps: Sequence[Step]) -> str:
 
     What ended at its cap is a lower bound: there is no change, and no percentage, from one.
     """
-    rows = [row for step in steps if (row := _iteration_row(step)) is not None]
-    return table((*_name_headings(), _("documents"), *_value_headings()), rows, left=2) if rows else ""
+    rows = [row for step in steps if (row := _iteration_values(step)) is not None]
+    return table(_at_largest(), rows)
 
 
-def _name_headings() -> tuple[str, ...]:
-    return _("line"), _("versions")
-
-
-def _value_headings() -> tuple[str, ...]:
-    return _("before"), _("after"), _("change"), _("95% interval"), _("percent"), _("verdict")
-
-
-def _alpha_row(step: Step) -> list[str]:
-    pairs, change = step.change.fitted_pairs, step.change.alpha
-    before, after = (law_of(_runs(pairs, side)).alpha for side in (0, 1))
-    sizes = sorted({a.num_samples for a, _b in pairs})
+def _names() -> list[Column]:
     return [
-        *step.cells,
-        numbers.exponent(step.change.reference.summary.alpha),
-        numbers.exponent(step.change.other.summary.alpha),
-        numbers.count_range((sizes[0], sizes[-1])),
-        numbers.exponent(before),
-        numbers.exponent(after),
-        numbers.signed_exponent(change.value),
-        numbers.signed_exponent_interval(change.interval),
-        numbers.signed_percent(100 * change.value / abs(before)),
-        alpha_verdict(change),
+        Column(_("model"), lambda row: plain(row.step.name), words=True),
+        Column(_("versions"), lambda row: row.step.versions, words=True),
     ]
 
 
-def _ppl_rows(step: Step) -> list[list[str]]:
+def _of_values() -> list[Column[_Values]]:
+    return [
+        Column(_("before"), lambda row: row.before),
+        Column(_("after"), lambda row: row.after),
+        Column(_("change"), lambda row: row.change),
+        Column(_("95% interval"), lambda row: row.interval),
+        Column(_("percent"), lambda row: row.percent),
+        Column(_("verdict"), lambda row: row.verdict),
+    ]
+
+
+def _at_largest() -> list[Column]:
+    return [*_names(), Column(_("documents"), lambda row: numbers.count(row.documents)), *_of_values()]
+
+
+def _ppl_values(step: Step) -> list[_Values]:
     sizes = dict.fromkeys(a.num_samples for a, _b in step.change.pairs)
     return [
-        _ppl_row(step, [pair for pair in step.change.pairs if pair[0].num_samples == size]) for size in sizes
+        _ppl_at(step, [pair for pair in step.change.pairs if pair[0].num_samples == size]) for size in sizes
     ]
 
 
-def _ppl_row(step: Step, pairs: list[Pair]) -> list[str]:
+def _ppl_at(step: Step, pairs: list[Pair]) -> _Values:
     change = step.change.ppl_at(pairs[0][0].num_samples)
+    assert change is not None
     before, after = _means(pairs, "val_ppl")
-    return [
-        *step.cells,
-        numbers.count(pairs[0][0].num_samples),
-        numbers.count(statistics.fmean(a.train_tokens for a, _b in pairs)),
-        numbers.ppl(before),
-        numbers.ppl(after),
-        numbers.signed_decimals(after - before, 1),
-        numbers.signed_percent_interval(change.interval),
-        numbers.signed_percent(change.value),
-        verdict(change),
-    ]
+    return _Values(
+        step,
+        pairs[0][0].num_samples,
+        statistics.fmean(a.train_tokens for a, _b in pairs),
+        before=numbers.ppl(before),
+        after=numbers.ppl(after),
+        change=numbers.signed_decimals(after - before, 1),
+        interval=numbers.signed_percent_interval(change.interval),
+        percent=numbers.signed_percent(change.value),
+        verdict=verdict(change),
+    )
 
 
-def _share_row(step: Step, name: str) -> list[str] | None:
+def _share_values(step: Step, name: str) -> _Values | None:
     change = step.change.field(name)
     if change is None:
         return None
     before, after = _means(step.change.top, name)
-    return [
-        *step.cells,
-        numbers.count(step.change.num_samples),
-        numbers.share(before),
-        numbers.share(after),
-        numbers.signed_points(change.value),
-        numbers.signed_points_interval(change.interval),
-        numbers.signed_percent(100 * change.value / before),
-        verdict(change),
-    ]
+    return _Values(
+        step,
+        step.change.top[0][0].num_samples,
+        0.0,
+        before=numbers.share(before),
+        after=numbers.share(after),
+        change=numbers.signed_points(change.value),
+        interval=numbers.signed_points_interval(change.interval),
+        percent=numbers.signed_percent(100 * change.value / before),
+        verdict=verdict(change),
+    )
 
 
-def _iteration_row(step: Step) -> list[str] | None:
+def _iteration_values(step: Step) -> _Values | None:
     change = step.change.field("phase1_iter")
     if change is None:
         return None
     before, after = _means(step.change.top, "phase1_iter")
-    lines, censored = (step.change.reference, step.change.other), _censored
-    ended = [censored(line, _runs(step.change.top, side)) for side, line in enumerate(lines)]
-    values = [
+    lines = (step.change.reference, step.change.other)
+    ended = [_censored(line, _runs(step.change.top, side)) for side, line in enumerate(lines)]
+    shown = [
         f"≥ {numbers.average(value)}" if cap else numbers.average(value)
         for value, cap in zip((before, after), ended, strict=True)
     ]
-    return [
-        *step.cells,
-        numbers.count(step.change.num_samples),
-        *values,
-        *_iteration_change(change, before, ended),
-    ]
-
-
-def _iteration_change(change: Change, before: float, ended: Sequence[bool]) -> list[str]:
-    if any(ended):
-        return [numbers.ABSENT, numbers.ABSENT, numbers.ABSENT, _("no verdict")]
-    bounds = change.interval
+    told = not any(ended)
+    bounds = change.interval if told else None
     interval = numbers.ABSENT
     if bounds is not None:
         interval = numbers.between(*(numbers.signed_decimals(bound, 1) for bound in bounds))
-    percent = numbers.signed_percent(100 * change.value / before)
-    return [numbers.signed_decimals(change.value, 1), interval, percent, verdict(change)]
+    return _Values(
+        step,
+        step.change.top[0][0].num_samples,
+        0.0,
+        before=shown[0],
+        after=shown[1],
+        change=numbers.signed_decimals(change.value, 1) if told else numbers.ABSENT,
+        interval=interval,
+        percent=numbers.signed_percent(100 * change.value / before) if told else numbers.ABSENT,
+        verdict=verdict(change) if told else _("no verdict"),
+    )
 
 
 def _censored(line: Line, points: Sequence[PointRecord]) -> bool:
@@ -205,13 +260,19 @@ def _runs(pairs: Sequence[Pair], side: int) -> list[PointRecord]:
 
 def _means(pairs: Sequence[Pair], name: str) -> tuple[float, float]:
     before, after = (mean_over([pair[side] for pair in pairs], name) for side in (0, 1))
+    assert before is not None and after is not None
     return before, after
 
 
 # --- Two lines as power laws: whose exponent is steeper, which is ahead with more data, where they cross.
 
 
-Compared = tuple[Step, Difference]
+@dataclass(frozen=True)
+class Compared:
+    """What the laws of the two lines of a step say of each other."""
+
+    step: Step
+    difference: Difference
 
 
 def differences(steps: Sequence[Step]) -> list[Compared]:
@@ -220,40 +281,50 @@ def differences(steps: Sequence[Step]) -> list[Compared]:
     for step in steps:
         before, after = step.change.reference, step.change.other
         if before.law is not None and after.law is not None:
-            found.append((step, difference(before.analysis, after.analysis, step.change.fitted_losses)))
+            one = difference(before.analysis, after.analysis, step.change.fitted_losses)
+            found.append(Compared(step, one))
     return found
 
 
 def difference_table(found: Sequence[Compared]) -> str:
-    """One row per two lines; empty where there are none."""
-    header = (
-        _("line"),
-        _("versions"),
-        _("difference of α"),
-        _("95% interval"),
-        _("verdict"),
-        _("probability that the earlier is ahead"),
-        _("there, in tokens"),
-        _("where the laws cross"),
-    )
-    return table(header, [_row(*each) for each in found], left=2) if found else ""
+    """A row per two lines; empty where there are none.
+
+    Where something speaks against the power law of either nothing is said beyond the data.
+    """
+    columns = [
+        *_names(),
+        Column[Compared](
+            _("difference of α"), lambda row: numbers.signed_exponent(row.difference.exponent.value)
+        ),
+        Column[Compared](
+            _("95% interval"), lambda row: numbers.signed_exponent_interval(row.difference.exponent.interval)
+        ),
+        Column[Compared](_("verdict"), lambda row: _verdict(row.step, row.difference)),
+        Column[Compared](_("probability that the earlier is ahead"), _ahead),
+        Column[Compared](_("there, in tokens"), lambda row: numbers.count(row.difference.ahead_tokens)),
+        Column[Compared](_("where the laws cross"), _crossing),
+    ]
+    return table(columns, found)
 
 
 def fragile_texts(found: Sequence[Compared]) -> list[str]:
     """Signs of differences that another choice of sizes, or of unprinted digits, turns over."""
-    return [plain(text) for step, each in found for text in flip_texts(_name(step), each.flips)]
+    return [plain(text) for one in found for text in flip_texts(_name(one.step), one.difference.flips)]
 
 
-def _row(step: Step, found: Difference) -> list[str]:
-    return [
-        *step.cells,
-        numbers.signed_exponent(found.exponent.value),
-        numbers.signed_exponent_interval(found.exponent.interval),
-        _verdict(step, found),
-        numbers.ABSENT if found.first_ahead is None else probability(found.first_ahead),
-        numbers.count(found.ahead_tokens),
-        crossover_text(found.crossover),
-    ]
+def _extrapolates(step: Step) -> bool:
+    return step.change.reference.extrapolates and step.change.other.extrapolates
+
+
+def _ahead(row: Compared) -> str:
+    known = row.difference.first_ahead is not None and _extrapolates(row.step)
+    return probability(row.difference.first_ahead) if known else numbers.ABSENT
+
+
+def _crossing(row: Compared) -> str:
+    if not _extrapolates(row.step):
+        return _("not said: something speaks against a power law")
+    return crossover_text(row.difference.crossover)
 
 
 def _verdict(step: Step, found: Difference) -> str:
@@ -303,46 +374,275 @@ def steps_of(rows: Sequence[Row]) -> list[Step]:
     ]
 
 
-def comparison_text(versions: Sequence[Version], figure: str | None) -> str:
-    """The comparison as Markdown, in the language of the block; `figure` is the link to its figure."""
+def comparison_page(versions: Sequence[Version], link: Link) -> tuple[str, list[Picture]]:
+    """The comparison as Markdown, in the language of the block, and its pictures."""
     rows = rows_of(versions)
-    steps = steps_of(rows)
-    compared = _compared(steps)
-    laws = differences(compared)
-    changed = [row for row in rows if row.name in {step.name for step in compared}]
-    content = {
-        "names": ", ".join(plain(version.name) for version in versions),
-        "figure": figure,
-        "versions": _version_table(versions),
-        "settings": _settings_table(versions, rows),
-        "conclusions": [f"{plain(step.name)}: {setting_text(step.change)}" for step in compared],
-        "alphas": alpha_table(compared),
-        "differences": difference_table(laws),
-        "fragile": fragile_texts(laws),
-        "ranks": share_table(compared, "val_er"),
-        "iterations": iteration_table(compared),
-        "ppl": ppl_table(compared),
-        "accuracies": share_table(compared, "val_acc"),
-        "goals": [(plain(row.name), recommendation_table(labelled(row))) for row in changed],
-        "same": [" ".join(step.cells) for step in steps if step.same_results],
-        "uncompared": [" ".join(step.cells) for step in steps if not step.change.pairs],
-        "alone": [plain(row.name) for row in rows if len(labelled(row)) == 1],
-    }
-    text = environment(escape=False).get_template("compare.md.j2").render(content)
-    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+    sections = [
+        section
+        for section in (
+            _answer(versions, rows),
+            _differing(versions, rows),
+            _exponents_section(rows),
+            _scores(rows),
+            _other(rows),
+        )
+        if section is not None
+    ]
+    pictures = [picture for section in sections for picture in section.pictures()]
+    return page_of(comparison_title(versions), sections, link), pictures
+
+
+def comparison_title(versions: Sequence[Version]) -> str:
+    return _("Comparison of {names}").format(names=", ".join(plain(version.name) for version in versions))
 
 
 def write_comparison(versions: Sequence[Version], directory: Path) -> list[Path]:
-    """Write `compare.md`, `compare.html` and the figure into a directory. Raises `CvfpError` if it cannot."""
-    figure = directory / "figures" / "version_comparison.png"
-    drawn = write_versions(figure, versions)
-    link = f"figures/{figure.name}" if drawn else None
-    markdown = comparison_text(versions, link)
-    images: Mapping[str, bytes] = {link: figure.read_bytes()} if drawn else {}
-    title = _("Comparison of {names}").format(names=", ".join(version.name for version in versions))
+    """Write `compare.md`, `compare.html` and the figures into a directory. Raises `CvfpError` if it "
+    "cannot."""
+    markdown, pictures = comparison_page(versions, lambda picture: f"figures/{picture.file}")
+    paths = {f"figures/{picture.file}": picture for picture in pictures}
+    for name, picture in paths.items():
+        save(picture.figure, directory / name)
+    images = {name: (directory / name).read_bytes() for name in paths}
     write_text(directory / REPORT, markdown)
-    write_text(directory / PAGE, render_page(markdown, title, images, {}, spoken()))
-    return [directory / REPORT, directory / PAGE, *([figure] if drawn else [])]
+    write_text(directory / PAGE, render_page(markdown, comparison_title(versions), images, {}, spoken()))
+    return [directory / REPORT, directory / PAGE, *(directory / name for name in paths)]
+
+
+# --- The sections of a comparison.
+
+
+def _answer(versions: Sequence[Version], rows: Sequence[Row]) -> Section:
+    steps = steps_of(rows)
+    compared = _compared(steps)
+    main = _main(rows)
+    texts = [_best_version(main)] if main is not None else []
+    if not compared:
+        texts = [
+            _("All common results are the same: nothing changes.")
+            if any(step.same_results for step in steps)
+            else _(
+                "No two of these lines have been run on the same tokens and scored on the same text: nothing "
+                "can be compared."
+            )
+        ]
+    pictures = _pictures(main) if compared and main is not None else ()
+    return Section(
+        _("Answer"),
+        present(
+            [
+                quote(*texts),
+                pictures,
+                ranking_table(versions, rows),
+                _whole_picture(versions) if compared else None,
+                Fold(
+                    _("Every change in words"),
+                    (bullets(f"{plain(step.name)}: {setting_text(step.change)}" for step in compared),),
+                ),
+                _(
+                    "Versions are compared at equal tokens only: the same number of documents, seed and "
+                    "training "
+                    "tokens, scored on the same text. Differences are paired; a verdict is given only "
+                    "where their "
+                    "95% interval over several seeds excludes 0; where the losses of the test documents were "
+                    "kept, it is over them too. With one seed there is none: its interval is over test "
+                    "documents "
+                    "only, or over sizes, the deviation from a straight line. The intervals are not "
+                    "corrected "
+                    "for their number."
+                ),
+            ]
+        ),
+    )
+
+
+def _main(rows: Sequence[Row]) -> Row | None:
+    """The row that the answer is about: the first whose versions have something in common."""
+    known = [row for row in rows if any(step.change.pairs for step in steps_of([row]))]
+    arms = [row for row in known if row.arm in (JOINT, TWO_PHASE)]
+    return next(iter(arms or known), None)
+
+
+def _best_version(row: Row) -> str:
+    """Which version is best at the largest size that all have, and what the first is against it."""
+    top = headline(labelled(row))
+    if top is None:
+        return _("{model}: there is no size that all versions have.").format(model=plain(row.name))
+    best, first = top.standings[0], top.standings[-1]
+    text = _("{model}: {version} has the lowest test PPL at {documents} documents, {ppl}.")
+    found = [
+        bold(
+            text.format(
+                model=plain(row.name),
+                version=plain(best.line.label),
+                documents=numbers.count(top.num_samples),
+                ppl=numbers.ppl(best.ppl),
+            )
+        )
+    ]
+    change = LineChange(best.line, first.line).ppl_at(top.num_samples)
+    if change is not None and first is not best:
+        text = _("{version}, the highest, is at {change} against it.")
+        found.append(text.format(version=plain(first.line.label), change=interval_text(change)))
+        if change.distinguishable is False:
+            found.append(_("That is no clear difference."))
+        if change.one_draw:
+            found.append(bold(_("1 seed: indicative only.")))
+    return sentences(*found)
+
+
+def _pictures(main: Row) -> tuple[Picture, ...]:
+    """Test PPL of the versions of one line, and against the first of them."""
+    found, lines = [], labelled(main)
+    figure = ppl_figure(lines)
+    if figure is not None:
+        text = _("Test PPL of every version of {model} against training tokens, both axes logarithmic")
+        found.append(Picture("version_ppl.png", text.format(model=plain(main.name)), figure))
+    changes = [change for line in lines[1:] if (change := LineChange(lines[0], line)).pairs]
+    figure = ratio_figure(lines[0], changes, lines)
+    if figure is not None:
+        text = _("PPL of every version against {model} in percent, size by size, with 95% intervals")
+        found.append(Picture("version_ratio.png", text.format(model=plain(lines[0].label)), figure))
+    return tuple(found)
+
+
+def _whole_picture(versions: Sequence[Version]) -> Picture | None:
+    figure = versions_figure(versions)
+    text = _("Exponent, effective rank, iterations, perplexity and accuracy of the versions side by side")
+    return None if figure is None else Picture("version_comparison.png", text, figure)
+
+
+def ranking_table(versions: Sequence[Version], rows: Sequence[Row]) -> str:
+    """A row per line that several versions have: the first's PPL at the largest size of all, and the others
+    against it."""
+    known = [(row, top) for row in rows if (top := headline(labelled(row))) is not None]
+    shown = [(row, top) for row, top in known if len(top.standings) > 1]
+
+    def cell(one: tuple[Row, Headline], version: Version) -> str:
+        row, top = one
+        lines = {standing.line.label: standing for standing in top.standings}
+        first = next(line for line in labelled(row) if line.label in lines)
+        if version.name not in lines:
+            return numbers.ABSENT
+        if version.name == first.label:
+            return bold(numbers.ppl(lines[first.label].ppl))
+        return change_cell(LineChange(first, lines[version.name].line).ppl_at(top.num_samples))
+
+    columns = [
+        Column[tuple[Row, Headline]](_("model"), lambda one: plain(one[0].name), words=True),
+        Column[tuple[Row, Headline]](_("documents"), lambda one: numbers.count(one[1].num_samples)),
+        *(
+            Column[tuple[Row, Headline]](plain(version.name), lambda one, version=version: cell(one, version))
+            for version in versions
+        ),
+    ]
+    note = _(
+        "Test PPL of the first version of each, means over seeds; others: PPL(version) / PPL(first) − 1, "
+        "paired; "
+        "{marks}."
+    ).format(marks=marks_text())
+    found = table(columns, shown)
+    return f"{found}\n\n{note}" if found else ""
+
+
+def _differing(versions: Sequence[Version], rows: Sequence[Row]) -> Section:
+    return Section(
+        _("Settings that differ"), present([_version_table(versions), _settings_table(versions, rows)])
+    )
+
+
+def _exponents_section(rows: Sequence[Row]) -> Section | None:
+    compared = _compared(steps_of(rows))
+    if not compared:
+        return None
+    laws = differences(compared)
+    return Section(
+        _("Exponent α"),
+        present(
+            [
+                alpha_table(compared),
+                _(
+                    "The change is of the exponents at the common sizes, where both were run; above 0 the "
+                    "later "
+                    "version falls less steeply. Percentages are of |α before|."
+                ),
+                difference_table(laws),
+                _(
+                    "The two fitted power laws against each other, paired where they share sizes, seeds and "
+                    "tokens: the exponent of the later minus that of the earlier (above 0 the earlier falls "
+                    "faster), which has the lower PPL at 10 times the largest size, and where they are "
+                    "equal. "
+                    "One seed knows only what other test documents would give, or the deviation from "
+                    "straight "
+                    "lines, and tells no two lines apart."
+                )
+                if laws
+                else "",
+                bullets(fragile_texts(laws)),
+            ]
+        ),
+    )
+
+
+def _scores(rows: Sequence[Row]) -> Section | None:
+    compared = _compared(steps_of(rows))
+    if not compared:
+        return None
+    names = {step.name for step in compared}
+    goals = [(plain(row.name), recommendation_table(labelled(row))) for row in rows if row.name in names]
+    iterations = iteration_table(compared)
+    return Section(
+        _("Scores"),
+        present(
+            [
+                f"### {_('Test PPL')}",
+                ppl_table(compared),
+                Fold(_("Accuracy"), (share_table(compared, "val_acc"),)),
+                Fold(_("Effective rank"), (share_table(compared, "val_er"),)),
+                Fold(
+                    _("Iterations of phase 1"),
+                    (
+                        iterations,
+                        _(
+                            "≥ N: a run ended at its cap of N before it had converged. That is a lower "
+                            "bound, so "
+                            "there is no change and no percentage from it."
+                        ),
+                    )
+                    if iterations
+                    else (),
+                ),
+                Fold(
+                    _("Best version by goal"),
+                    tuple(text for name, found in goals if found for text in (f"### {name}", found)),
+                ),
+            ]
+        ),
+    )
+
+
+def _other(rows: Sequence[Row]) -> Section | None:
+    """What has the same results in all versions, no counterpart, or nothing in common with it."""
+    steps = steps_of(rows)
+    same = [f"{plain(step.name)} {step.versions}" for step in steps if step.same_results]
+    apart = [f"{plain(step.name)} {step.versions}" for step in steps if not step.change.pairs]
+    alone = [plain(row.name) for row in rows if len(labelled(row)) == 1]
+    if not (same or apart or alone):
+        return None
+    return Section(
+        _("Not compared"),
+        present(
+            [
+                _("The same results, since the versions differ in nothing that these models read:")
+                if same
+                else "",
+                bullets(same),
+                _("Without a common size on equal tokens, or scored on other texts:") if apart else "",
+                bullets(apart),
+                _("In one version only: {names}.").format(names=", ".join(alone)) if alone else "",
+            ]
+        ),
+    )
 
 
 def comparison_values(versions: Sequence[Version]) -> dict[str, Any]:
@@ -353,7 +653,7 @@ def comparison_values(versions: Sequence[Version]) -> dict[str, Any]:
     they cross, each with its interval (`table.difference_fields`); null where they have none.
     """
     steps = steps_of(rows_of(versions))
-    laws = {id(step): difference_fields(found) for step, found in differences(_compared(steps))}
+    laws = {id(one.step): difference_fields(one.difference) for one in differences(_compared(steps))}
     return {
         "versions": [version.name for version in versions],
         "changes": [_values(step) | {"difference": laws.get(id(step))} for step in steps],
@@ -390,39 +690,60 @@ def _kind(change: Change | None) -> IntervalKind | None:
 
 
 def _version_table(versions: Sequence[Version]) -> str:
-    header = (_("version"), _("arms"), _("lines"), _("documents"), _("seeds"), _("points"))
-    rows = []
-    for version in versions:
-        points = [point for line in version.lines for point in line.points]
-        rows.append(
-            [
-                plain(version.name),
-                plain(", ".join(dict.fromkeys(point.arm for point in points))),
-                numbers.count(len(version.lines)),
-                ", ".join(numbers.count(size) for size in sorted({point.num_samples for point in points})),
-                ", ".join(map(str, sorted({point.seed for point in points}))),
-                numbers.count(len(points)),
-            ]
-        )
-    return table(header, rows, left=2)
+    def points(version: Version) -> list[PointRecord]:
+        return [point for line in version.lines for point in line.points]
+
+    columns = [
+        Column[Version](_("version"), lambda one: plain(one.name), words=True),
+        Column[Version](
+            _("models"), lambda one: plain(", ".join(dict.fromkeys(p.arm for p in points(one)))), words=True
+        ),
+        Column[Version](_("curves"), lambda one: numbers.count(len(one.lines))),
+        Column[Version](
+            _("documents"),
+            lambda one: ", ".join(
+                numbers.count(size) for size in sorted({p.num_samples for p in points(one)})
+            ),
+        ),
+        Column[Version](_("seeds"), lambda one: ", ".join(map(str, sorted({p.seed for p in points(one)})))),
+        Column[Version](_("runs"), lambda one: numbers.count(len(points(one)))),
+    ]
+    return table(columns, versions)
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """A setting in which the versions of a line differ, and its value in each that has the line."""
+
+    name: str
+    key: str
+    values: dict[str, str]
 
 
 def _settings_table(versions: Sequence[Version], rows: Sequence[Row]) -> str:
     """A row per line and setting in which its versions differ; empty where nothing differs."""
-    body = []
-    for row in rows:
-        known = {line.label: line for line in labelled(row)}
-        keys = dict.fromkeys(
-            change.key
-            for before, after in itertools.combinations(known.values(), 2)
-            for change in setting_changes(before.config, after.config)
-        )
-        fields = {name: dotted(line.config.relevant()) for name, line in known.items()}
-        for key in keys:
-            values = [
-                plain(shown_value(fields[v.name][key])) if v.name in fields else numbers.ABSENT
-                for v in versions
-            ]
-            body.append([plain(row.name), plain(key), *values])
-    header = (_("line"), _("setting"), *(plain(version.name) for version in versions))
-    return table(header, body, left=2) if body else ""
+    columns = [
+        Column[_Setting](_("model"), lambda one: plain(one.name), words=True),
+        Column[_Setting](_("setting"), lambda one: plain(one.key), words=True),
+        *(
+            Column[_Setting](
+                plain(version.name), lambda one, name=version.name: one.values.get(name, numbers.ABSENT)
+            )
+            for version in versions
+        ),
+    ]
+    return table(columns, [one for row in rows for one in _settings_of(row)])
+
+
+def _settings_of(row: Row) -> list[_Setting]:
+    known = {line.label: line for line in labelled(row)}
+    keys = dict.fromkeys(
+        change.key
+        for before, after in itertools.combinations(known.values(), 2)
+        for change in setting_changes(before.config, after.config)
+    )
+    fields = {name: dotted(line.config.relevant()) for name, line in known.items()}
+    return [
+        _Setting(row.name, key, {name: plain(shown_value(values[key])) for name, values in fields.items()})
+        for key in keys
+    ]

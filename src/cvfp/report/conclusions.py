@@ -11,8 +11,13 @@ from collections.abc import Sequence
 from cvfp.records.sweep import Sweep
 from cvfp.report import numbers
 from cvfp.report.changes import LineChange, changes_within_arms
-from cvfp.report.forecasts import forecast_conclusions
-from cvfp.report.headline import (
+from cvfp.report.language import _, listed, sentences
+from cvfp.report.lines import Line, capped
+from cvfp.report.markdown import plain
+from cvfp.report.sections.ablations import ABLATIONS, ablation_changes
+from cvfp.report.sections.forms import law_conclusions, window_conclusions
+from cvfp.report.sections.prediction import forecast_conclusions
+from cvfp.report.standings import (
     JOINT,
     TWO_PHASE,
     Comparison,
@@ -22,17 +27,9 @@ from cvfp.report.headline import (
     headline,
     reference_arm,
 )
-from cvfp.report.language import _, listed, sentences
-from cvfp.report.laws import curved, law_conclusions, window_change
-from cvfp.report.lines import Line, capped
-from cvfp.report.markdown import plain
 from cvfp.report.verdicts import alpha_text, points_text, ppl_text
 
 # --- The model in question beside every arm that is none of its ablations, in words.
-
-
-ABLATIONS = ("random-context", "no-context")
-"""Of the two-phase model."""
 
 
 def against_rivals(lines: Sequence[Line]) -> list[str]:
@@ -86,7 +83,7 @@ def conclusions(sweep: Sweep, lines: Sequence[Line]) -> list[str]:
         *_ablations(lines),
         *against_rivals(lines),
         *_settings(lines),
-        *_windows(lines),
+        *window_conclusions(lines),
         *law_conclusions(lines),
         *_ranks(lines),
         *_convergence(lines),
@@ -106,9 +103,9 @@ def _best(top: Headline) -> list[str]:
 
 def _leader_text(group: Sequence[Standing], num_samples: int) -> str:
     best, others = group[0], group[1:]
-    text = _("At {documents} documents {line} has the lowest val PPL, {ppl}.")
+    text = _("At {documents} documents {line} has the lowest test PPL, {ppl}.")
     if not others:
-        text = _("At {documents} documents {line} has val PPL {ppl}.")
+        text = _("At {documents} documents {line} has test PPL {ppl}.")
     if best.line.pretrained:
         text = _("At {documents} documents {line} is lowest of those with a pretrained token table, {ppl}.")
     sentence = text.format(
@@ -123,11 +120,11 @@ def _leader_text(group: Sequence[Standing], num_samples: int) -> str:
         for other, ppl in changes
         if not ppl or not ppl.distinguishable
     ]
-    rest = _("Every other line is higher, and its paired interval excludes 0.")
+    rest = _("Every other model is higher, and its paired interval excludes 0.")
     if all(ppl and ppl.one_draw for _other, ppl in changes):
-        rest = _("There is one draw for each comparison: no verdict on the order.")
+        rest = _("There is one seed for each comparison: no verdict on the order.")
     elif unsure:
-        rest = _("Not told apart from it: {lines}.").format(lines=_("; ").join(unsure))
+        rest = _("No clear difference from it: {lines}.").format(lines=_("; ").join(unsure))
     return sentences(sentence, rest)
 
 
@@ -141,7 +138,7 @@ def _losses(top: Headline) -> list[str]:
     fair = [one for one in apart if one.equal_terms or one.reference.line.pretrained]
     lower = [one for one in fair if one.change.value < 0]
     told = _("At {documents} documents {line} loses to {lines}.")
-    single = _("At {documents} documents {line} is higher than {lines}; one draw each: no verdict.")
+    single = _("At {documents} documents {line} is higher than {lines}; one seed each: no verdict.")
     return [
         text.format(
             documents=numbers.count(top.num_samples),
@@ -176,20 +173,9 @@ def _ablations(lines: Sequence[Line]) -> list[str]:
             documents=numbers.count(change.num_samples),
             alpha=alpha_text(change.alpha),
         )
-        for change in _ablation_changes(lines)
+        for change in ablation_changes(lines)
         if change.ppl is not None
     ]
-
-
-def _ablation_changes(lines: Sequence[Line]) -> list[LineChange]:
-    changes = (
-        LineChange(other, line)
-        for line in lines
-        if line.arm == TWO_PHASE
-        for other in lines
-        if other.arm in ABLATIONS
-    )
-    return [change for change in changes if [setting.key for setting in change.settings] == ["arm"]]
 
 
 def _settings(lines: Sequence[Line]) -> list[str]:
@@ -224,29 +210,11 @@ def _cause_text(change: LineChange) -> str:
     return text.format(count=len(change.settings), settings=settings)
 
 
-def _windows(lines: Sequence[Line]) -> list[str]:
-    """Whether an exponent changes from the first sliding window to the last."""
-    found_texts = []
-    for line in lines:
-        found = line.progression
-        if found is None:
-            continue
-        text = _("The exponent of {line} goes from {first} to {last} over its windows: {change}.").format(
-            line=plain(line.label),
-            first=numbers.exponent(found.windows[0].alpha),
-            last=numbers.exponent(found.windows[-1].alpha),
-            change=alpha_text(window_change(line)),
-        )
-        bent = _("So one power law does not describe this line, and no prediction is taken from it.")
-        found_texts.append(sentences(text, bent) if curved(line) else text)
-    return found_texts
-
-
 def _ranks(lines: Sequence[Line]) -> list[str]:
     """Effective rank of trained contexts beside untrained ones of the same shape."""
     changes = [
         (change, change.field("val_er"))
-        for change in _ablation_changes(lines)
+        for change in ablation_changes(lines)
         if change.reference.arm == "random-context"
     ]
     return [
@@ -304,4 +272,4 @@ def _flags(sweep: Sweep, lines: Sequence[Line]) -> list[str]:
     if not parts:
         return []
     total = len(sweep.plan.points)
-    return [_("Of {total} points {parts}.").format(total=total, parts=listed(parts))]
+    return [_("Of {total} runs {parts}.").format(total=total, parts=listed(parts))]

@@ -18,6 +18,8 @@ from cvfp.records.errors import InputError
 Language = Literal["en", "ja"]
 LANGUAGES: tuple[Language, ...] = get_args(Language)
 SOURCE: Language = "en"
+NAMES: dict[str, str] = {"en": "English", "ja": "日本語"}
+"""What each calls itself."""
 
 _spoken: ContextVar[Language] = ContextVar("language of the report", default=SOURCE)
 

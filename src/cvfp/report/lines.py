@@ -6,11 +6,20 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 from cvfp.records.arms import arm_kind
 from cvfp.records.config import RunConfig
 from cvfp.records.errors import InputError
-from cvfp.records.results import CAP, PointRecord, ProgressionRecord, RunRecord, SummaryRecord
+from cvfp.records.results import (
+    CAP,
+    Exclusion,
+    PointRecord,
+    ProgressionRecord,
+    RunRecord,
+    SummaryRecord,
+)
+from cvfp.records.schema import N_
 from cvfp.records.sweep import Sweep, key_of, planned_key
 from cvfp.report import numbers
 from cvfp.report.language import _
@@ -18,10 +27,15 @@ from cvfp.scaling.documents import Losses, losses_of
 from cvfp.scaling.draws import Law
 from cvfp.scaling.forecast import Backtest, Forecast, Holdout
 from cvfp.scaling.line import LineAnalysis
+from cvfp.scaling.local_exponent import bend
+from cvfp.scaling.points import Change
 from cvfp.scaling.summary import LineFit, fit_lines, progressions, summarise
 
 Name = tuple[str, str]
 """(arm, config_name): what names a line in the files."""
+
+
+Rejection = Literal["form", "curvature", "windows", "largest size"]
 
 
 @dataclass(frozen=True)
@@ -97,6 +111,31 @@ class Line:
         known = [form for found in self.holdouts[:1] for form in found.forms if form.form == "ppl_power"]
         return next((one for form in known for one in form.predictions), None)
 
+    @cached_property
+    def rejections(self) -> tuple[Rejection, ...]:
+        """What speaks against the power law of PPL of a line that has one: nothing is said beyond its data.
+
+        `form`: another form of the law predicts left-out sizes better. `curvature`: the line bends beyond
+        error. `windows`: so does the exponent of its windows. `largest size`: the law of the smaller sizes
+        misses it.
+        """
+        if self.law is None:
+            return ()
+        verdicts = {
+            "form": any(
+                one.verdict == "preferred" and one.fit.form != "ppl_power" for one in self.analysis.forms
+            ),
+            "curvature": bend(self.analysis.curvature) == "curved",
+            "windows": self.progression is not None and bool(window_change(self).distinguishable),
+            "largest size": self.backtest is not None and not self.backtest.held,
+        }
+        return tuple(name for name, found in verdicts.items() if found)
+
+    @property
+    def extrapolates(self) -> bool:
+        """Whether its law may be read beyond its data."""
+        return self.law is not None and not self.rejections
+
     @property
     def arm(self) -> str:
         return self.points[0].arm
@@ -151,6 +190,14 @@ def report_lines(sweep: Sweep) -> list[Line]:
     ]
 
 
+def window_change(line: Line) -> Change:
+    """Change of the exponent of a line that has windows, from the first to the last."""
+    found = line.progression
+    assert found is not None
+    kind = found.windows[0].interval_kind or "line"
+    return Change(found.alpha_change, found.alpha_change_ci95, len(line.fitted), kind)
+
+
 def line_labels(names: Sequence[Name]) -> list[str]:
     """The arm where it has one line, the config name where there is one arm, both where neither is enough."""
     arms = Counter(arm for arm, _ in names)
@@ -183,3 +230,25 @@ def tuned_text(line: Line) -> str:
 def capped(point: PointRecord) -> bool:
     """Whether training ended at its cap, so perhaps not at the minimum of its dev loss."""
     return point.stop_reason == CAP
+
+
+REASONS = {
+    "failed": N_("failed"),
+    "no_result": N_("has no perplexity or no number of tokens"),
+    "cap": N_("stopped at its cap"),
+    "repeated": N_("the same result as seed {seed}"),
+    "lone_seed": N_("the only size of its seed, and a fit needs two"),
+    "lone_size": N_("the only size left, and a fit needs two"),
+}
+"""Why a run is in no fit."""
+
+
+def exclusion_text(why: Exclusion) -> str:
+    """Which run is in no fit, and why."""
+    reason = _(REASONS[why.reason]).format(seed=why.repeated_seed)
+    return f"{place_text(why.num_samples, why.seed)}: {reason}"
+
+
+def place_text(num_samples: int, seed: int) -> str:
+    """Which run of a line."""
+    return _("{documents} documents, seed {seed}").format(documents=numbers.count(num_samples), seed=seed)

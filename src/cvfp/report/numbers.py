@@ -14,17 +14,17 @@ ABSENT = "–"
 INTERVAL_KINDS: dict[IntervalKind, str] = {
     "line": N_("Along the line: deviation from a straight line over sizes, not run-to-run noise."),
     "draws": N_(
-        "Across draws: Student's t over one law per draw; a forecast's is for the law of one new draw."
+        "Across seeds: Student's t over one law per seed; a forecast's is for the law of one new seed."
     ),
-    "documents": N_("Over test documents only: of one draw, it says nothing of another."),
-    "draws x documents": N_("Over draws and test documents: for new ones of both."),
+    "documents": N_("Over test documents only: of one seed, it says nothing of another."),
+    "draws x documents": N_("Over seeds and test documents: for new ones of both."),
 }
 """What an interval is, by `interval_kind` of the records."""
 OVER: dict[IntervalKind, str] = {
     "line": N_("sizes"),
-    "draws": N_("draws"),
+    "draws": N_("seeds"),
     "documents": N_("test documents only"),
-    "draws x documents": N_("draws and test documents"),
+    "draws x documents": N_("seeds and test documents"),
 }
 """What an interval is over, in a word or two."""
 
@@ -37,7 +37,7 @@ def interval_over(kind: IntervalKind | None) -> str:
 def interval_name(kind: IntervalKind) -> str:
     """`95% interval`, of one draw with what it is over."""
     if kind in OF_ONE_DRAW:
-        return _("one draw: 95% interval over {what}").format(what=interval_over(kind))
+        return _("1 seed: 95% interval over {what}").format(what=interval_over(kind))
     return _("95% interval")
 
 
@@ -165,8 +165,10 @@ def duration(value: Number) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def short_count(value: Number) -> str:
+def short_count(value: Number | None) -> str:
     """A count in few characters, as on an axis: `500`, `50k`, `1.5M`."""
+    if value is None:
+        return ABSENT
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= size:
             return f"{value / size:.4g}{letter}"

@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs no other file and no network, and what renders its templates."""
+"""The report as one HTML page that needs no other file and no network."""
 
 from __future__ import annotations
 
@@ -19,26 +19,17 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from markupsafe import Markup, escape
 
-from cvfp.report import markdown, numbers
+from cvfp.report.blocks import END_OF_FOLD, FOLD
 from cvfp.report.language import _
 
-# --- The environment that renders the templates of reports.
+# --- The template of the page.
 
 
-FILTERS = {
-    "plain": markdown.plain,
-    "bullets": markdown.bullets,
-    "count": numbers.count,
-    "ppl": numbers.ppl,
-    "signed_percent": numbers.signed_percent,
-}
-
-
-def environment(escape: bool) -> Environment:
-    """The templates beside this file; `escape` for HTML. A name that a template does not get is an error."""
+def _environment() -> Environment:
+    """The template beside this file; a name that it does not get is an error."""
     made = Environment(
         loader=PackageLoader("cvfp.report"),
-        autoescape=escape,
+        autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -47,7 +38,6 @@ def environment(escape: bool) -> Environment:
     )
     made.policies["ext.i18n.trimmed"] = True
     made.install_gettext_callables(_, _one_form, newstyle=True)
-    made.filters |= FILTERS
     return made
 
 
@@ -61,6 +51,7 @@ def _one_form(singular: str, plural: str, number: int) -> str:
 
 LONG_CELL = 32
 """Characters."""
+OPENS_FOLD = re.compile(re.escape(FOLD).replace(re.escape("{}"), "(.*)"))
 
 
 @dataclass(frozen=True)
@@ -92,14 +83,14 @@ def render_page(
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
     parser.add_render_rule("table_open", lambda *_: '<div class="wide"><table>\n')
     parser.add_render_rule("table_close", lambda *_: "</table></div>\n")
-    tokens = parser.parse(markdown)
+    tokens = _folded(parser, parser.parse(markdown))
     contents = _name_headings(tokens)
     _mark_long_cells(tokens)
     drawn = _set_images(tokens, images, charts)
     script = _template("page.js")
     plotly = plotly_script() if drawn else ""
     return (
-        environment(escape=True)
+        _environment()
         .get_template("page.html.j2")
         .render(
             title=title,
@@ -145,6 +136,25 @@ def _policy(scripts: Sequence[str]) -> str:
     return "; ".join(f"{name} {value}" for name, value in rules.items())
 
 
+def _folded(parser: MarkdownIt, tokens: Sequence[Token]) -> list[Token]:
+    """The tokens with the lines of `blocks.FOLD` as the elements that they are; no other HTML is obeyed."""
+    found: list[Token] = []
+    at = 0
+    while at < len(tokens):
+        text = tokens[at + 1].content if tokens[at].type == "paragraph_open" else ""
+        opening = OPENS_FOLD.fullmatch(text)
+        if opening or text == END_OF_FOLD:
+            html = END_OF_FOLD
+            if opening:
+                html = FOLD.format(parser.renderInline(opening[1]))
+            found.append(Token("html_block", "", 0, content=f"{html}\n", block=True))
+            at += 3
+        else:
+            found.append(tokens[at])
+            at += 1
+    return found
+
+
 def _name_headings(tokens: Sequence[Token]) -> list[Heading]:
     """Give every heading of the second level an id; the headings."""
     found: dict[str, Heading] = {}
@@ -179,9 +189,17 @@ def _set_images(
     """Put the images into the tokens, with their charts where they stand alone. Whether there is a chart."""
     drawn = False
     for index, token in enumerate(tokens):
-        for picture in token.children or []:
+        pictures = [child for child in token.children or [] if child.type == "image"]
+        if len(pictures) > 1 and all(child.type in ("image", "softbreak") for child in token.children or []):
+            shown = "".join(
+                _figure(_image(images[_link(one)], _text(one)), _text(one), None) for one in pictures
+            )
+            token.children = [Token("html_inline", "", 0, content=f'<div class="pair">\n{shown}\n</div>\n')]
+            tokens[index - 1].hidden = tokens[index + 1].hidden = True
+            continue
+        for picture in pictures:
             if picture.type == "image":
-                link, text = picture.attrs["src"], _text(picture)
+                link, text = _link(picture), _text(picture)
                 alone = len(token.children) == 1 and tokens[index - 1].type == "paragraph_open"
                 picture.type, picture.children = "html_inline", None
                 if link not in images:
@@ -193,6 +211,10 @@ def _set_images(
                 else:
                     picture.content = str(_image(images[link], text))
     return drawn
+
+
+def _link(picture: Token) -> str:
+    return str(picture.attrs["src"])
 
 
 def _image(png: bytes, text: str) -> Markup:

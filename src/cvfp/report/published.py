@@ -14,7 +14,7 @@ from cvfp.report import numbers
 from cvfp.report.changes import LineChange
 from cvfp.report.language import _
 from cvfp.report.lines import Line
-from cvfp.report.markdown import bullets, plain, table
+from cvfp.report.markdown import bullets, plain, text_table
 from cvfp.report.verdicts import alpha_text
 from cvfp.report.versions import Row, Version, labelled, published_version, rows_of
 from cvfp.scaling.local_exponent import change_interval, progression, sliding_windows
@@ -88,7 +88,7 @@ def defects(versions: Sequence[Version]) -> str:
 def _unequal_data(versions: Sequence[Version]) -> Section:
     """Best perplexities of versions with other largest sizes, beside the change at equal tokens."""
     header = (
-        _("line"),
+        _("model"),
         _("versions"),
         _("best PPL before"),
         _("at tokens"),
@@ -108,7 +108,7 @@ def _unequal_data(versions: Sequence[Version]) -> Section:
         "Best perplexities at different sizes mix what more data does with what the version does. The change "
         "at equal tokens is given for every common size, smallest first."
     )
-    return _("Versions compared at unequal data"), table(header, rows, left=2) if rows else "", text
+    return _("Versions compared at unequal data"), text_table(header, rows, left=2), text
 
 
 def _unequal_row(row: Row, change: LineChange) -> list[str] | None:
@@ -146,14 +146,14 @@ def _many_settings(versions: Sequence[Version]) -> Section:
     ]
     header = (_("versions"), _("settings"), _("what differs"))
     text = _("Sentences that give one of these settings the credit for a change do not follow from the runs.")
-    return _("Several settings changed at once"), table(header, rows, left=3) if rows else "", text
+    return _("Several settings changed at once"), text_table(header, rows, left=3), text
 
 
 def _undertrained(versions: Sequence[Version]) -> Section:
     """The exponent with and without the smallest size, and how long that one could train at most."""
     header = (
         _("version"),
-        _("line"),
+        _("model"),
         _("smallest size"),
         _("steps at most"),
         _("train PPL there"),
@@ -168,7 +168,7 @@ def _undertrained(versions: Sequence[Version]) -> Section:
         "has a much lower train PPL at the same smallest size, the other was stopped before it was trained "
         "to the end, and that point makes its line look steeper."
     )
-    return _("Small points that were not trained to the end"), table(header, rows, left=2), text
+    return _("Small points that were not trained to the end"), text_table(header, rows, left=2), text
 
 
 def _undertrained_row(version: Version, line: Line) -> list[str]:
@@ -199,9 +199,9 @@ def _unsupported_rankings(versions: Sequence[Version]) -> Section:
     header = (_("version"), _("difference of α"), _("value"))
     text = _(
         "One seed: the interval is over sizes, the deviation of the ratio of two lines from a straight line. "
-        "What is not distinguishable cannot be ranked."
+        "What has no clear difference cannot be ranked."
     )
-    return _("Rankings by α"), table(header, rows, left=3) if rows else "", text
+    return _("Rankings by α"), text_table(header, rows, left=3), text
 
 
 def _capped_iterations(versions: Sequence[Version]) -> Section:
@@ -216,19 +216,19 @@ def _capped_iterations(versions: Sequence[Version]) -> Section:
         "Phase 1 ended at its cap, not because it had converged: the number of iterations is a lower bound, "
         "and so is every saving in percent that is computed from it."
     )
-    header = (_("version"), _("line"), _("iterations"))
-    return _("Iterations that are a cap"), table(header, rows, left=2) if rows else "", text
+    header = (_("version"), _("model"), _("iterations"))
+    return _("Iterations that are a cap"), text_table(header, rows, left=2), text
 
 
 def _parameter_efficiency(versions: Sequence[Version]) -> Section:
     """PPL per million parameters, with the reason why it says nothing; effective dimensions."""
     header = (
         _("version"),
-        _("line"),
+        _("model"),
         _("context-block params"),
         _("best PPL"),
         _("PPL per million params"),
-        _("val ER"),
+        _("test ER"),
         _("effective dimensions"),
     )
     rows = [_efficiency_row(version, line) for version in versions for line in version.lines]
@@ -236,7 +236,7 @@ def _parameter_efficiency(versions: Sequence[Version]) -> Section:
         "PPL per million parameters falls as parameters grow whatever a model does (a lower figure would "
         "even be the better one): it says nothing about efficiency. Parameters are exact counts."
     )
-    return _("PPL per million parameters"), table(header, rows, left=2), text
+    return _("PPL per million parameters"), text_table(header, rows, left=2), text
 
 
 def _efficiency_row(version: Version, line: Line) -> list[str]:
@@ -345,7 +345,7 @@ def _laws(experiment: dict[str, Any]) -> str:
         [plain(row["config_name"]), *_law_cells(row, _points(experiment, row["config_name"]), marker)]
         for row in experiment["summary"]
     ]
-    text = table((_("config"), *_law_header()), rows)
+    text = text_table((_("config"), *_law_header()), rows)
     sentence = marker.sentence(_("α, A and R²"), _(PERPLEXITIES))
     return _section(_("Power laws"), text, sentence)
 
@@ -372,7 +372,7 @@ def _windows(experiment: dict[str, Any]) -> str:
         inside = [point for point in points if low <= point["num_samples"] <= high]
         members.append(inside)
         rows.append([numbers.count_range((low, high)), *_law_cells(window, inside, marker)])
-    text = table((_("documents"), *_law_header()), rows)
+    text = text_table((_("documents"), *_law_header()), rows)
     sentence = marker.sentence(_("α, A and R² of the windows"), _(PERPLEXITIES))
     return _section(_("Sliding windows"), text, f"{sentence} {_change(experiment, points, members)}")
 
@@ -438,7 +438,7 @@ def _extrapolations(experiment: dict[str, Any]) -> str:
     note = _(
         "The interval is for one new run: deviation from a straight line over sizes, not run-to-run noise."
     )
-    return _section(_("Extrapolations"), table(header, rows), f"{sentence} {note}")
+    return _section(_("Extrapolations"), text_table(header, rows), f"{sentence} {note}")
 
 
 def _extrapolation_row(

@@ -1,4 +1,4 @@
-"""Which line to take for which goal, and whether its lead is supported."""
+"""Which model to take for which goal, and whether its lead is supported."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from cvfp.records.schema import N_
 from cvfp.report import numbers
 from cvfp.report.changes import LineChange
-from cvfp.report.headline import MIXTURE, Headline, Standing, headline
 from cvfp.report.language import _
 from cvfp.report.lines import Line
-from cvfp.report.markdown import plain, table
+from cvfp.report.markdown import Column, plain, table
+from cvfp.report.standings import MIXTURE, Headline, Standing, headline
 from cvfp.scaling.points import Change, field_change
-from cvfp.scaling.summary import law_of, of_two_sizes
 
 Value = Callable[[Standing, Headline], float | None]
 Difference = Callable[[LineChange, Headline], Change | None]
@@ -38,28 +37,9 @@ def _field(name: str) -> Difference:
     return difference
 
 
-def _alpha(standing: Standing, top: Headline) -> float | None:
-    """The exponent over the sizes that all lines it is ranked with, those with a law, have in their fits."""
-    same_kind = (each.line for each in top.standings if each.line.pretrained == standing.line.pretrained)
-    rivals = [line for line in same_kind if line.law is not None]
-    if standing.line not in rivals:
-        return None
-    common = set.intersection(*({point.num_samples for point in line.fitted} for line in rivals))
-    points = [point for point in standing.line.fitted if point.num_samples in common]
-    return law_of(points).alpha if of_two_sizes(points) else None
-
-
-def _negated_rank(standing: Standing, top: Headline) -> float | None:
-    rank = standing.mean("val_er")
-    return None if rank is None else -rank
-
-
-def _iterations(standing: Standing, top: Headline) -> float | None:
-    """Mean iterations of phase 1; None when a run ended at its cap: its number is a lower bound."""
-    ended = {run.point: run.phase1_converged for run in standing.line.runs if run is not None}
-    if any(ended.get(point) is False for point in standing.points):
-        return None
-    return standing.mean("phase1_iter")
+def _negated_accuracy(standing: Standing, top: Headline) -> float | None:
+    accuracy = standing.mean("val_acc")
+    return None if accuracy is None else -accuracy
 
 
 def _seconds(standing: Standing, top: Headline) -> float | None:
@@ -74,25 +54,14 @@ GOALS = (
         numbers.ppl,
         lambda change, top: change.ppl_at(top.num_samples),
     ),
+    Goal(N_("highest accuracy"), _negated_accuracy, lambda value: numbers.share(-value), _field("val_acc")),
     Goal(
-        N_("steepest scaling (α)"),
-        _alpha,
-        numbers.exponent,
-        lambda change, top: change.alpha,
+        N_("fewest parameters"),
+        lambda s, top: s.mean("total_params"),
+        numbers.short_count,
+        _field("total_params"),
     ),
-    Goal(N_("highest effective rank"), _negated_rank, lambda rank: numbers.share(-rank), _field("val_er")),
-    Goal(
-        N_("fewest iterations of phase 1"),
-        _iterations,
-        numbers.average,
-        _field("phase1_iter"),
-    ),
-    Goal(
-        N_("shortest run (seconds)"),
-        _seconds,
-        numbers.seconds,
-        _field("wall_seconds"),
-    ),
+    Goal(N_("shortest run (seconds)"), _seconds, numbers.seconds, _field("wall_seconds")),
 )
 
 
@@ -105,17 +74,32 @@ def recommendation_table(lines: Sequence[Line]) -> str:
     top = headline(lines)
     if top is None:
         return ""
-    header = (_("goal"), _("line"), _("value"), _("not told apart from"))
     rows = [
-        row
+        choice
         for pretrained in (False, True)
         for goal in GOALS
-        if (row := _row(goal, top, pretrained)) is not None
+        if (choice := _choice(goal, top, pretrained)) is not None
     ]
-    return table(header, rows, left=2) if rows else ""
+    columns = [
+        Column[_Choice](_("goal"), lambda row: _(row.goal.name), words=True),
+        Column[_Choice](_("model"), lambda row: row.name, words=True),
+        Column[_Choice](_("value"), lambda row: row.goal.shown(row.value)),
+        Column[_Choice](_("no clear difference from"), lambda row: row.support),
+    ]
+    return table(columns, rows)
 
 
-def _row(goal: Goal, top: Headline, pretrained: bool) -> list[str] | None:
+@dataclass(frozen=True)
+class _Choice:
+    """The model that leads for a goal, and which others are as good."""
+
+    goal: Goal
+    name: str
+    value: float
+    support: str
+
+
+def _choice(goal: Goal, top: Headline, pretrained: bool) -> _Choice | None:
     known = [(each, goal.value(each, top)) for each in top.standings if each.line.pretrained == pretrained]
     known = [(standing, value) for standing, value in known if value is not None]
     if not known:
@@ -123,17 +107,17 @@ def _row(goal: Goal, top: Headline, pretrained: bool) -> list[str] | None:
     best, value = min(known, key=lambda pair: pair[1])
     others = [standing for standing, _value in known if standing is not best]
     name = plain(best.line.label) + ("†" if pretrained else "")
-    return [_(goal.name), name, goal.shown(value), _support(goal, best, others, top)]
+    return _Choice(goal, name, value, _support(goal, best, others, top))
 
 
 def _support(goal: Goal, best: Standing, others: Sequence[Standing], top: Headline) -> str:
-    """The lines that are not told apart from the best one, in words where none or all are."""
+    """The models that are not told apart from the best one, in words where none or all are."""
     if not others:
-        return _("no other line to compare")
+        return _("no other model to compare")
     changes = [(other, goal.difference(LineChange(best.line, other.line), top)) for other in others]
     if all(change is None for _other, change in changes):
         return _("any: not comparable, no verdict")
     if all(change is None or change.one_draw for _other, change in changes):
-        return _("any: one draw, no verdict")
+        return _("any: one seed, no verdict")
     unsure = [plain(other.line.label) for other, change in changes if not (change and change.distinguishable)]
     return ", ".join(unsure) or _("none")

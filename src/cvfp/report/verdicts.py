@@ -19,7 +19,7 @@ def verdict(change: Change | None) -> str:
     if change is None or change.distinguishable is None:
         return _("no verdict")
     if not change.distinguishable:
-        return _("not distinguishable")
+        return _("no clear difference")
     return _("higher") if change.value > 0 else _("lower")
 
 
@@ -44,6 +44,42 @@ def alpha_text(change: Change | None) -> str:
     return _with_interval(change, numbers.signed_exponent(change.value), interval, alpha_verdict(change))
 
 
+def interval_text(change: Change) -> str:
+    """A change of perplexity with its interval: `+9.5% (95% interval +5.9% to +13.3%)`."""
+    if change.interval is None or change.one_draw:
+        return _("{change} (1 seed)").format(change=numbers.signed_percent(change.value))
+    interval = numbers.signed_percent_interval(change.interval)
+    return _("{change} (95% interval {interval})").format(
+        change=numbers.signed_percent(change.value), interval=interval
+    )
+
+
+BETTER, WORSE, UNCLEAR = "▼", "▲", "≈"
+"""Behind a change of PPL that is told from none: lower, higher; and behind one that is not."""
+
+
+def change_cell(change: Change | None, clear: bool | None = None) -> str:
+    """`+3.1% (+1.0% to +5.2%) ▲`; a dash without a change, no mark with one seed.
+
+    `clear` says whether the difference is told from none where that was corrected for the number of
+    differences; None: by its interval.
+    """
+    if change is None:
+        return numbers.ABSENT
+    told = change.distinguishable if clear is None else clear
+    parts = [numbers.signed_percent(change.value)]
+    if change.interval is not None:
+        parts.append(f"({numbers.signed_percent_interval(change.interval)})")
+    if told is not None and not change.one_draw:
+        parts.append((WORSE if change.value > 0 else BETTER) if told else UNCLEAR)
+    return " ".join(parts)
+
+
+def marks_text() -> str:
+    """What the marks behind percentages say."""
+    return _("▼ lower (better), ▲ higher (worse), ≈ no clear difference, no mark: one seed")
+
+
 def points_text(change: Change) -> str:
     """A change of a share in percentage points."""
     interval = numbers.signed_points_interval(change.interval)
@@ -56,7 +92,7 @@ def _with_interval(change: Change, value: str, interval: str, said: str) -> str:
         return _("{change} (no interval: no verdict)").format(change=value)
     text = _("{change} (95% interval {interval}: {verdict})")
     if change.one_draw:
-        text = _("{change} (one draw: 95% interval over {what} {interval}, {verdict})")
+        text = _("{change} (1 seed: 95% interval over {what} {interval}, {verdict})")
     what = numbers.interval_over(change.kind)
     return text.format(change=value, what=what, interval=interval, verdict=said)
 
@@ -141,12 +177,12 @@ def alpha_note(kinds: Collection[str | None], seeds_vary: str) -> str:
             "line over sizes, not run-to-run noise."
         ),
         "draws": _(
-            "An interval over draws is Student's t over the exponents of one law per draw, of which α and "
-            "ln A are the means: the sizes of a draw are nested, so the draw and not the point is the unit. "
+            "An interval over seeds is Student's t over the exponents of one law per seed, of which α and "
+            "ln A are the means: the sizes of a seed are nested, so the seed and not the run is the unit. "
             "Seeds vary {what}."
         ).format(what=seeds_vary),
-        "documents": _("An interval over test documents only is of one draw, and says nothing of another."),
-        "draws x documents": _("An interval over draws and test documents is for new ones of both."),
+        "documents": _("An interval over test documents only is of one seed, and says nothing of another."),
+        "draws x documents": _("An interval over seeds and test documents is for new ones of both."),
     }
     return _joined(texts, kinds)
 
@@ -155,13 +191,13 @@ def band_note(kinds: Collection[str | None]) -> str:
     """Of the bands in the scaling figure, and of forecasts."""
     texts = {
         "line": _(
-            "Of a line with one draw it is for one new run: it measures the deviation of the points from a "
+            "Of a model with one seed it is for one new run: it measures the deviation of the runs from a "
             "straight line over sizes, not run-to-run noise."
         ),
-        "draws": _("Of a line with several draws it is for the law of one new draw."),
-        "documents": _("Over test documents only it is for the law of the same draw on other ones."),
+        "draws": _("Of a model with several seeds it is for the law of one new seed."),
+        "documents": _("Over test documents only it is for the law of the same seed on other ones."),
         "draws x documents": _(
-            "Over draws and test documents it is for the law of a new draw on other ones."
+            "Over seeds and test documents it is for the law of a new seed on other ones."
         ),
     }
     return _joined(texts, kinds)

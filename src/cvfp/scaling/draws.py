@@ -77,6 +77,27 @@ class Estimate:
             return 0.5 + 0.5 * float(np.sign(self.value))
         return float(stdtr(self.dof, self.value / self.error))
 
+    @property
+    def p_value(self) -> float | None:
+        """P(|T| >= |value| / error) by Student's t if the true value is 0; None without an error."""
+        positive = self.probability_positive
+        return None if positive is None else 2 * min(positive, 1 - positive)
+
+
+def holm(p_values: Sequence[float], level: float = 0.05) -> list[bool]:
+    """Which of several differences are told from 0, at most `level` of such families having a false one.
+
+    The p-values in order, smallest first, are held against level / m, level / (m - 1), ...; the first that
+    fails ends it (Holm 1979).
+    """
+    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
+    found = [False] * len(p_values)
+    for rank, index in enumerate(order):
+        if p_values[index] > level / (len(p_values) - rank):
+            break
+        found[index] = True
+    return found
+
 
 def across_draws(values: Numbers) -> Estimate:
     """The mean of independent `values`, one per draw, of which there are at least two."""

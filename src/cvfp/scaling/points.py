@@ -14,7 +14,7 @@ import numpy as np
 
 from cvfp.records.errors import InputError
 from cvfp.records.results import OF_ONE_DRAW, IntervalKind, PointRecord
-from cvfp.scaling.draws import Law, across_draws, fit_draws, lone_draws
+from cvfp.scaling.draws import Estimate, Law, across_draws, fit_draws, lone_draws
 from cvfp.scaling.power_law import Numbers
 
 MOST_FOLDS = 12
@@ -256,6 +256,12 @@ def distinct(pairs: Sequence[Pair]) -> list[Pair]:
     for a, b in pairs:
         found.setdefault((a.num_samples, a.val_ppl, b.val_ppl), (a, b))
     return list(found.values())
+
+
+def log_ratio(pairs: Sequence[Pair]) -> Estimate:
+    """Mean ln(PPL_b / PPL_a) of at least one pair, with its error across them; none of a single one."""
+    values = [math.log(b.val_ppl / a.val_ppl) for a, b in distinct(pairs)]
+    return across_draws(values) if len(values) > 1 else Estimate(values[0], None, 0, "draws")
 
 
 def ppl_change(pairs: Sequence[Pair]) -> Change:

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -26,10 +25,11 @@ from cvfp.report.figures.axes import (
     widened,
     with_intervals,
 )
-from cvfp.report.figures.marks import by_size, draw_interval, draw_mean, draw_seeds, mean_of
+from cvfp.report.figures.marks import by_size, draw_interval, draw_mean, draw_seeds, mean_of, spread
 from cvfp.report.figures.style import (
     INK,
     Styles,
+    _,
     by_arm,
     crowded,
     documents,
@@ -38,14 +38,13 @@ from cvfp.report.figures.style import (
     line_entries,
     new_figure,
     plain_handle,
-    save,
     seeds_entry,
     short_label,
     styles_of,
 )
-from cvfp.report.headline import Headline, Standing, headline
 from cvfp.report.lines import Line, several_seeds
 from cvfp.report.numbers import short_count
+from cvfp.report.standings import Headline, Standing, headline
 from cvfp.scaling.power_law import Number
 
 # --- Panels of the effective rank of contexts: against training data, and as dimensions against the width.
@@ -70,8 +69,8 @@ def draw_ranks(axes: Axes, lines: Sequence[Line], styles: Styles) -> None:
     points = [point for line in lines for point in ranked(line)]
     set_log(axes.xaxis, padded([point.train_tokens for point in points], 0.06), most=5)
     set_linear(axes.yaxis, widened([100 * point.val_er for point in points], 0.10))
-    axes.set(xlabel="training tokens", ylabel="% of the width")
-    axes.set_title("effective rank of the validation contexts")
+    axes.set(xlabel=_("training tokens"), ylabel=_("% of the width"))
+    axes.set_title(_("effective rank of the test contexts"))
 
 
 def draw_dimensions(axes: Axes, lines: Sequence[Line], styles: Styles) -> None:
@@ -86,8 +85,8 @@ def draw_dimensions(axes: Axes, lines: Sequence[Line], styles: Styles) -> None:
     axes.plot(limits, limits, color="#555555", linestyle=":", zorder=1)
     set_linear_at(axes.xaxis, limits, widths, [str(width) for width in widths])
     set_linear(axes.yaxis, _above_zero(widened([*used, *widths], 0.08)))
-    axes.set(xlabel="width of the context", ylabel="effective dimensions")
-    axes.set_title("effective rank × width (dotted: all used)")
+    axes.set(xlabel=_("width of the context"), ylabel=_("effective dimensions"))
+    axes.set_title(_("effective rank × width (dotted: all used)"))
 
 
 def largest(line: Line) -> list[PointRecord]:
@@ -140,8 +139,8 @@ def draw_efficiency(axes: Axes, changes: Sequence[LineChange], styles: Styles) -
     shown = with_intervals(values, [change.ppl.interval for change in changes])
     set_log_at(axes.xaxis, limits, ratios, [f"{each:.3g}×" for each in ratios])
     set_linear(axes.yaxis, widened(shown, 0.10))
-    axes.set(xlabel="parameters of the context block", ylabel="% against the arm's first line")
-    axes.set_title(f"change of val PPL{_sizes(changes)}")
+    axes.set(xlabel=_("parameters of the context block"), ylabel=_("% against the first setting"))
+    axes.set_title(_("change of test PPL, {size}").format(size=_sizes(changes)))
 
 
 def several_perplexities(top: Headline | None) -> bool:
@@ -165,21 +164,8 @@ def draw_perplexity(axes: Axes, top: Headline, styles: Styles) -> None:
     set_log_at(axes.xaxis, across, counts, [_millions(count) for count in counts])
     set_log(axes.yaxis, limits)
     _draw_references(axes, references, near, limits)
-    axes.set(xlabel="parameters of the context block", ylabel="validation perplexity")
-    axes.set_title(f"val PPL at {documents(top.num_samples)}")
-
-
-def spread(values: Sequence[float], gap: float) -> list[float]:
-    """The values moved as little as it takes to lie `gap` apart, in their order, within [0, 1]."""
-    order = sorted(range(len(values)), key=lambda index: values[index])
-    moved = [min(max(values[index], 0.0), 1.0) for index in order]
-    for index in range(1, len(moved)):
-        moved[index] = max(moved[index], moved[index - 1] + gap)
-    ceiling = 1.0
-    for index in reversed(range(len(moved))):
-        moved[index] = min(moved[index], ceiling)
-        ceiling = moved[index] - gap
-    return [moved[order.index(index)] for index in range(len(values))]
+    axes.set(xlabel=_("parameters of the context block"), ylabel=_("test PPL"))
+    axes.set_title(_("test PPL at {size}").format(size=documents(top.num_samples)))
 
 
 def dodged(values: Sequence[Number], limits: Limits) -> list[float]:
@@ -241,7 +227,7 @@ def _millions(count: int) -> str:
 
 def _sizes(changes: Sequence[LineChange]) -> str:
     sizes = {change.num_samples for change in changes}
-    return f" at {documents(sizes.pop())}" if len(sizes) == 1 else ", largest common size"
+    return documents(sizes.pop()) if len(sizes) == 1 else _("largest common size")
 
 
 # --- The figure: panels of ranks and of parameters.
@@ -252,11 +238,6 @@ PANEL = 3.1
 FILLS = ("full", "left", "top")
 
 Draw = Callable[[Axes], None]
-
-
-def write_analysis(path: Path, lines: Sequence[Line]) -> bool:
-    """Draw what the contexts of the lines are to a PNG. False, and no file, without lines with contexts."""
-    return save(analysis_figure(lines), path)
 
 
 @house_style

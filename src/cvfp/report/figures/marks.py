@@ -12,12 +12,15 @@ from matplotlib.axes import Axes
 
 from cvfp.records.results import PointRecord
 from cvfp.report.figures.axes import Limits, padded, set_linear, set_log, widened, with_intervals
-from cvfp.report.figures.style import Style, grid_along
+from cvfp.report.figures.style import Style, grid_along, short_label
 from cvfp.scaling.power_law import Number
 
 Place = tuple[Number, Number]
-MARKER = 6.5
-"""Points."""
+MARKER = 4.5
+NAME_SIZE, NAME_HEIGHT = 8.0, 10.5
+"""Points: of a marker, of the type of names beside a panel, and of the room that each needs."""
+PANEL_SHARE = 0.8
+"""Of the height of a figure that its only panel has, about."""
 
 
 def by_size(points: Sequence[PointRecord]) -> dict[int, list[PointRecord]]:
@@ -64,6 +67,62 @@ def _draw(axes: Axes, places: Sequence[Place], style: Style, **settings: Any) ->
         markerfacecoloralt="white",
         **settings,
     )
+
+
+def spread(values: Sequence[float], gap: float) -> list[float]:
+    """The values moved as little as it takes to lie `gap` apart, in their order, within [0, 1]."""
+    order = sorted(range(len(values)), key=lambda index: values[index])
+    moved = [min(max(values[index], 0.0), 1.0) for index in order]
+    for index in range(1, len(moved)):
+        moved[index] = max(moved[index], moved[index - 1] + gap)
+    ceiling = 1.0
+    for index in reversed(range(len(moved))):
+        moved[index] = min(moved[index], ceiling)
+        ceiling = moved[index] - gap
+    return [moved[order.index(index)] for index in range(len(values))]
+
+
+@dataclass(frozen=True)
+class End:
+    """The place where a line ends, in data coordinates, with its name and its colour."""
+
+    x: Number
+    y: Number
+    name: str
+    color: str
+
+
+def name_ends(axes: Axes, ends: Sequence[End]) -> None:
+    """Names to the right of a panel, at the height where their lines end, or as near as leaves them legible.
+
+    Limits and scales are set before. The panel is the only one of its figure.
+    """
+    panel = axes.transAxes.inverted()
+    heights = [float(panel.transform(axes.transData.transform((end.x, end.y)))[1]) for end in ends]
+    gap = NAME_HEIGHT / (72 * PANEL_SHARE * axes.figure.get_figheight())
+    for end, height, place in zip(
+        ends, heights, spread(heights, min(gap, 1 / max(len(ends), 1))), strict=True
+    ):
+        across = float(panel.transform(axes.transData.transform((end.x, end.y)))[0])
+        axes.annotate(
+            short_label(end.name),
+            xy=(across, height),
+            xytext=(1.03, place),
+            xycoords="axes fraction",
+            textcoords="axes fraction",
+            va="center",
+            color=end.color,
+            fontsize=NAME_SIZE,
+            annotation_clip=False,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": end.color,
+                "alpha": 0.35,
+                "linewidth": 0.6,
+                "shrinkA": 1,
+                "shrinkB": 3,
+            },
+        )
 
 
 # --- Forest plots: a row per line, a column per quantity, values with their intervals and single seeds.

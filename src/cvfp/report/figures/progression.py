@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -21,13 +20,13 @@ from cvfp.report.figures.axes import (
 from cvfp.report.figures.marks import draw_interval, draw_mean
 from cvfp.report.figures.style import (
     Style,
+    _,
     arm_groups,
     grid_along,
     house_style,
     legend_below,
     line_entries,
     new_figure,
-    save,
     styles_of,
 )
 from cvfp.report.lines import Line
@@ -41,11 +40,6 @@ DODGE = 0.35
 SampleRange = tuple[int, int]
 Windows = Mapping[SampleRange, int]
 """Places of windows on their axis, by the smallest and the largest size."""
-
-
-def write_progression(path: Path, lines: Sequence[Line]) -> bool:
-    """Draw the exponents of windows to a PNG. False, and no file, when no line has windows."""
-    return save(progression_figure(lines), path)
 
 
 @house_style
@@ -67,7 +61,7 @@ def progression_figure(lines: Sequence[Line]) -> Figure | None:
         for line in members:
             _draw_windows(axes, line, windows, shifts[line.label], styles[line.label])
         _set_axes(axes, shown, windows, most=9 if len(groups) == 1 else 4)
-    label_outer(panels, "documents of the window", "exponent α")
+    label_outer(panels, _("documents of the window"), _("exponent α"))
     legend_below(figure, entries)
     return figure
 

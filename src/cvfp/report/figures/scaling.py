@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 
+from cvfp.records.arms import arm_kind
 from cvfp.records.results import IntervalKind, PointRecord
+from cvfp.records.schema import N_
 from cvfp.report.figures.axes import Limits, grid_shape, label_outer, padded, panel_grid, set_log
 from cvfp.report.figures.marks import ROW, Column, Mark, draw_column, mean_mark, name_rows, places
 from cvfp.report.figures.style import (
     Style,
     Styles,
+    _,
     arm_groups,
     documents,
     handle,
@@ -24,12 +26,11 @@ from cvfp.report.figures.style import (
     line_entries,
     named_groups,
     new_figure,
-    save,
     short_label,
     styles_of,
 )
-from cvfp.report.headline import Headline, Standing, headline
 from cvfp.report.lines import Line
+from cvfp.report.standings import Headline, Standing, headline
 
 # --- Perplexity against training tokens in log-log axes: points, fitted laws, prediction bands.
 
@@ -41,7 +42,8 @@ BAND_REACH = 2
 
 
 def draw_line(axes: Axes, line: Line, style: Style) -> None:
-    """Every scored point, hollow where it is in no fit; the law, dotted beyond the data; its 95% band."""
+    """Every scored point, hollow where it is in no fit; the law within the data, and where nothing speaks
+    against it on beyond them, dotted, with its 95% band."""
     _draw_points(axes, line.excluded, style, "white")
     _draw_points(axes, [point for point in line.scored if point in line.fitted], style, style.color)
     if line.law is not None:
@@ -58,7 +60,9 @@ def set_law_axes(axes: Axes, lines: Sequence[Line]) -> None:
 def law_limits(lines: Sequence[Line]) -> tuple[Limits, Limits]:
     """Of tokens and PPL: they hold every point, all laws and their bands; a far wider one is cut off."""
     points = [point for line in lines for point in line.scored]
-    tokens = [point.train_tokens for point in points] + [_end(line) for line in lines if line.law is not None]
+    tokens = [point.train_tokens for point in points] + [
+        end_tokens(line) for line in lines if line.law is not None
+    ]
     ppls = [*(point.val_ppl for point in points), *map(end_ppl, lines)]
     bands = [bound for line in lines for bound in _bounds(line)]
     seen = np.clip(bands, min(ppls) / BAND_REACH, BAND_REACH * max(ppls)).tolist()
@@ -69,20 +73,22 @@ def end_ppl(line: Line) -> float:
     """Perplexity where the drawn line ends."""
     if line.law is None:
         return max(line.scored, key=lambda point: point.train_tokens).val_ppl
-    return float(line.law.predict(_end(line)))
+    return float(line.law.predict(end_tokens(line)))
 
 
 def _bounds(line: Line) -> list[float]:
     """The bounds of the drawn band at its ends, between which it goes no further; none without a band."""
-    if line.law is None:
+    if line.law is None or not line.extrapolates:
         return []
-    ends = [min(point.train_tokens for point in line.fitted), _end(line)]
+    ends = [min(point.train_tokens for point in line.fitted), end_tokens(line)]
     band = line.law.prediction_interval(np.array(ends, dtype=np.float64))
     return [] if band is None else np.ravel(band).tolist()
 
 
-def _end(line: Line) -> int:
-    return REACH * max(point.train_tokens for point in line.fitted)
+def end_tokens(line: Line) -> int:
+    """Where the drawn law of a line ends: nothing is extrapolated against what the report says of it."""
+    largest = max(point.train_tokens for point in line.fitted)
+    return REACH * largest if line.extrapolates else largest
 
 
 def _draw_points(axes: Axes, points: Sequence[PointRecord], style: Style, face: str) -> None:
@@ -108,6 +114,8 @@ def _draw_fit(axes: Axes, line: Line, style: Style) -> None:
     inside = np.geomspace(tokens.min(), tokens.max(), 50)
     beyond = np.geomspace(tokens.max(), REACH * tokens.max(), 50)
     axes.plot(inside, line.law.predict(inside), color=style.color, linestyle=style.dashes)
+    if not line.extrapolates:
+        return
     axes.plot(beyond, line.law.predict(beyond), color=style.color, linestyle=":")
     everywhere = np.concatenate([inside, beyond])
     band = line.law.prediction_interval(everywhere)
@@ -122,17 +130,12 @@ ONE_PANEL, EACH_PANEL = 4.7, 2.7
 """Inches of height: of the only panel, of each row of several."""
 
 INTERVALS: dict[IntervalKind, str] = {
-    "draws": "95% intervals of α: across draws",
-    "documents": "95% intervals of α: over test documents only",
-    "draws x documents": "95% intervals of α: over draws and test documents",
-    "line": "95% intervals of α: deviation from a straight line, not run-to-run noise",
+    "draws": N_("95% intervals of α: across seeds"),
+    "documents": N_("95% intervals of α: over test documents only"),
+    "draws x documents": N_("95% intervals of α: over seeds and test documents"),
+    "line": N_("95% intervals of α: deviation from a straight line, not run-to-run noise"),
 }
 """What intervals are, by `interval_kind` of the records."""
-
-
-def write_scaling(path: Path, lines: Sequence[Line]) -> bool:
-    """Draw the lines to a PNG. False, and no file is written, when no line has a point to show."""
-    return save(scaling_figure(lines), path)
 
 
 @house_style
@@ -168,7 +171,7 @@ def _draw_laws(figure: Figure | SubFigure, shown: Sequence[Line], lines: Sequenc
         for line in members:
             draw_line(axes, line, styles[line.label])
         set_law_axes(axes, shown)
-    label_outer(panels, "training tokens", "validation perplexity")
+    label_outer(panels, _("training tokens"), _("test PPL"))
     if len(panels) > 1:
         legend_below(figure, line_entries(shown, lines))
     else:
@@ -205,13 +208,13 @@ def _columns(shown: Sequence[Line], top: Headline | None) -> list[Column]:
         Column("A", tuple(_factor(line) for line in shown), log=True),
     ]
     if top is not None:
-        at = f"at {documents(top.num_samples)}"
+        at = _("at {size}").format(size=documents(top.num_samples))
         standing = {one.line.label: one for one in top.standings}
         ordered = [standing[line.label] for line in shown]
         found += [
-            Column(f"val PPL\n{at}", _marks(ordered, "val_ppl"), log=True),
-            Column(f"train PPL\n{at}", _marks(ordered, "train_ppl"), log=True),
-            Column(f"val accuracy, %\n{at}", _marks(ordered, "val_acc")),
+            Column(_("test PPL") + f"\n{at}", _marks(ordered, "val_ppl"), log=True),
+            Column(_("train PPL") + f"\n{at}", _train_marks(ordered), log=True),
+            Column(_("accuracy, %") + f"\n{at}", _marks(ordered, "val_acc")),
         ]
     return [column for column in found if column.known]
 
@@ -233,14 +236,25 @@ def _marks(standings: Sequence[Standing], name: str) -> tuple[Mark | None, ...]:
     )
 
 
+def _train_marks(standings: Sequence[Standing]) -> tuple[Mark | None, ...]:
+    """Of the models that learn by gradients: the train PPL of one that counts is near 1 and says nothing."""
+    marks = _marks(standings, "train_ppl")
+    return tuple(
+        mark if arm_kind(one.line.arm).neural else None for one, mark in zip(standings, marks, strict=True)
+    )
+
+
 def _scaled(value: float | None, perplexity: bool) -> float | None:
     return value if value is None or perplexity else 100 * value
 
 
 def _note(shown: Sequence[Line], top: Headline | None) -> str:
     """What the light markers and the intervals are."""
-    parts = [INTERVALS[kind] for kind in dict.fromkeys(line.summary.interval_kind for line in shown) if kind]
+    parts = [
+        _(INTERVALS[kind]) for kind in dict.fromkeys(line.summary.interval_kind for line in shown) if kind
+    ]
     if top is not None and len(top.draws) > 1:
         draws = ", ".join(map(str, top.draws))
-        parts.append(f"light markers: draws {draws}, of which PPL is the geometric mean")
+        text = _("light markers: seeds {seeds}, of which PPL is the geometric mean")
+        parts.append(text.format(seeds=draws))
     return "; ".join(parts)

@@ -28,9 +28,10 @@ from matplotlib.lines import Line2D
 
 from cvfp.records.files import atomic_path
 from cvfp.records.results import PointRecord
-from cvfp.report.headline import JOINT, MIXTURE, TWO_PHASE
+from cvfp.report.language import _ as translated
 from cvfp.report.lines import Line
 from cvfp.report.numbers import count, short_count
+from cvfp.report.standings import JOINT, MIXTURE, TWO_PHASE
 
 # --- Fonts of the figures: names of lines may hold signs, Japanese ones say, that the common font has not.
 
@@ -56,6 +57,12 @@ FURTHER = (
 )
 """Where the common one has no glyph the first of these that is installed is used."""
 SHOWN_CODES, SHOWN_SIGNS = 3, 8
+
+
+def _(text: str) -> str:
+    """`text` in the language of the page, as far as the fonts have its characters, else in English."""
+    said = translated(text)
+    return said if all(map(_has_glyph, said)) else text
 
 
 @functools.cache
@@ -127,7 +134,8 @@ def _look_again() -> None:
 
 DPI = 150
 WIDTH = 10.0
-"""Inches, of every figure: a page shows them side by side with one size of type."""
+HALF = 5.4
+"""Inches: of a figure, and of one of two that stand side by side, with one size of type."""
 INK, GRID = "#222222", "#dddddd"
 
 HOUSE: dict[str, Any] = {
@@ -174,9 +182,9 @@ house_style = _house_style()
 """Around whatever draws: what the user's own matplotlibrc says does not change a figure."""
 
 
-def new_figure(height: float) -> Figure:
-    """An empty figure of the common width and this height in inches, that lays itself out."""
-    figure = Figure(figsize=(WIDTH, height), layout="constrained", facecolor="white")
+def new_figure(height: float, width: float = WIDTH) -> Figure:
+    """An empty figure of this height and width in inches, that lays itself out."""
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     figure.get_layout_engine().set(w_pad=0.07, h_pad=0.06)
     FigureCanvasAgg(figure)
     return figure
@@ -250,7 +258,7 @@ class Style:
     @property
     def size(self) -> float:
         """Of a marker, in points; a star covers less than a disk as wide."""
-        return (6.5 + 1.3 * min(self.rank, 3)) * (STAR_WIDTH if isinstance(self.marker, tuple) else 1)
+        return (3.6 + 0.8 * min(self.rank, 3)) * (STAR_WIDTH if isinstance(self.marker, tuple) else 1)
 
     @property
     def zorder(self) -> float:
@@ -337,15 +345,18 @@ def short_label(label: str) -> str:
 
 def documents(number: int) -> str:
     """A size in few characters."""
-    return f"{count(number) if number < 100_000 else short_count(number)} documents"
+    shown = count(number) if number < 100_000 else short_count(number)
+    return _("{count} documents").format(count=shown)
 
 
 def runs(points: Collection[PointRecord]) -> str:
     """Sizes and seeds of runs in few characters."""
     sizes, seeds = ({getattr(point, name) for point in points} for name in ("num_samples", "seed"))
-    smallest = f"{count(min(sizes))} to " if len(sizes) > 1 else ""
-    word = "seed" if len(seeds) == 1 else "seeds"
-    return f"{smallest}{documents(max(sizes))}, {word} {', '.join(map(str, sorted(seeds)))}"
+    size = documents(max(sizes))
+    if len(sizes) > 1:
+        size = _("{smallest} to {size}").format(smallest=count(min(sizes)), size=size)
+    text = _("{size}, seed {seeds}") if len(seeds) == 1 else _("{size}, seeds {seeds}")
+    return text.format(size=size, seeds=", ".join(map(str, sorted(seeds))))
 
 
 def handle(style: Style, dashes: Any = None, face: str | None = None) -> Line2D:
@@ -368,7 +379,7 @@ def plain_handle(**settings: Any) -> Line2D:
 
 def seeds_entry() -> tuple[str, Line2D]:
     """What the light markers are."""
-    return "single seeds", plain_handle(marker="o", markersize=4, alpha=0.35)
+    return _("single seeds"), plain_handle(marker="o", markersize=4, alpha=0.35)
 
 
 def legend_below(figure: Figure | SubFigure, entries: Sequence[tuple[str, Line2D]]) -> Legend:

@@ -6,7 +6,6 @@ import itertools
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -25,7 +24,6 @@ from cvfp.report.figures.style import (
     legend_below,
     new_figure,
     plain_handle,
-    save,
     seeds_entry,
     short_label,
     style_of,
@@ -156,17 +154,12 @@ TITLES = {
     "alpha": "α",
     "rank": "effective rank, %",
     "iterations": "phase 1 iterations",
-    "ppl": "val PPL",
-    "accuracy": "val accuracy, %",
+    "ppl": "test PPL",
+    "accuracy": "test accuracy, %",
 }
 """By the fields of an entry."""
 BAR_ROOM = 1.5
 """Length of the axis of bars over that of the longest: their numbers stand beside them."""
-
-
-def write_versions(path: Path, versions: Sequence[Version]) -> bool:
-    """Draw the versions side by side to a PNG. False, and no file, when no two of them share a line."""
-    return save(versions_figure(versions), path)
 
 
 @house_style

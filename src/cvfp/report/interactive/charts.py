@@ -14,7 +14,7 @@ from cvfp.report.figures.analysis import ranked
 from cvfp.report.figures.axes import padded, widened, with_intervals
 from cvfp.report.figures.marks import by_size, mean_of
 from cvfp.report.figures.progression import Windows, shifts_of, windows_of
-from cvfp.report.figures.scaling import REACH, end_ppl, law_limits
+from cvfp.report.figures.scaling import end_ppl, end_tokens, law_limits
 from cvfp.report.figures.style import Style, arm_groups
 from cvfp.report.interactive.look import (
     Axis,
@@ -65,7 +65,7 @@ def _law_axes(shown: Sequence[Line]) -> tuple[Axis, Axis]:
     tokens, ppls = law_limits(shown)
     return (
         Axis(_("training tokens"), tokens, log=True, tickformat="~s"),
-        Axis(_("validation perplexity"), ppls, log=True, tickformat=",~r"),
+        Axis(_("test PPL"), ppls, log=True, tickformat=",~r"),
     )
 
 
@@ -79,7 +79,7 @@ def _points(line: Line, style: Style) -> list[go.Scatter]:
 
 
 def _law(line: Line, style: Style) -> list[go.Scatter]:
-    """The law within its data, beyond them, and what can be read off there.
+    """The law within its data; where nothing speaks against it also beyond, and what can be read off there.
 
     Where records lie, these are what is read off: the nearest mark wins, so none of the law's may lie there.
     """
@@ -87,6 +87,8 @@ def _law(line: Line, style: Style) -> list[go.Scatter]:
         return []
     inside, beyond = _sizes(line)
     drawn = {"mode": "lines", "hoverinfo": "skip", "showlegend": False}
+    if not line.extrapolates:
+        return [go.Scatter(_course(line, inside), **drawn, line=stroke(style))]
     read = beyond[1:]
     return [
         go.Scatter(_course(line, inside), **drawn, line=stroke(style)),
@@ -110,7 +112,7 @@ def _law_texts(line: Line, tokens: np.ndarray) -> list[str]:
 
 def _band(line: Line, style: Style) -> list[go.Scatter]:
     """One outline: along the upper bounds and back along the lower ones."""
-    if line.law is None:
+    if line.law is None or not line.extrapolates:
         return []
     tokens = np.concatenate(_sizes(line))
     band = line.law.prediction_interval(tokens)
@@ -134,11 +136,7 @@ def _band(line: Line, style: Style) -> list[go.Scatter]:
 def _sizes(line: Line) -> tuple[np.ndarray, np.ndarray]:
     """Sizes within the data of a fit, and beyond them."""
     tokens = [float(point.train_tokens) for point in line.fitted]
-    return np.geomspace(min(tokens), max(tokens), STEPS), np.geomspace(max(tokens), _end(line), STEPS)
-
-
-def _end(line: Line) -> float:
-    return float(REACH * max(point.train_tokens for point in line.fitted))
+    return np.geomspace(min(tokens), max(tokens), STEPS), np.geomspace(max(tokens), end_tokens(line), STEPS)
 
 
 def _written(values: np.ndarray) -> list[float]:

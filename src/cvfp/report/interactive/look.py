@@ -27,8 +27,7 @@ from cvfp.report.figures.style import (
     styles_of,
 )
 from cvfp.report.language import _
-from cvfp.report.lines import Line, capped, phase1_iterations
-from cvfp.report.tables import REASONS
+from cvfp.report.lines import REASONS, Line, capped, phase1_iterations
 
 # --- What a chart says of what is under the pointer: names escaped, numbers as in the tables.
 

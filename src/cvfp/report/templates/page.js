@@ -70,6 +70,9 @@
   }
 })();
 
+/* Paper shows what is folded. */
+addEventListener("beforeprint", () => document.querySelectorAll("main details").forEach((fold) => { fold.open = true; }));
+
 /* Contents: closed where they would push the text away; the section in sight is marked. */
 (() => {
   const details = document.querySelector("nav details");
@@ -135,7 +138,9 @@
   if (figures.length === 0) return;
   const settings = JSON.parse(document.querySelector("script.settings").textContent);
   for (const figure of figures) {
-    show(figure, settings);
+    const fold = figure.closest("details");
+    if (fold === null) show(figure, settings);
+    else fold.addEventListener("toggle", () => { if (fold.open) show(figure, settings); }); /* It has no width before. */
     const button = figure.querySelector("figcaption button");
     button.addEventListener("click", () => {
       [button.textContent, button.dataset.other] = [button.dataset.other, button.textContent];
@@ -143,6 +148,8 @@
     });
   }
   for (const query of [narrow, dark]) {
-    query.addEventListener("change", () => figures.forEach((figure) => show(figure, settings)));
+    query.addEventListener("change", () => {
+      for (const figure of figures) if (figure.closest("details:not([open])") === null) show(figure, settings);
+    });
   }
 })();

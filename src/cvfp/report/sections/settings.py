@@ -1,19 +1,90 @@
-"""Under what conditions a sweep was made: rows of names and values, as far as the records know them."""
+"""Settings and data: under what conditions a sweep was made, as far as the records know them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from cvfp.records.arms import arm_kind
 from cvfp.records.config import LATER, EmbeddingConfig, ModelConfig, RunConfig
 from cvfp.records.plan import Plan
-from cvfp.records.results import DataStats, Environment, Metadata
+from cvfp.records.results import DataStats, Environment, Metadata, TextSize
 from cvfp.records.schema import N_
 from cvfp.records.sweep import Sweep
 from cvfp.report import numbers
+from cvfp.report.blocks import Fold, Section, present
 from cvfp.report.language import _, listed
-from cvfp.report.markdown import plain, table
+from cvfp.report.lines import Line
+from cvfp.report.markdown import Column, bullets, plain, table
+from cvfp.report.view import View
+
+
+def section(view: View) -> Section:
+    """Data, models and their training; what each has seen beyond its training documents; the machine."""
+    sweep = view.sweep
+    priors = prior_texts(view.lines)
+    noted = [plain(note) for note in sweep.metadata.notes]
+    return Section(
+        _("Settings and data"),
+        present(
+            [
+                setting_table(sweep),
+                Fold(_("Settings by number of documents"), _by_size(sweep.plan)),
+                split_table(sweep.metadata),
+                _test_text(sweep.plan),
+                _("What models have seen beyond their training documents:") if priors else "",
+                bullets(priors)
+                or _("No run reports having used any data other than its training documents."),
+                machine_table(sweep),
+                Fold(_("Noted while it ran"), (bullets(noted),)),
+            ]
+        ),
+    )
+
+
+def _by_size(plan: Plan) -> tuple[str, ...]:
+    found = size_table(plan)
+    note = _(
+        "Between two of these numbers a value is interpolated in ln(documents), whole numbers are those of "
+        "the "
+        "nearer one, and outside them the nearest holds."
+    )
+    return (found, note) if found else ()
+
+
+def _test_text(plan: Plan) -> str:
+    texts = {
+        "all": _(
+            "The split is the published one: the test text is the published validation text, on which "
+            "training "
+            "was also stopped, so its perplexities are flattered."
+        ),
+        "some": _(
+            "Scores are of the held-out test split, and training stops on another, the dev split; but not at "
+            "the runs of the published split: there it is the text on which training was also stopped, so "
+            "its "
+            "perplexities are flattered."
+        ),
+        "none": _(
+            "Scores are of the held-out test split; training stops on the dev split, which is another."
+        ),
+    }
+    return texts[stopped_on_test(plan)]
+
+
+def prior_texts(lines: Sequence[Line]) -> list[str]:
+    """A sentence per kind of data, other than the training documents, that models profited from."""
+    users: dict[str, list[str]] = {}
+    for line in lines:
+        for prior in line.prior:
+            users.setdefault(prior, []).append(plain(line.label))
+    everyone = _("all models")
+    return [
+        f"{everyone if len(labels) == len(lines) else ', '.join(labels)}: {plain(_(prior))}"
+        for prior, labels in users.items()
+    ]
+
 
 # --- How arms are made and trained, in words: the values of the table of settings.
 
@@ -127,21 +198,37 @@ def mixture_text(config: RunConfig) -> str:
     return _("{arms}, weights chosen on dev").format(arms=" + ".join(config.mixture.arms))
 
 
+@dataclass(frozen=True)
+class _Followed:
+    """A setting that follows the number of documents: of which model, and its value by number."""
+
+    name: str
+    field: str
+    values: dict[str, Any]
+
+
 def size_table(plan: Plan) -> str:
     """The settings that follow the number of documents, a column for each number; empty without any."""
-    found = _followed(plan)
-    sizes = sorted({int(size) for _name, fields in found for values in fields.values() for size in values})
-    header = (_("arm"), _("setting"), *(_("{count} documents").format(count=f"{size:,}") for size in sizes))
     rows = [
-        [
-            plain(name),
-            _(KNOBS[field]) if field in KNOBS else plain(field),
-            *(_written(values.get(str(size))) for size in sizes),
-        ]
-        for name, fields in found
-        for field, values in fields.items()
+        _Followed(name, field, values) for name, fields in _followed(plan) for field, values in fields.items()
     ]
-    return table(header, rows, left=2) if rows else ""
+    sizes = sorted({int(size) for row in rows for size in row.values})
+    columns = [
+        Column[_Followed](_("model"), lambda row: plain(row.name), words=True),
+        Column[_Followed](
+            _("setting"),
+            lambda row: _(KNOBS[row.field]) if row.field in KNOBS else plain(row.field),
+            words=True,
+        ),
+        *(
+            Column[_Followed](
+                _("{documents} documents").format(documents=numbers.count(size)),
+                lambda row, size=size: _written(row.values.get(str(size))),
+            )
+            for size in sizes
+        ),
+    ]
+    return table(columns, rows)
 
 
 def followed_fields(config: RunConfig) -> dict[str, dict[str, Any]]:
@@ -270,7 +357,7 @@ def setting_table(sweep: Sweep) -> str:
 
 def machine_table(sweep: Sweep) -> str:
     """With what software and hardware, and how long it took."""
-    return _table([*_run_rows(sweep.metadata), (_("time of all points"), _points_time(sweep))])
+    return _table([*_run_rows(sweep.metadata), (_("time of all runs"), _runs_time(sweep))])
 
 
 def stopped_on_test(plan: Plan) -> Literal["all", "some", "none"]:
@@ -293,11 +380,27 @@ def seeds_vary(plan: Plan) -> str:
     return _("the initialisation, and the draw of training documents where their order is shuffled")
 
 
+@dataclass(frozen=True)
+class _Split:
+    """A part of a corpus."""
+
+    stats: DataStats
+    part: str
+    size: TextSize
+
+
 def split_table(metadata: Metadata) -> str:
     """Documents, tokens and bytes of every split; empty where the metadata does not know them."""
-    header = (_("corpus"), _("tokenizer"), _("part"), _("documents"), _("tokens"), _("bytes"))
-    rows = [row for stats in metadata.data for row in _split_rows(stats)]
-    return table(header, rows, left=3) if rows else ""
+    columns = [
+        Column[_Split](_("corpus"), lambda row: plain(row.stats.corpus), words=True),
+        Column[_Split](_("tokenizer"), lambda row: plain(row.stats.tokenizer), words=True),
+        Column[_Split](_("part"), lambda row: plain(_(row.part)), words=True),
+        Column[_Split](_("documents"), lambda row: numbers.count(row.size.documents)),
+        Column[_Split](_("tokens"), lambda row: numbers.count(row.size.tokens)),
+        Column[_Split](_("bytes"), lambda row: numbers.count(row.size.bytes)),
+    ]
+    rows = [_Split(stats, part, size) for stats in metadata.data for part, size in stats.splits.items()]
+    return table(columns, rows)
 
 
 def embedding_text(config: EmbeddingConfig) -> str:
@@ -309,7 +412,11 @@ def embedding_text(config: EmbeddingConfig) -> str:
 
 def _table(rows: Sequence[Row]) -> str:
     """The rows whose value is known."""
-    return table((_("what"), _("value")), [row for row in rows if row[1]], left=2)
+    columns = [
+        Column[Row](_("what"), lambda row: row[0], words=True),
+        Column[Row](_("value"), lambda row: row[1], words=True),
+    ]
+    return table(columns, [row for row in rows if row[1]])
 
 
 def _data_rows(plan: Plan) -> list[Row]:
@@ -325,7 +432,7 @@ def _data_rows(plan: Plan) -> list[Row]:
 def _training_rows(plan: Plan) -> list[Row]:
     return [
         (_("protocol"), _(plan.protocol)),
-        (_("arms"), _each(plan, lambda c: c.arm)),
+        (_("models"), _each(plan, lambda c: c.arm)),
         (_("seeds"), ", ".join(str(seed) for seed in sorted({p.config.seed for p in plan.points}))),
         (_("embedding"), _each(plan, lambda c: embedding_text(c.embedding), _has("embedding"))),
         (_("width of the embedding"), _each(plan, lambda c: c.model.embed_dim, _has("model"))),
@@ -371,12 +478,12 @@ def _distinct(values: Iterable[str]) -> str:
     return _("; ").join(dict.fromkeys(values))
 
 
-def _points_time(sweep: Sweep) -> str:
+def _runs_time(sweep: Sweep) -> str:
     known = [point.wall_seconds for point in sweep.points if point.wall_seconds is not None]
     if not known:
         return ""
-    text = _("{time} for {points} points")
-    return text.format(time=numbers.duration(sum(known)), points=len(known))
+    text = _("{time} for {runs} runs")
+    return text.format(time=numbers.duration(sum(known)), runs=len(known))
 
 
 def _each(
@@ -393,14 +500,6 @@ def _has(section: str) -> Callable[[RunConfig], bool]:
 
 def _sizes(plan: Plan) -> str:
     return ", ".join(f"{size:,}" for size in sorted({p.config.data.num_samples for p in plan.points}))
-
-
-def _split_rows(stats: DataStats) -> list[list[str]]:
-    names = [plain(stats.corpus), plain(stats.tokenizer)]
-    return [
-        [*names, plain(_(part)), *map(numbers.count, (size.documents, size.tokens, size.bytes))]
-        for part, size in stats.splits.items()
-    ]
 
 
 def _joined(values: dict[str, Any]) -> str:

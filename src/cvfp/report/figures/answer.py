@@ -1,0 +1,142 @@
+"""The two figures that a report opens with: test PPL against data, and against the reference model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from cvfp.report.changes import LineChange
+from cvfp.report.figures.axes import padded, set_linear, set_log, set_ticks, widened, with_intervals
+from cvfp.report.figures.marks import End, by_size, draw_mean, draw_seeds, mean_of, mean_ppl, name_ends
+from cvfp.report.figures.style import (
+    HALF,
+    Style,
+    Styles,
+    _,
+    drawable,
+    house_style,
+    new_figure,
+    styles_of,
+)
+from cvfp.report.lines import Line
+from cvfp.report.numbers import count
+from cvfp.scaling.points import Change
+
+HEIGHT = 4.3
+"""Inches."""
+MOST_NAMES = 14
+"""Lines that can be named beside one panel: of more, the best of each arm at the largest size, the others
+are drawn without a name."""
+APART = 0.035
+"""Between the bars of two lines at one size, as a share of the distance of two sizes."""
+
+
+@house_style
+def ppl_figure(lines: Sequence[Line]) -> Figure | None:
+    """Test PPL against training tokens in log-log axes, named where the lines end.
+
+    Means over seeds, joined, with the seeds light beside them; the fitted law is not drawn. None where no
+    line has two sizes: one size is a table.
+    """
+    shown = [line for line in lines if line.scored]
+    if max((len(by_size(line.scored)) for line in shown), default=0) < 2:
+        return None
+    figure = new_figure(HEIGHT, HALF)
+    axes, styles, ends = figure.subplots(), styles_of(lines), []
+    named = named_lines(shown)
+    for line in shown:
+        style = styles[line.label]
+        draw_seeds(axes, [(p.train_tokens, p.val_ppl) for p in line.scored], style)
+        means = [(mean_of(at, "train_tokens"), mean_ppl(at)) for at in by_size(line.scored).values()]
+        draw_mean(axes, means, style, joined=True)
+        if line in named:
+            ends.append(End(*means[-1], line.label, style.color))
+    points = [point for line in shown for point in line.scored]
+    set_log(axes.xaxis, padded([point.train_tokens for point in points], 0.05), most=6)
+    set_log(axes.yaxis, padded([point.val_ppl for point in points], 0.05))
+    axes.set(xlabel=_("training tokens"))
+    axes.set_title(_("Test PPL (lower is better)"), loc="left", fontweight="bold")
+    name_ends(axes, ends)
+    return figure
+
+
+@dataclass(frozen=True)
+class _Course:
+    """A line against the reference, size by size."""
+
+    line: Line
+    style: Style
+    changes: dict[int, Change]
+
+
+@house_style
+def ratio_figure(reference: Line, changes: Sequence[LineChange], lines: Sequence[Line]) -> Figure | None:
+    """PPL(model) / PPL(reference) - 1 in percent by size, paired, with 95% bars; below 0 is better.
+
+    None where there is no other line, or one size alone.
+    """
+    sizes = sorted({a.num_samples for change in changes for a, _b in change.pairs})
+    if len(sizes) < 2:
+        return None
+    figure = new_figure(HEIGHT, HALF)
+    axes, styles = figure.subplots(), styles_of(lines)
+    courses = [_course(change, sizes, styles) for change in changes]
+    named = named_lines([course.line for course in courses])
+    places = {size: place for place, size in enumerate(sizes)}
+    axes.axhline(0, color=styles[reference.label].color, linewidth=1.6, zorder=1.5)
+    ends = [End(len(sizes) - 1, 0, reference.label, styles[reference.label].color)]
+    step = min(APART, 0.5 / max(len(courses), 1))
+    for number, course in enumerate(courses):
+        shift = step * (number - (len(courses) - 1) / 2)
+        _draw(axes, course, {size: place + shift for size, place in places.items()})
+        if course.line in named:
+            last = max(course.changes)
+            ends.append(End(places[last], course.changes[last].value, course.line.label, course.style.color))
+    found = [change for course in courses for change in course.changes.values()]
+    values = [0.0, *(change.value for change in found)]
+    set_linear(axes.yaxis, widened(with_intervals(values, [change.interval for change in found]), 0.06))
+    axes.set_xlim(-0.3, len(sizes) - 0.7)
+    set_ticks(axes.xaxis, list(places.values()), [count(size) for size in sizes])
+    axes.set(xlabel=_("training documents"))
+    title = _("PPL against {model}, % (bars: 95% intervals)").format(model=drawable(reference.label))
+    axes.set_title(title, loc="left", fontweight="bold")
+    name_ends(axes, ends)
+    return figure
+
+
+def _course(change: LineChange, sizes: Sequence[int], styles: Styles) -> _Course:
+    found = {size: change.ppl_at(size) for size in sizes}
+    return _Course(
+        change.other,
+        styles[change.other.label],
+        {size: one for size, one in found.items() if one is not None},
+    )
+
+
+def _draw(axes: Axes, course: _Course, places: dict[int, float]) -> None:
+    """Means joined, with their bars; those of one seed, which say nothing of another, are dotted."""
+    for size, change in course.changes.items():
+        if change.interval is not None:
+            axes.plot(
+                [places[size]] * 2,
+                change.interval,
+                color=course.style.color,
+                linestyle=":" if change.one_draw else "-",
+                linewidth=1.2,
+                alpha=0.8,
+                zorder=course.style.zorder - 1,
+            )
+    draw_mean(axes, [(places[size], one.value) for size, one in course.changes.items()], course.style, True)
+
+
+def named_lines(lines: Sequence[Line]) -> list[Line]:
+    """The lines that have a name in the figure."""
+    if len(lines) <= MOST_NAMES:
+        return list(lines)
+    best: dict[str, Line] = {}
+    for line in sorted(lines, key=lambda line: min(point.val_ppl for point in line.scored)):
+        best.setdefault(line.arm, line)
+    return list(best.values())[:MOST_NAMES]

@@ -1,0 +1,222 @@
+"""How perplexity falls with data: every size against the reference, the laws, per token and per byte."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from cvfp.records.schema import N_
+from cvfp.report import numbers
+from cvfp.report.blocks import Picture, Section, present
+from cvfp.report.changes import LineChange
+from cvfp.report.figures.scaling import scaling_figure
+from cvfp.report.interactive.charts import scaling_chart
+from cvfp.report.language import _, listed, sentences
+from cvfp.report.lines import Line, Rejection, tuned_text
+from cvfp.report.markdown import Column, bold, bullets, plain, table
+from cvfp.report.sections.settings import seeds_vary
+from cvfp.report.verdicts import alpha_note, band_note, change_cell, marks_text
+from cvfp.report.view import View
+from cvfp.scaling.draws import Law, fit_draws
+from cvfp.scaling.points import cells, mean_over
+
+
+def section(view: View) -> Section | None:
+    """None where no run has a score."""
+    figure = scaling_figure(view.lines)
+    if figure is None:
+        return None
+    kinds = {line.summary.interval_kind for line in view.lines}
+    text = _(
+        "Test PPL against training tokens with the fitted power laws; below, exponent, factor and scores of "
+        "every model"
+    )
+    byte_laws = byte_law_table(view.lines)
+    return Section(
+        _("Scaling"),
+        present(
+            [
+                size_table(view),
+                _size_note(view),
+                Picture("context_dim_scaling.png", text, figure, scaling_chart(view.lines)),
+                sentences(
+                    _("Marks that a fit uses are filled, others are hollow."),
+                    _(
+                        "A curve is a fitted power law; it goes on beyond the data, dotted and with its 95% "
+                        "prediction interval, only where nothing speaks against it."
+                    ),
+                    band_note(kinds),
+                ),
+                law_table(view.lines),
+                sentences(
+                    _("PPL = A · tokens^α, by least squares of ln PPL on ln tokens."),
+                    alpha_note(kinds, seeds_vary(view.sweep.plan)),
+                    _("R² near 1 is no evidence of a power law."),
+                ),
+                _("The same law per token, and per byte of text, which compares across tokenizers:")
+                if byte_laws
+                else "",
+                byte_laws,
+                dropped_text(view.lines),
+            ]
+        ),
+    )
+
+
+# --- Every size against the reference.
+
+
+def size_table(view: View) -> str:
+    """The reference's PPL at each of its sizes, and every other model against it on the same tokens."""
+    reference = view.reference
+    if reference is None or not view.changes:
+        return ""
+    own = {
+        size: mean_over([cell for cell in cells(reference.scored) if cell.num_samples == size], "val_ppl")
+        for size in view.sizes
+    }
+
+    def cell(change: LineChange | None, size: int) -> str:
+        return bold(numbers.ppl(own[size])) if change is None else change_cell(change.ppl_at(size))
+
+    columns = [
+        Column[LineChange | None](
+            _("model"),
+            lambda change: bold(plain(reference.label)) if change is None else plain(change.other.label),
+            words=True,
+        ),
+        *(
+            Column[LineChange | None](
+                _("{documents} documents").format(documents=numbers.count(size)),
+                lambda change, size=size: cell(change, size),
+            )
+            for size in view.sizes
+        ),
+    ]
+    return table(columns, [None, *view.changes])
+
+
+def _size_note(view: View) -> str:
+    if view.reference is None or not view.changes:
+        return ""
+    return sentences(
+        _("First row: the test PPL of {model}, the geometric mean over seeds.").format(
+            model=plain(view.reference.label)
+        ),
+        _(
+            "Others: PPL(model) / PPL(reference) − 1, paired on the same tokens, with its 95% interval; "
+            "{marks}. The intervals are not corrected for their number."
+        ).format(marks=marks_text()),
+    )
+
+
+# --- The laws.
+
+
+REASONS: dict[Rejection, str] = {
+    "form": N_("another form of the law predicts left-out sizes better"),
+    "curvature": N_("it is curved"),
+    "windows": N_("its exponent changes from window to window"),
+    "largest size": N_("its law of the smaller sizes misses the largest"),
+}
+
+
+def law_table(lines: Sequence[Line]) -> str:
+    """A row per curve: its shape, its power law, whether that holds, its best run."""
+    columns = [
+        Column[Line](_("model"), lambda line: plain(line.label), words=True),
+        Column[Line](_("settings"), tuned_text, words=True),
+        Column[Line](_("width"), lambda line: numbers.count(line.summary.context_dim)),
+        Column[Line](
+            _("context-block params"), lambda line: numbers.count(line.summary.context_block_params)
+        ),
+        Column[Line](_("α"), lambda line: numbers.exponent(line.summary.alpha)),
+        Column[Line](_("95% interval of α"), lambda line: numbers.exponent_interval(line.summary.alpha_ci95)),
+        Column[Line](_("A"), lambda line: numbers.coefficient(line.summary.A)),
+        Column[Line](_("R²"), lambda line: numbers.r_squared(line.summary.r_squared)),
+        Column[Line](_("runs in the fit"), _fitted),
+        Column[Line](_("does it hold?"), held_text),
+        Column[Line](_("best test PPL"), lambda line: numbers.ppl(line.summary.best_ppl)),
+    ]
+    return table(columns, lines)
+
+
+def _fitted(line: Line) -> str:
+    return _("{used} of {all}").format(used=line.summary.fitted_points, all=len(line.points))
+
+
+def held_text(line: Line) -> str:
+    """What speaks against the power law of a curve; a dash where it has none."""
+    if line.law is None:
+        return numbers.ABSENT
+    if not line.rejections:
+        return _("nothing against it")
+    return _("no: {reasons}").format(reasons=_("; ").join(_(REASONS[one]) for one in line.rejections))
+
+
+def law_answer(view: View) -> list[str]:
+    """The question of the first screen: whether one power law describes a curve."""
+    known = [line for line in view.lines if line.law is not None]
+    if not known:
+        return []
+    holds = [plain(line.label) for line in known if line.extrapolates]
+    rejected = [plain(line.label) for line in known if not line.extrapolates]
+    parts = [_("**Does one power law hold?**")]
+    if holds:
+        parts.append(_("Nothing speaks against it for {models}.").format(models=listed(holds)))
+    if rejected:
+        text = _("Not for {models}: nothing is said of them beyond their data.")
+        parts.append(text.format(models=listed(rejected)))
+    return [sentences(*parts)]
+
+
+def dropped_text(lines: Sequence[Line]) -> str:
+    """Which curves take no part in what is said beyond the data, each with the reason."""
+    found = [line for line in lines if line.law is not None and line.rejections]
+    if not found:
+        return ""
+    items = [
+        f"{plain(line.label)}: {_('; ').join(_(REASONS[one]) for one in line.rejections)}" for line in found
+    ]
+    return _("Left out of everything beyond the data:") + "\n\n" + bullets(items)
+
+
+# --- The law of the loss per byte of text against bytes: what compares across tokenizers.
+
+
+def byte_law(line: Line) -> Law | None:
+    """exp(nats per byte) = A * bytes^alpha over the runs of the line's fit; None where bytes are not known.
+
+    By least squares of nats per byte on ln bytes, a law per draw, as the law of PPL.
+    """
+    if not line.fitted or not all(p.train_bytes and p.bits_per_byte is not None for p in line.fitted):
+        return None
+    known = cells(line.fitted)
+    ppl = [math.exp(math.log(2) * cell.mean("bits_per_byte")) for cell in known]
+    return fit_draws([cell.mean("train_bytes") for cell in known], ppl, [cell.draw for cell in known])
+
+
+def byte_law_table(lines: Sequence[Line]) -> str:
+    """The two laws of every curve side by side; empty where none has bytes."""
+    Laws = tuple[Line, Law, Law]
+    known: list[Laws] = [
+        (line, line.law, law)
+        for line in lines
+        if line.law is not None and (law := byte_law(line)) is not None
+    ]
+    columns = [
+        Column[Laws](_("model"), lambda row: plain(row[0].label), words=True),
+        *(
+            column
+            for index, name in ((1, _("α, nats per token")), (2, _("α, nats per byte")))
+            for column in (
+                Column[Laws](name, lambda row, index=index: numbers.exponent(row[index].alpha)),
+                Column[Laws](
+                    _("95% interval"),
+                    lambda row, index=index: numbers.exponent_interval(row[index].alpha_ci95),
+                ),
+                Column[Laws](_("R²"), lambda row, index=index: numbers.r_squared(row[index].r_squared)),
+            )
+        ),
+    ]
+    return table(columns, known)
