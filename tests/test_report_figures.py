@@ -8,6 +8,7 @@ import sys
 import matplotlib
 import matplotlib.image
 import pytest
+from cvfp.report.figures.phases import write_phase1, write_phase2
 from figure_helpers import (
     RESULTS,
     assert_readable,
@@ -37,7 +38,6 @@ from cvfp.records.arms import ARMS
 from cvfp.records.plan import Analysis
 from cvfp.report.figures.analysis import write_analysis
 from cvfp.report.figures.axes import decimals, linear_ticks, log_ticks, with_intervals
-from cvfp.report.figures.phases import write_phase1, write_phase2
 from cvfp.report.figures.progression import write_progression
 from cvfp.report.figures.scaling import scaling_figure, write_scaling
 from cvfp.report.figures.style import LOOKS, short_label, style_of, styles_of

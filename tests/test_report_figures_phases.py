@@ -4,6 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from cvfp.report.figures.phases import (
+    curves_by_size,
+    largest_curve,
+    phase1_curve,
+    phase1_figure,
+    phase2_curve,
+    phase2_figure,
+    write_phase1,
+    write_phase2,
+)
 from figure_helpers import (
     RESULTS,
     assert_readable,
@@ -18,16 +28,6 @@ from figure_helpers import (
 from report_helpers import DEFAULT_LINES, LineSpec, every_arm
 
 from cvfp.records.errors import InputError
-from cvfp.report.figures.phases import (
-    curves_by_size,
-    largest_curve,
-    phase1_curve,
-    phase1_figure,
-    phase2_curve,
-    phase2_figure,
-    write_phase1,
-    write_phase2,
-)
 
 WIDTHS = [LineSpec("cvfp", f"1L_{width}d_1tok", {"model.context_dim": width}) for width in (768, 1200)]
 

@@ -3,6 +3,7 @@
 from typing import get_args
 
 import pytest
+from cvfp.report.headline import comparison_texts, comparisons, headline
 from report_helpers import DEFAULT_LINES, LineSpec, write_sweep
 
 from cvfp.records.results import OF_ONE_DRAW, IntervalKind
@@ -12,7 +13,6 @@ from cvfp.report import verdicts as verdicts_module
 from cvfp.report.changes import LineChange
 from cvfp.report.conclusions import conclusions
 from cvfp.report.figures.scaling import INTERVALS
-from cvfp.report.headline import comparison_texts, comparisons, headline
 from cvfp.report.lines import report_lines
 from cvfp.report.recommendations import recommendation_table
 from cvfp.report.verdicts import alpha_text, ppl_text

@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from cvfp.report.figures.phases import phase1_figure, phase2_figure
+from cvfp.report.headline import comparisons, headline, reference_arm
+from cvfp.report.setting import setting_table
+from cvfp.report.tables import health_table
 from figure_helpers import changed_point, drawn_sweep, legend_names, titled
 from report_helpers import DEFAULT_LINES, JOINT, MIXTURE, LineSpec, our_arms, write_sweep
 
@@ -14,13 +18,9 @@ from cvfp.records.sweep import load_sweep
 from cvfp.report.changes import setting_changes
 from cvfp.report.conclusions import conclusions
 from cvfp.report.figures.analysis import analysis_figure
-from cvfp.report.figures.phases import phase1_figure, phase2_figure
-from cvfp.report.headline import comparisons, headline, reference_arm
 from cvfp.report.language import LANGUAGES
 from cvfp.report.lines import report_lines
 from cvfp.report.recommendations import recommendation_table
-from cvfp.report.setting import setting_table
-from cvfp.report.tables import health_table
 from cvfp.report.write import write_report
 
 SEEDS = (1, 2, 3)

@@ -3,12 +3,12 @@
 import math
 
 import pytest
+from cvfp.report.forecasts import calibration_table, calibration_text, registered
+from cvfp.report.laws import bend_table, byte_law, form_table, fragile_texts, law_conclusions, local_table
 from report_helpers import DEFAULT_LINES, NGRAMS, write_sweep
 
 from cvfp.records.sweep import RegisteredForecast, load_sweep, write_forecasts
 from cvfp.report.conclusions import conclusions
-from cvfp.report.forecasts import calibration_table, calibration_text, registered
-from cvfp.report.laws import bend_table, byte_law, form_table, fragile_texts, law_conclusions, local_table
 from cvfp.report.lines import report_lines
 from cvfp.report.write import write_report
 from cvfp.scaling.draws import fit_draws

@@ -73,7 +73,7 @@ def presets(json: Json = False) -> int:
 
 
 def run(
-    sweep: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="PRESET|FILE.toml")]],
+    sweep: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="PRESET|FILE.toml|DIR")]],
     out: Out = None,
     arms: Annotated[tuple[str, ...] | None, tyro.conf.arg(help="cvfp kneser-ney ...")] = None,
     samples: Annotated[tuple[str, ...] | None, tyro.conf.arg(help="numbers of training documents")] = None,
@@ -104,19 +104,37 @@ def run(
 ) -> int:
     """Run a sweep: a preset, or a TOML file of your own. Running it again resumes where it stopped.
 
+    With the directory of a sweep it goes on with that; --seeds and --samples then add to what it has.
+
     Example: cvfp run v3 --samples 50 100 200 --arms cvfp kneser-ney --set model.context_dim=256
     """
     from cvfp.lab.executors import make_executor
-    from cvfp.lab.plan import make_plan
+    from cvfp.lab.plan import extended, make_plan
     from cvfp.lab.presets import find_spec
+    from cvfp.records.sweep import SweepFiles, read_plan
 
     if growth is not None and samples is not None:
         raise InputError("--samples and --growth both give the sizes; keep one of them")
+    sizes = None if samples is None else whole_numbers(samples, "--samples")
+    options = RunOptions(checkpoints, retry, save_every)
+    execute = partial(make_executor(executor, device, gpus_per_point), options=options)
+    if SweepFiles(Path(sweep)).plan.is_file():
+        asked = given(out=out, arms=arms, growth=growth, inits=inits, corpus=corpus, embedding=embedding)
+        asked |= given(tuned=tuned, published=published or None, set=set_ or None)
+        if asked:
+            raise InputError(
+                f"--{next(iter(asked))}: the sweep in {sweep} has its settings; only --samples and --seeds add "
+                "to it"
+            )
+        plan = extended(read_plan(Path(sweep)), sizes, seeds)
+        if dry_run:
+            return _show_plan(plan, Path(sweep), device, json)
+        return _run_plan(plan, Path(sweep), execute, track, json)
     spec = _in_shape(find_spec(sweep), growth, published, include_capped)
     fields = given(
         arms=None if arms is None else split_list(arms),
         largest_only=None if arms is None else (),
-        samples=None if samples is None else whole_numbers(samples, "--samples"),
+        samples=sizes,
         seeds=seeds,
         inits=inits,
     )
@@ -126,8 +144,6 @@ def run(
     out = out or Path("cvfp-runs") / plan.name
     if dry_run:
         return _show_plan(plan, out, device, json)
-    options = RunOptions(checkpoints, retry, save_every)
-    execute = partial(make_executor(executor, device, gpus_per_point), options=options)
     return _run_plan(plan, out, execute, track, json)
 
 

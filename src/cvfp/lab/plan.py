@@ -277,6 +277,40 @@ def make_plan(spec: SweepSpec) -> Plan:
     )
 
 
+def extended(plan: Plan, samples: Sequence[int] | None, seeds: int | None) -> Plan:
+    """The plan with more sizes, or more seeds: every line at each size with each seed.
+
+    Args:
+        plan: of a sweep that is there; all of its points stay.
+        samples: numbers of training documents, in addition to those it has.
+        seeds: how many there are to be; new ones follow the largest.
+
+    Raises:
+        InputError: fewer seeds than there are; more of a plan with several initialisations of a draw; a size
+            below 1.
+    """
+    if samples and min(samples) < 1:
+        raise InputError(f"--samples {min(samples)}: must be at least 1 document")
+    draws = list(dict.fromkeys((point.config.seed, point.config.data.draw_seed) for point in plan.points))
+    if seeds is not None:
+        if any(draw is not None for _seed, draw in draws):
+            raise InputError("--seeds: this sweep has several initialisations of a draw; run its preset anew")
+        if seeds < len(draws):
+            raise InputError(f"--seeds {seeds}: the sweep has {len(draws)} already; give at least as many")
+        largest = max(seed for seed, _draw in draws)
+        draws += [(largest + number, None) for number in range(1, seeds - len(draws) + 1)]
+    lines = {point.config.config_hash: point for point in reversed(plan.points)}
+    sizes = sorted({*(point.config.data.num_samples for point in plan.points), *(samples or ())})
+    found = {point.config.run_hash: point for point in plan.points}
+    for line in reversed(lines.values()):
+        for size in sizes:
+            for seed, draw in draws:
+                data = line.config.data.model_copy(update={"num_samples": size, "draw_seed": draw})
+                config = line.config.model_copy(update={"data": data, "seed": seed})
+                found.setdefault(config.run_hash, line.model_copy(update={"config": config}))
+    return plan.model_copy(update={"points": tuple(found.values())})
+
+
 def _mixing(config: RunConfig, others: dict[str, RunConfig], name: str) -> RunConfig:
     """A mixture with the lines that it is made of: the first one of each arm. Raises `InputError`."""
     lines = []

@@ -220,12 +220,12 @@ class SweepDirectory:
         self.files = SweepFiles(self.path)
 
     def check(self) -> None:
-        """Nothing is written. Raises `InputError` when the path holds another plan, or files of no sweep."""
+        """Nothing is written. Raises `InputError` when the path holds points that the plan has not, or no sweep."""
         path = self.path
         check_out(path)
         if self.files.plan.exists():
             held = read_plan(path)
-            if held.plan_hash != self.plan.plan_hash:
+            if not self.plan.extends(held):
                 raise InputError(
                     f"--out {path}: holds another plan ({held.name}, {len(held.points)} points); "
                     "give another directory, or the options that plan was made with"

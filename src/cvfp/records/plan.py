@@ -14,7 +14,7 @@ from cvfp.records.arms import ARM_KINDS, arm_kind
 from cvfp.records.config import LATER, RunConfig, dotted
 from cvfp.records.errors import InputError
 from cvfp.records.files import is_file, read_json
-from cvfp.records.schema import Perplexity, Positive, Schema, digest
+from cvfp.records.schema import Perplexity, Positive, Schema
 
 
 class Analysis(Schema):
@@ -61,10 +61,10 @@ class Plan(Schema):
     points: tuple[PlannedPoint, ...]
     analysis: Analysis = Analysis()
 
-    @property
-    def plan_hash(self) -> str:
-        """Identity of the plan: its points, by result-relevant fields. Their analysis may change later."""
-        return digest([[point.config_name, point.config.run_hash] for point in self.points])
+    def extends(self, other: Plan) -> bool:
+        """Whether it has all points of the other, of the same names."""
+        names = {point.config.run_hash: point.config_name for point in self.points}
+        return all(names.get(point.config.run_hash) == point.config_name for point in other.points)
 
 
 # --- What a tuning found: per arm, the settings of the best of so many trials, on dev.

@@ -169,7 +169,7 @@ def short_count(value: Number | None) -> str:
     """A count in few characters, as on an axis: `500`, `50k`, `1.5M`."""
     if value is None:
         return ABSENT
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+    for size, letter in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= size:
             return f"{value / size:.4g}{letter}"
     return f"{value:.4g}"

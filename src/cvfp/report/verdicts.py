@@ -54,24 +54,26 @@ def interval_text(change: Change) -> str:
     )
 
 
-BETTER, WORSE, UNCLEAR = "▼", "▲", "≈"
-"""Behind a change of PPL that is told from none: lower, higher; and behind one that is not."""
+LOWER, HIGHER, UNCLEAR = ("▼", "▽"), ("▲", "△"), "≈"
+"""Behind a change of PPL that is told from none, and behind one that is not. Hollow: its interval excludes
+0, but not when it is corrected for the number of differences beside it."""
 
 
 def change_cell(change: Change | None, clear: bool | None = None) -> str:
     """`+3.1% (+1.0% to +5.2%) ▲`; a dash without a change, no mark with one seed.
 
-    `clear` says whether the difference is told from none where that was corrected for the number of
-    differences; None: by its interval.
+    `clear` says whether it is still told from none when it is corrected for the number of differences; None:
+    there is no correction.
     """
     if change is None:
         return numbers.ABSENT
-    told = change.distinguishable if clear is None else clear
+    told = change.distinguishable
     parts = [numbers.signed_percent(change.value)]
     if change.interval is not None:
         parts.append(f"({numbers.signed_percent_interval(change.interval)})")
     if told is not None and not change.one_draw:
-        parts.append((WORSE if change.value > 0 else BETTER) if told else UNCLEAR)
+        solid, hollow = HIGHER if change.value > 0 else LOWER
+        parts.append((solid if clear is None or clear else hollow) if told else UNCLEAR)
     return " ".join(parts)
 
 

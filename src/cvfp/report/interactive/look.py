@@ -179,7 +179,7 @@ def dash(style: Style) -> str:
 def marker(style: Style, hollow: bool = False, **settings: Any) -> dict[str, Any]:
     """A filled marker with an edge of paper, or a hollow one."""
     edge = {"width": 1.5, "color": style.color} if hollow else {"width": 0.8, "color": PAPER}
-    size = 1.35 * style.size
+    size = 4 + 1.35 * style.size
     return {"symbol": symbol(style, hollow), "color": style.color, "size": size, "line": edge} | settings
 
 

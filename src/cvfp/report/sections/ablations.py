@@ -33,8 +33,8 @@ def section(view: View) -> Section | None:
             marks=marks_text()
         ),
         _(
-            "Marks are corrected for the number of differences in the table (Holm, 5% for all together), so "
-            "an interval may exclude 0 and have no mark of a difference."
+            "A hollow mark (▽, △) does not survive the correction for the number of differences in the table "
+            "(Holm, 5% for all together)."
         ),
         _("Where several settings differ, none of them can be credited."),
     )
@@ -111,10 +111,12 @@ def family_table(family: Family) -> str:
     columns = [
         Column[LineChange](_("what"), _what, words=True),
         Column[LineChange](_("model"), lambda change: plain(change.other.label), words=True),
-        Column[LineChange](_("reference"), lambda change: plain(change.reference.label), words=True),
+        Column[LineChange](
+            _("reference / documents"), lambda change: plain(change.reference.label), words=True
+        ),
         *(
             Column[LineChange](
-                _("{documents} documents").format(documents=numbers.count(size)),
+                numbers.count(size),
                 lambda change, size=size: family.cell(change, size),
             )
             for size in family.sizes

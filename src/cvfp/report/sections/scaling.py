@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 from cvfp.records.schema import N_
 from cvfp.report import numbers
-from cvfp.report.blocks import Picture, Section, present
+from cvfp.report.blocks import Fold, Picture, Section, present
 from cvfp.report.changes import LineChange
 from cvfp.report.figures.scaling import scaling_figure
 from cvfp.report.interactive.charts import scaling_chart
 from cvfp.report.language import _, listed, sentences
 from cvfp.report.lines import Line, Rejection, tuned_text
-from cvfp.report.markdown import Column, bold, bullets, plain, table
+from cvfp.report.markdown import Column, bold, plain, table
 from cvfp.report.sections.settings import seeds_vary
 from cvfp.report.verdicts import alpha_note, band_note, change_cell, marks_text
 from cvfp.report.view import View
@@ -53,11 +53,7 @@ def section(view: View) -> Section | None:
                     alpha_note(kinds, seeds_vary(view.sweep.plan)),
                     _("R² near 1 is no evidence of a power law."),
                 ),
-                _("The same law per token, and per byte of text, which compares across tokenizers:")
-                if byte_laws
-                else "",
-                byte_laws,
-                dropped_text(view.lines),
+                Fold(_("The same laws per byte of text, which compare across tokenizers"), (byte_laws,)),
             ]
         ),
     )
@@ -81,13 +77,13 @@ def size_table(view: View) -> str:
 
     columns = [
         Column[LineChange | None](
-            _("model"),
+            _("model / documents"),
             lambda change: bold(plain(reference.label)) if change is None else plain(change.other.label),
             words=True,
         ),
         *(
             Column[LineChange | None](
-                _("{documents} documents").format(documents=numbers.count(size)),
+                numbers.count(size),
                 lambda change, size=size: cell(change, size),
             )
             for size in view.sizes
@@ -135,7 +131,7 @@ def law_table(lines: Sequence[Line]) -> str:
         Column[Line](_("A"), lambda line: numbers.coefficient(line.summary.A)),
         Column[Line](_("R²"), lambda line: numbers.r_squared(line.summary.r_squared)),
         Column[Line](_("runs in the fit"), _fitted),
-        Column[Line](_("does it hold?"), held_text),
+        Column[Line](_("does it hold?"), held_text, words=True),
         Column[Line](_("best test PPL"), lambda line: numbers.ppl(line.summary.best_ppl)),
     ]
     return table(columns, lines)
@@ -168,17 +164,6 @@ def law_answer(view: View) -> list[str]:
         text = _("Not for {models}: nothing is said of them beyond their data.")
         parts.append(text.format(models=listed(rejected)))
     return [sentences(*parts)]
-
-
-def dropped_text(lines: Sequence[Line]) -> str:
-    """Which curves take no part in what is said beyond the data, each with the reason."""
-    found = [line for line in lines if line.law is not None and line.rejections]
-    if not found:
-        return ""
-    items = [
-        f"{plain(line.label)}: {_('; ').join(_(REASONS[one]) for one in line.rejections)}" for line in found
-    ]
-    return _("Left out of everything beyond the data:") + "\n\n" + bullets(items)
 
 
 # --- The law of the loss per byte of text against bytes: what compares across tokenizers.

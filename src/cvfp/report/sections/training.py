@@ -67,10 +67,10 @@ def gap_table(lines: Sequence[Line]) -> str:
     shown = [line for line in lines if any(p.train_ppl is not None for p in line.scored)]
     sizes = sorted({point.num_samples for line in shown for point in line.scored})
     columns = [
-        Column[Line](_("model"), lambda line: plain(line.label), words=True),
+        Column[Line](_("gap by model / documents"), lambda line: plain(line.label), words=True),
         *(
             Column[Line](
-                _("{documents} documents").format(documents=numbers.count(size)),
+                numbers.count(size),
                 lambda line, size=size: numbers.decimals(_mean_gap(line, size), 2),
             )
             for size in sizes
