@@ -123,7 +123,8 @@ def run(
         asked |= given(tuned=tuned, published=published or None, set=set_ or None)
         if asked:
             raise InputError(
-                f"--{next(iter(asked))}: the sweep in {sweep} has its settings; only --samples and --seeds add "
+                f"--{next(iter(asked))}: the sweep in {sweep} has its settings; only --samples and --seeds "
+                f"add "
                 "to it"
             )
         plan = extended(read_plan(Path(sweep)), sizes, seeds)

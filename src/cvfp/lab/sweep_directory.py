@@ -220,7 +220,8 @@ class SweepDirectory:
         self.files = SweepFiles(self.path)
 
     def check(self) -> None:
-        """Nothing is written. Raises `InputError` when the path holds points that the plan has not, or no sweep."""
+        """Nothing is written. Raises `InputError` when the path holds points that the plan has not, or no "
+        "sweep."""
         path = self.path
         check_out(path)
         if self.files.plan.exists():
