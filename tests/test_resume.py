@@ -121,6 +121,22 @@ def test_a_run_that_is_stopped_anywhere_ends_with_the_same_bits(
         assert not list(out.rglob("savepoints"))
 
 
+def test_teachers_that_have_learned_do_not_learn_again(tmp_path, corpus, monkeypatch):
+    plan = plan_of(corpus, "cvfp-joint", **{"joint.teachers": 2})
+    steps = Steps(monkeypatch)
+    run_sweep(plan, tmp_path / "whole", CPU)
+    whole, total = everything(tmp_path / "whole"), steps.taken
+    for stop in (total // 6, total // 2, total - 2):  # while a teacher learns, the other, the student
+        steps.taken = 0
+        out, steps.stop_at = tmp_path / str(stop), stop
+        with pytest.raises(Cut):
+            run_sweep(plan, out, CPU, options=AT_EVERY_CHANCE)
+        steps.stop_at = None
+        run_sweep(plan, out, CPU, options=AT_EVERY_CHANCE)
+        assert everything(out) == whole, f"stopped before step {stop} of {total}"
+        assert steps.taken == total, "no step is taken twice"
+
+
 def test_a_run_may_be_stopped_again_and_again(tmp_path, corpus, monkeypatch):
     plan = plan_of(corpus, "cvfp", **{"phase1.slices_per_step": 2})
     steps = Steps(monkeypatch)

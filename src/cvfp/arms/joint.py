@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import torch
 
@@ -19,6 +19,7 @@ from cvfp.training.distillation import Teachers
 from cvfp.training.events import Event
 from cvfp.training.joint import joint_parameters, learn_jointly, training_segments
 from cvfp.training.next_token import Learned
+from cvfp.training.savepoint import State
 
 
 class JointArm(Arm):
@@ -43,8 +44,21 @@ class JointArm(Arm):
             found = learn_jointly(model, tokens, dev_tokens, config, trained, seed, listen, saves, teachers)
             return model, found
 
-        seeds = [derived_seed(seed, "teacher", number) for number in range(config.teachers)]
-        taught = [learned(f"teacher-{number}", own) for number, own in enumerate(seeds)]
+        def teacher(number: int) -> tuple[CVFPModel, Learned]:
+            """A run that goes on from a savepoint does not train again whoever has learned."""
+            part, own = f"teacher-{number}", derived_seed(seed, "teacher", number)
+            end = budget.saves.of(f"{part}-end")
+            saved = end.load(budget.device)
+            if saved is not None:
+                model = self._build(train, own).to(budget.device)
+                model.load_state_dict(saved.tensors)
+                return model, Learned(**saved.numbers)
+            model, found = learned(part, own)
+            end.save(State(dict(model.state_dict()), asdict(found)))
+            budget.saves.of(part).drop()
+            return model, found
+
+        taught = [teacher(number) for number in range(config.teachers)]
         teachers = None
         if taught:
             models = [model for model, _ in taught]

@@ -88,7 +88,7 @@ class RunDirectory:
         if not event.values:
             return
         if self.kept is not None and (self.path / METRICS).exists():
-            os.truncate(self.path / METRICS, self.kept)
+            os.truncate(self.path / METRICS, min(self.kept, (self.path / METRICS).stat().st_size))
         self.kept = None
         seconds = round(self.seconds, 3)
         line = {"phase": event.phase, "step": event.step, "seconds": seconds, **event.values}

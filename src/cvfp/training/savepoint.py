@@ -129,6 +129,12 @@ class Savepoint:
             if not wanted(old.name):
                 old.unlink(missing_ok=True)
 
+    def drop(self) -> None:
+        """Take away what was saved: its part has ended, and is kept in another way."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+            self._keep_rows(self.path, lambda name: False)
+
     def load(self, device: torch.device, rows: Rows | None = None) -> State | None:
         """What was saved last, its rows read into `rows`; None where there is nothing that can be used.
 
