@@ -74,40 +74,21 @@ def _help(command: list[str]) -> str:
 
 def settings_tables() -> str:
     """Every config field by its dotted key: default and meaning."""
-    from cvfp.records.config import RunConfig
+    from cvfp.records.settings import all_settings, section_meaning
 
-    parts = [f"## the point\n\n{_settings_table(RunConfig, '', nested=False)}"]
-    for name, field in RunConfig.model_fields.items():
-        if inspect.isclass(field.annotation) and hasattr(field.annotation, "model_fields"):
-            said = inspect.getdoc(field.annotation).replace("\n", " ")
-            parts.append(f"## {name}\n\n{said}\n\n{_settings_table(field.annotation, f'{name}.')}")
-    return "\n\n".join(parts)
-
-
-def _settings_table(schema: type, prefix: str, nested: bool = True) -> str:
-    texts = _attribute_docs(schema)
-    rows = ["| key | default | meaning |", "| :--- | :--- | :--- |"]
-    for name, field in schema.model_fields.items():
-        if nested or not hasattr(field.annotation, "model_fields"):
-            rows.append(f"| `{prefix}{name}` | {_default(field)} | {texts.get(name, '')} |")
-    return "\n".join(rows)
+    sections: dict[str, list[str]] = {}
+    for one in all_settings():
+        row = f"| `{one.key}` | `{_escaped(one.default)}` | {_escaped(one.meaning)} |"
+        sections.setdefault(one.section, []).append(row)
+    header = ["| key | default | meaning |", "| :--- | :--- | :--- |"]
+    return "\n\n".join(
+        "\n".join([f"## {name}\n\n{section_meaning(name)}\n" if name else "## the point\n", *header, *rows])
+        for name, rows in sections.items()
+    )
 
 
-def _default(field: Any) -> str:
-    value = field.get_default(call_default_factory=True)
-    return f"`{value}`".replace("|", "\\|")
-
-
-def _attribute_docs(schema: type) -> dict[str, str]:
-    """The text below each field of a class and of those it comes from."""
-    found: dict[str, str] = {}
-    for each in reversed([one for one in schema.__mro__ if one.__module__.startswith("cvfp.")]):
-        (tree,) = ast.parse(inspect.getsource(each)).body
-        for statement, following in zip(tree.body, [*tree.body[1:], None], strict=True):
-            text = getattr(getattr(following, "value", None), "value", None)
-            if isinstance(statement, ast.AnnAssign) and isinstance(text, str):
-                found[statement.target.id] = " ".join(text.split()).replace("|", "\\|")
-    return found
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 def public_names() -> str:

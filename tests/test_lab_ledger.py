@@ -56,7 +56,7 @@ def test_two_processes_share_the_points_and_find_what_one_finds(tmp_path, corpus
     assert outcome.done == len(plan.points) and outcome.failed == ()
     assert rows_of(tmp_path / "sweep") == rows_of(whole)
     started, finished = heard.sweep
-    assert started == SweepStarted(len(plan.points), len(plan.points))
+    assert started == SweepStarted(len(plan.points), plan.points)
     summary = json.loads((out / "summary.json").read_text())
     assert [line.model_dump(mode="json") for line in finished.lines] == summary
     log = (out / "output.txt").read_text()

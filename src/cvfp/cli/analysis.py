@@ -8,34 +8,36 @@ from typing import Annotated
 
 import tyro
 
-from cvfp.cli.options import Json, Lang, print_json, print_table
+from cvfp.cli.options import Json, Lang, optional, print_json, print_markdown, print_table
 from cvfp.records.errors import InputError
 from cvfp.records.files import check_out
 
 
 def fit(
     file: tyro.conf.Positional[Path],
-    x: Annotated[str | None, tyro.conf.arg(help="column of token counts")] = None,
-    y: Annotated[str | None, tyro.conf.arg(help="column of perplexities")] = None,
+    x: Annotated[str | None, optional("COLUMN", "token counts")] = None,
+    y: Annotated[str | None, optional("COLUMN", "perplexities")] = None,
     by: Annotated[
         str | None,
-        tyro.conf.arg(help="columns that tell lines apart, comma separated (default: arm, config_name)"),
+        optional(
+            "COLUMN,...", "what tells curves apart; without it arm and config_name, where they are there"
+        ),
     ] = None,
-    window: Annotated[int | None, tyro.conf.arg(help="sizes per sliding window")] = None,
-    extrapolate: Annotated[tuple[float, ...], tyro.conf.arg(help="token counts to predict at")] = (),
+    window: Annotated[int | None, optional("N", "sizes per sliding window")] = None,
+    extrapolate: Annotated[tuple[float, ...], optional("TOKENS [TOKENS ...]", "sizes to predict at")] = (),
     holdout: Annotated[
-        int | None, tyro.conf.arg(metavar="K", help="hide the K largest sizes and predict them from the rest")
+        int | None, optional("K", "hide the K largest sizes and predict them from the rest")
     ] = None,
-    difference: Annotated[
-        tuple[str, str] | None, tyro.conf.arg(metavar="A B", help="compare group B against group A")
-    ] = None,
+    difference: Annotated[tuple[str, str] | None, optional("A B", "compare group B against group A")] = None,
     nats: Annotated[
         bool, tyro.conf.arg(help="y is a loss in nats per token or byte, not a perplexity")
     ] = False,
-    include_capped: Annotated[bool, tyro.conf.arg(help="fit points that stopped at their cap, too")] = False,
+    include_capped: Annotated[bool, tyro.conf.arg(help="fit runs that stopped at their cap, too")] = False,
     json: Json = False,
 ) -> int:
-    """Scaling analysis of any CSV, JSON or JSONL file, whoever produced it.
+    """Scaling analysis of any table, whoever produced it.
+
+    A CSV, JSON or JSONL file.
 
     Which form the loss follows, whether the exponent changes, forecasts, and how they did on hidden sizes.
 
@@ -59,7 +61,7 @@ def fit(
 
 
 def published(versions: tyro.conf.Positional[tuple[str, ...]] = ("v1", "v2", "v3"), lang: Lang = "en") -> int:
-    """The published tables, recomputed, with every number that does not follow from them marked.
+    """The published tables, recomputed; what does not follow is marked.
 
     Example: cvfp published v3
     """
@@ -76,18 +78,24 @@ def published(versions: tyro.conf.Positional[tuple[str, ...]] = ("v1", "v2", "v3
 
 def compare(
     sweeps: tyro.conf.Positional[Annotated[tuple[str, ...], tyro.conf.arg(metavar="DIR|published:NAME")]],
-    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help="write the comparison here")] = None,
+    out: Annotated[Path | None, optional("DIR", "write the comparison here")] = None,
     lang: Lang = "en",
     json: Json = False,
 ) -> int:
-    """Version tables: alpha, ER, iterations, PPL, accuracy, each with change, interval and verdict.
+    """Sweeps side by side: what changed, by how much, how sure.
 
     Takes two or more sweep directories, or published:v1, published:v2, published:v3. With --json also what
     the fitted laws say: difference of the exponents, which is ahead at 10 times the data, where they cross.
 
     Example: cvfp compare cvfp-runs/v1 cvfp-runs/v2 --out v1-against-v2
     """
-    from cvfp.report.compare import comparison_page, comparison_values, read_versions, write_comparison
+    from cvfp.report.compare import (
+        comparison_answer,
+        comparison_page,
+        comparison_values,
+        read_versions,
+        write_comparison,
+    )
     from cvfp.report.language import speaking
 
     if out is not None:
@@ -100,6 +108,7 @@ def compare(
         if out is None:
             print(comparison_page(versions, None)[0])
             return 0
-        for path in write_comparison(versions, out):
-            print(path)
+        page = next(path for path in write_comparison(versions, out) if path.suffix == ".html")
+        print_markdown("\n\n".join(comparison_answer(versions)))
+        print(f"Comparison: {page.resolve().as_uri()}")
     return 0

@@ -14,31 +14,45 @@ from contextlib import contextmanager
 from types import FrameType
 
 from cvfp import __version__
-from cvfp.cli import analysis, corpus, model, sweep
-from cvfp.records.errors import CvfpError, InputError
+from cvfp.cli import analysis, completion, corpus, model, sweep
+from cvfp.records.errors import CvfpError, InputError, near
 
-COMMANDS: dict[str, Callable] = {
-    "quickstart": sweep.quickstart,
-    "presets": sweep.presets,
-    "run": sweep.run,
-    "tune": sweep.tune,
-    "status": sweep.status,
-    "report": sweep.report,
-    "fit": analysis.fit,
-    "compare": analysis.compare,
-    "published": analysis.published,
-    "train": model.train,
-    "eval": model.evaluate,
-    "generate": model.generate,
-    "diagnose": model.diagnose,
-    "data": corpus.data,
+GROUPS: dict[str, dict[str, Callable]] = {
+    "Start here": {"quickstart": sweep.quickstart, "presets": sweep.presets, "settings": sweep.settings},
+    "Sweeps": {"run": sweep.run, "tune": sweep.tune, "status": sweep.status, "report": sweep.report},
+    "Analysis": {"fit": analysis.fit, "compare": analysis.compare, "published": analysis.published},
+    "One model": {
+        "train": model.train,
+        "eval": model.evaluate,
+        "generate": model.generate,
+        "diagnose": model.diagnose,
+    },
+    "Data and shell": {"data": corpus.data, "completion": completion.completion},
 }
+COMMANDS = {name: command for commands in GROUPS.values() for name, command in commands.items()}
 
-DESCRIPTION = """Train context-vector fixed-point language models and measure how they scale with data.
+DESCRIPTION = "Train context-vector fixed-point language models and measure how they scale with data."
 
-Start with `cvfp quickstart`. Every command has --help with an example; --debug shows tracebacks; --version
-tells the version.
-Exit codes: 0 done, 1 failed or partial, 2 wrong usage or input, 130 interrupted, 143 terminated."""
+
+def overview() -> str:
+    """What there is, in groups, and how to go on."""
+    lines = [DESCRIPTION, ""]
+    for title, commands in GROUPS.items():
+        lines.append(title)
+        for name, command in commands.items():
+            said = (command.__doc__ or "").partition("\n")[0].rstrip(".")
+            lines.append(f"  {name:<11}{said}")
+        lines.append("")
+    return "\n".join(
+        [
+            *lines,
+            "Begin with: cvfp quickstart. Every command has --help with an example;",
+            "--debug shows tracebacks, --version tells the version.",
+            "Exit codes: 0 done, 1 failed or partial, 2 wrong usage or input,",
+            "130 interrupted, 143 terminated.",
+        ]
+    )
+
 
 RESUMING = {"quickstart", "run", "tune"}
 """Commands that go on from where they were interrupted."""
@@ -163,6 +177,13 @@ def _answer(arguments: list[str], debug: bool) -> int:
 def _dispatch(arguments: list[str]) -> int:
     if arguments == ["--version"]:
         print(f"cvfp {__version__}")
+        return 0
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
+        raise InputError(
+            f"unknown command {arguments[0]!r}{near(arguments[0], COMMANDS)}; there are {', '.join(COMMANDS)}"
+        )
+    if arguments in ([], ["-h"], ["--help"]):
+        print(overview())
         return 0
     import tyro
 

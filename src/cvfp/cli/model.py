@@ -11,10 +11,12 @@ import tyro
 from cvfp.cli.options import (
     Corpora,
     Device,
+    Embedding,
     Json,
     Set,
     Track,
     corpus_and_table,
+    optional,
     print_json,
     print_table,
     settings_of,
@@ -31,14 +33,16 @@ def train(
     preset: Annotated[str, tyro.conf.arg(help="settings to start from (cvfp presets)")] = "recommended",
     samples: Annotated[int, tyro.conf.arg(help="number of training documents")] = 200,
     arm: Annotated[str, tyro.conf.arg(help="cvfp-joint, or cvfp for the two-phase model")] = "cvfp-joint",
-    corpus: Corpora | None = None,
-    embedding: Annotated[str | None, tyro.conf.arg(help="random, gpt2, or a path to a table")] = None,
+    corpus: Corpora = None,
+    embedding: Embedding = None,
     device: Device = "auto",
     set_: Set = (),
     track: Track = (),
     json: Json = False,
 ) -> int:
-    """Train one CVFP model to a checkpoint, and score it on the held-out test documents.
+    """Train one CVFP model to a checkpoint, and score it.
+
+    Scores are of the held-out test documents.
 
     Example: cvfp train --out my-model --samples 100 --set joint.context_dim=256 model.embed_dim=256
     """
@@ -85,15 +89,15 @@ def generate(
     ] = "\n",
     max_new_tokens: Annotated[int, tyro.conf.arg(help="how many tokens are written")] = 200,
     temperature: Annotated[float, tyro.conf.arg(help="0 takes the likeliest token each time")] = 1.0,
-    top_k: Annotated[int | None, tyro.conf.arg(help="draw from so many of the likeliest tokens")] = None,
+    top_k: Annotated[int | None, optional("N", "draw from so many of the likeliest tokens")] = None,
     top_p: Annotated[
-        float | None, tyro.conf.arg(help="draw from the likeliest tokens that have this probability together")
+        float | None, optional("P", "draw from the likeliest tokens that have this probability together")
     ] = None,
     seed: Annotated[int, tyro.conf.arg(help="the same seed writes the same text")] = 0,
     device: Device = "auto",
     weights: Annotated[
         Literal["float32", "float16", "bfloat16"] | None,
-        tyro.conf.arg(help="type that weights are read in; float16 is fastest (default: as saved)"),
+        optional("float32|float16|bfloat16", "type that weights are read in; float16 is fastest"),
     ] = None,
     json: Json = False,
 ) -> int:
@@ -108,6 +112,8 @@ def generate(
     settings |= {"seed": seed, "device": device, "weights": weights}
     writing = generate(checkpoint, text, **settings)
     written: list[str] = []
+    if not json:
+        print(text, end="", flush=True)
     try:
         for piece in writing:
             written.append(piece)
@@ -148,7 +154,9 @@ def diagnose(
     device: Device = "auto",
     json: Json = False,
 ) -> int:
-    """Health of a model's contexts: identity, degenerate, expanding; memory length and contraction.
+    """Check the health of a model's contexts.
+
+    Identity, degenerate, expanding; memory length and contraction.
 
     Without a file, the first chitchat conversations are the text. Exit code 1 when a check fails.
 

@@ -10,19 +10,26 @@ from typing import Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
+from rich.markdown import Markdown
 from rich.table import Table
 from rich.text import Text
 
 from cvfp.records.errors import InputError
 from cvfp.records.files import parse_toml
 
+
+def optional(metavar: str, meaning: str) -> Any:
+    """An option that need not be given: its help says neither None nor a default."""
+    return tyro.conf.arg(metavar=metavar, help=meaning, help_behavior_hint="")
+
+
 Corpora = Annotated[
-    tuple[str, ...],
-    tyro.conf.arg(
-        metavar="CORPUS [CORPUS ...]",
-        help="chitchat, ultrachat, hub:OWNER/NAME, or a path; several are read as one",
+    tuple[str, ...] | None,
+    optional(
+        "CORPUS [CORPUS ...]", "chitchat, ultrachat, hub:OWNER/NAME, or a path; several are read as one"
     ),
 ]
+Embedding = Annotated[str | None, optional("random|gpt2|PATH", "the token table")]
 Device = Annotated[str, tyro.conf.arg(metavar="auto|cpu|cuda|cuda:N|mps", help="where to compute")]
 Devices = Annotated[
     str,
@@ -35,14 +42,12 @@ Executor = Annotated[
     Literal["local", "ray"],
     tyro.conf.arg(help="this machine, or the Ray cluster it is in (or RAY_ADDRESS names)"),
 ]
-GpusPerPoint = Annotated[
-    float | None, tyro.conf.arg(help="on Ray: 0.5 lets two points share a GPU (default: 1)")
-]
+GpusPerPoint = Annotated[float | None, optional("SHARE", "on Ray: 0.5 lets two runs share a GPU, else 1")]
 Growing = Annotated[
     tuple[str, ...] | None,
-    tyro.conf.arg(
-        metavar="start=N multiplier=X window_size=W num_windows=K",
-        help="sizes that grow by a factor, instead of --samples",
+    optional(
+        "start=N multiplier=X window_size=W num_windows=K",
+        "sizes that grow by a factor, instead of --samples",
     ),
 ]
 Json = Annotated[bool, tyro.conf.arg(name="json", help="print the answer as JSON")]
@@ -52,12 +57,19 @@ SaveEvery = Annotated[
 ]
 Set = Annotated[
     tuple[str, ...],
-    tyro.conf.arg(name="set", metavar="KEY=VALUE [KEY=VALUE ...]", help="config fields, by dotted key"),
+    tyro.conf.arg(
+        name="set",
+        metavar="KEY=VALUE [KEY=VALUE ...]",
+        help="settings, by dotted key (cvfp settings lists them)",
+        help_behavior_hint="",
+    ),
 ]
 Track = Annotated[
     tuple[Literal["tensorboard", "wandb", "trackio"], ...],
     tyro.conf.arg(
-        metavar="tensorboard|wandb|trackio [...]", help="also show metrics and results there, as they come"
+        metavar="tensorboard|wandb|trackio [...]",
+        help="also show metrics and results there, as they come",
+        help_behavior_hint="",
     ),
 ]
 
@@ -152,6 +164,14 @@ def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[objec
     if not console.is_terminal:
         console = Console(width=PIPE_WIDTH)
     console.print(table)
+
+
+def print_markdown(text: str) -> None:
+    """Print Markdown as a terminal shows it; as it is, but for its signs, where there is none."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=PIPE_WIDTH)
+    console.print(Markdown(text))
 
 
 def value_text(value: object) -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Iterable
 from types import TracebackType
 
 import rich.progress
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn
+from rich.table import Column
 
 from cvfp.lab.messages import (
     Failed,
@@ -20,28 +23,39 @@ from cvfp.lab.messages import (
     outcome,
     point_label,
 )
+from cvfp.metrics.cost import run_cost
+from cvfp.records.plan import PlannedPoint
+from cvfp.records.schema import duration
 from cvfp.training.events import Event
+
+TOKENS_PER_DOCUMENT, VOCABULARY = 1000, 20_000
+"""Of a run whose data is not looked at: only the ratio of two runs' costs counts."""
+LEAST_SHARE = 0.1
+"""Of the mean cost, that every run takes at least: it has to start, to score and to write."""
 
 
 class Bars:
-    """One bar for the sweep, one for the phase that runs in each worker; a context manager that is told."""
+    """One bar for the sweep, one for the phase that runs in each worker; a context manager that is told.
+
+    A line fits a terminal of 80 columns: what is too long ends in an ellipsis. What is left of the time is
+    told from the cost of the runs that are done and of those to come.
+    """
 
     def __init__(self) -> None:
         self.console = Console(stderr=True)
         self.bars = rich.progress.Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[numbers]}", markup=False),
+            TextColumn("{task.description}", markup=False, table_column=_cut(ratio=5)),
+            BarColumn(bar_width=12),
+            TextColumn("{task.fields[numbers]}", markup=False, table_column=_cut(ratio=6)),
             console=self.console,
+            expand=True,
         )
-        self.sweep = self.bars.add_task("points", total=None, numbers="")
+        self.sweep = self.bars.add_task("runs", total=None, numbers="")
         self.phases: dict[str, rich.progress.TaskID] = {}
         """The bar of each worker."""
         self.names: dict[str, str] = {}
-        """The phase that runs in each worker."""
+        """The run of each worker."""
+        self.clock = Clock()
 
     def __enter__(self) -> Bars:
         if self.console.is_terminal:
@@ -56,19 +70,21 @@ class Bars:
     def __call__(self, message: Message) -> None:
         match message:
             case SweepStarted(total, pending):
-                self.bars.update(self.sweep, total=total, completed=total - pending)
-                if total != pending:
-                    self._print(f"{total - pending} of {total} points are done already")
+                self.clock = Clock(total, pending)
+                self._show_sweep()
+                if total != len(pending):
+                    self._print(f"{total - len(pending)} of {total} runs are done already")
             case Note(text):
                 self._print(text)
             case PointStarted(point):
-                self.bars.update(self.sweep, numbers=point_label(point))
+                self.names[message.worker] = point_label(point)
             case Progress(event):
                 self._show(message.worker, event)
             case PointFinished(point, record):
                 self.names.pop(message.worker, None)
-                self.bars.advance(self.sweep)
-                self._print(f"{point_label(point)}: {outcome(record)}")
+                self.clock.finish(point)
+                self._show_sweep()
+                self._print(f"{point_label(point)}: {outcome(record)}{self._left()}")
             case Failed(error):
                 self._print(f"{message.worker} cannot go on: {error}")
 
@@ -78,16 +94,62 @@ class Bars:
         else:
             print(text, file=sys.stderr, flush=True)
 
+    def _left(self) -> str:
+        """Off a terminal, where no bar says it: how many runs are done, and how long the others take."""
+        return "" if self.console.is_terminal else f" [{self.clock.text()}]"
+
+    def _show_sweep(self) -> None:
+        share = self.clock.share
+        self.bars.update(self.sweep, total=1.0, completed=share, numbers=self.clock.text())
+
     def _show(self, worker: str, event: Event) -> None:
         """Move the worker's bar, which begins anew with each phase, and show its latest numbers."""
         if worker not in self.phases:
-            self.phases[worker] = self.bars.add_task("", total=None, numbers="", visible=False)
+            self.phases[worker] = self.bars.add_task("", total=None, numbers="")
         bar = self.phases[worker]
-        if self.names.get(worker) != event.phase:
-            self.names[worker] = event.phase
-            name = f"{worker}: {event.phase}" if worker else event.phase
-            self.bars.reset(bar, visible=True, description=name, numbers="")
+        name = f"{self.names.get(worker, worker)}: {event.phase}"
+        if self.bars.tasks[self.bars.task_ids.index(bar)].description != name:
+            self.bars.reset(bar, description=name, numbers="")
         self.bars.update(bar, total=event.total, completed=event.step)
         if event.values:
             shown = (f"{name.replace('_', ' ')} {value:.4g}" for name, value in event.values.items())
             self.bars.update(bar, numbers=", ".join(shown))
+        self._show_sweep()
+
+
+def _cut(ratio: int) -> Column:
+    return Column(ratio=ratio, no_wrap=True, overflow="ellipsis")
+
+
+class Clock:
+    """How far a sweep is, by the cost of its runs, and how long the rest takes."""
+
+    def __init__(self, total: int = 0, pending: Iterable[PlannedPoint] = ()) -> None:
+        self.total = total
+        self.costs = {point.config.run_hash: _cost(point) for point in pending}
+        mean = sum(self.costs.values()) / max(len(self.costs), 1)
+        self.costs = {name: max(cost, LEAST_SHARE * mean) for name, cost in self.costs.items()}
+        self.all, self.done = sum(self.costs.values()), 0.0
+        self.started = time.monotonic()
+
+    def finish(self, point: PlannedPoint) -> None:
+        """That run is done."""
+        self.done += self.costs.pop(point.config.run_hash, 0.0)
+
+    @property
+    def share(self) -> float:
+        """Of the cost of what was to be run, that is done."""
+        return self.done / self.all if self.all else 0.0
+
+    def text(self) -> str:
+        """`5/24, 1 min 20 s, 3 min 10 s left`."""
+        elapsed = time.monotonic() - self.started
+        parts = [f"{self.total - len(self.costs)}/{self.total}", duration(elapsed)]
+        if self.done and self.costs:
+            parts.append(f"{duration(elapsed * (1 / self.share - 1))} left")
+        return ", ".join(parts)
+
+
+def _cost(point: PlannedPoint) -> float:
+    cost = run_cost(point.config, VOCABULARY, TOKENS_PER_DOCUMENT * point.config.data.num_samples)
+    return 0.0 if cost is None else cost.flops

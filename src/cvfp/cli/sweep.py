@@ -12,6 +12,7 @@ import tyro
 from cvfp.cli.options import (
     Corpora,
     Devices,
+    Embedding,
     Executor,
     GpusPerPoint,
     Growing,
@@ -23,13 +24,16 @@ from cvfp.cli.options import (
     corpus_and_table,
     given,
     grid_of,
+    optional,
     print_json,
+    print_markdown,
     print_table,
     settings_of,
     split_list,
     whole_numbers,
 )
 from cvfp.lab.options import RunOptions
+from cvfp.records.arms import ARMS
 from cvfp.records.errors import InputError
 from cvfp.records.plan import FOLLOWED, Plan, Tuning, read_tuning
 
@@ -38,13 +42,14 @@ if TYPE_CHECKING:
     from cvfp.lab.plan import SweepSpec
 
 
+ARMS_HELP = f"of {', '.join(ARMS)}, or a .py file of your own"
 OURS = ("cvfp", "cvfp-joint")
 """The two trainings of the model: their lines are what tells presets apart."""
-Out = Annotated[Path | None, tyro.conf.arg(metavar="DIR", help="sweep directory; running again resumes")]
+Out = Annotated[Path | None, optional("DIR", "sweep directory; running again resumes")]
 
 
 def quickstart(out: Out = None, device: Devices = "cpu", track: Track = (), json: Json = False) -> int:
-    """The whole story on two cores in a few minutes: arms over growing data, fits, figures, report.
+    """The whole story on two cores in two minutes: who wins, by how much.
 
     Example: cvfp quickstart --out my-first-sweep
     """
@@ -72,37 +77,62 @@ def presets(json: Json = False) -> int:
     return 0
 
 
+def settings(
+    matching: Annotated[
+        str,
+        tyro.conf.arg(metavar="TEXT", help="only those whose key or meaning has it", help_behavior_hint=""),
+    ] = "",
+    json: Json = False,
+) -> int:
+    """List every setting with its default and its meaning.
+
+    These are the keys that --set and sweep files take.
+
+    Example: cvfp settings --matching dropout
+    """
+    from dataclasses import asdict
+
+    from cvfp.records.settings import all_settings
+
+    found = [one for one in all_settings() if matching.lower() in f"{one.key} {one.meaning}".lower()]
+    if not found:
+        raise InputError(f"no setting has {matching!r} in its key or its meaning; cvfp settings lists all")
+    if json:
+        print_json([asdict(one) for one in found])
+        return 0
+    print_table("Settings", ("key", "default", "meaning"), [(s.key, s.default, s.meaning) for s in found])
+    return 0
+
+
 def run(
     sweep: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="PRESET|FILE.toml|DIR")]],
     out: Out = None,
-    arms: Annotated[tuple[str, ...] | None, tyro.conf.arg(help="cvfp kneser-ney ...")] = None,
-    samples: Annotated[tuple[str, ...] | None, tyro.conf.arg(help="numbers of training documents")] = None,
+    arms: Annotated[tuple[str, ...] | None, optional("MODEL [MODEL ...]", ARMS_HELP)] = None,
+    samples: Annotated[tuple[str, ...] | None, optional("N [N ...]", "numbers of training documents")] = None,
     growth: Growing = None,
-    seeds: Annotated[int | None, tyro.conf.arg(help="how many seeds, each with its own draw")] = None,
-    inits: Annotated[int | None, tyro.conf.arg(help="how many initialisations of each draw")] = None,
-    corpus: Corpora | None = None,
-    embedding: Annotated[str | None, tyro.conf.arg(help="random, gpt2, or a path to a table")] = None,
-    tuned: Annotated[
-        Path | None, tyro.conf.arg(metavar="DIR", help="settings per arm that cvfp tune chose there")
-    ] = None,
+    seeds: Annotated[int | None, optional("N", "how many seeds, each with its own documents")] = None,
+    inits: Annotated[int | None, optional("N", "how many initialisations of each seed's documents")] = None,
+    corpus: Corpora = None,
+    embedding: Embedding = None,
+    tuned: Annotated[Path | None, optional("DIR", "settings per model that cvfp tune chose there")] = None,
     published: Annotated[bool, tyro.conf.arg(help="the published protocol (UltraChat, GPT-2 table)")] = False,
     device: Devices = "auto",
     executor: Executor = "local",
     gpus_per_point: GpusPerPoint = None,
     set_: Set = (),
-    include_capped: Annotated[
-        bool, tyro.conf.arg(help="let points that ended at their cap into fits")
-    ] = False,
+    include_capped: Annotated[bool, tyro.conf.arg(help="let runs that ended at their cap into fits")] = False,
     checkpoints: Annotated[
-        bool, tyro.conf.arg(help="keep the trained weights of every point")
+        bool, tyro.conf.arg(help="keep the trained weights of every run")
     ] = RunOptions.checkpoints,
     save_every: SaveEvery = RunOptions.save_every,
     track: Track = (),
     dry_run: Annotated[bool, tyro.conf.arg(help="print the plan with its cost; run nothing")] = False,
-    retry: Annotated[bool, tyro.conf.arg(help="run the points again that failed")] = RunOptions.retry,
+    retry: Annotated[bool, tyro.conf.arg(help="run again what failed")] = RunOptions.retry,
     json: Json = False,
 ) -> int:
-    """Run a sweep: a preset, or a TOML file of your own. Running it again resumes where it stopped.
+    """Run a sweep: a preset, or a file of your own; again, and it resumes.
+
+    Running the same command again goes on where it stopped.
 
     With the directory of a sweep it goes on with that; --seeds and --samples then add to what it has.
 
@@ -148,6 +178,22 @@ def run(
     return _run_plan(plan, out, execute, track, json)
 
 
+def print_ending(out: Path, first: str) -> None:
+    """What a sweep that has ended says: the answer, the ranking, and where the report is."""
+    from cvfp.records.sweep import SweepFiles, load_sweep
+    from cvfp.report.lines import report_lines
+    from cvfp.report.sections.answer import answer_texts, ranking_table
+    from cvfp.report.view import View
+
+    swept = load_sweep(out)
+    view = View(swept, report_lines(swept), str(out))
+    print(first)
+    if view.reference is not None:
+        ranking = "" if view.top is None else ranking_table(view)
+        print_markdown("\n\n".join([*answer_texts(view), ranking]))
+    print(f"Report: {SweepFiles(out).page.resolve().as_uri()}")
+
+
 def _in_shape(
     spec: SweepSpec, growth: tuple[str, ...] | None, published: bool, include_capped: bool
 ) -> SweepSpec:
@@ -187,7 +233,7 @@ def _run_plan(plan: Plan, out: Path, execute: Execute, track: Track, json: bool)
     if json:
         print_json({"out": str(out), "done": outcome.done, "failed": len(outcome.failed)})
     else:
-        print(f"{outcome.done} of {len(plan.points)} points done. Report: {out / 'report.html'}")
+        print_ending(out, f"{outcome.done} of {len(plan.points)} runs done.")
     for record in outcome.failed:
         print(f"failed: {record.point.arm} {record.point.config_name}: {record.error}", file=sys.stderr)
     if outcome.failed:
@@ -205,14 +251,14 @@ def _show_plan(plan: Plan, out: Path, device: str, json: bool) -> int:
     if json:
         print_json(estimate.as_dict())
         return 0
-    header = ("arm", "line", "samples", "seed", "tokens", "parameters", "FLOPs at most", "seconds, about")
+    header = ("model", "curve", "runs", "documents", "parameters", "FLOPs at most", "time, about")
     print_table(f"{plan.name}: {plan.description}", header, estimate.rows())
     print(estimate.verdict())
     return 0
 
 
 def status(directory: tyro.conf.Positional[Path], json: Json = False) -> int:
-    """How far a sweep is: done, running, failed, waiting points.
+    """How far a sweep is: models by sizes, and what failed.
 
     Example: cvfp status cvfp-runs/v3
     """
@@ -222,14 +268,18 @@ def status(directory: tyro.conf.Positional[Path], json: Json = False) -> int:
     if json:
         print_json(state.as_dict())
         return 0
-    header = ("arm", "line", "samples", "seed", "state", "what")
-    print_table(f"{directory}: {state.name}", header, state.rows())
+    sizes = [f"{size:,}" for size in state.sizes]
+    print_table(f"{directory}: {state.name}", ("model", "curve", *sizes), state.grid())
+    for line in state.troubles():
+        print(line)
     print(state.line())
     return 0
 
 
 def report(directory: tyro.conf.Positional[Path], lang: Lang = "en") -> int:
-    """(Re)write report.md, report.html and figures of a sweep from its records alone.
+    """(Re)write the report of a sweep from its records alone.
+
+    That is report.md, report.html and the figures; in another language report.ja.md and so on.
 
     Example: cvfp report cvfp-runs/v3 --lang ja
     """
@@ -246,19 +296,20 @@ def report(directory: tyro.conf.Positional[Path], lang: Lang = "en") -> int:
 def tune(
     sweep: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="PRESET|FILE.toml")]] = "recommended",
     out: Out = None,
-    arms: Annotated[tuple[str, ...] | None, tyro.conf.arg(help="cvfp lstm ...")] = None,
+    arms: Annotated[tuple[str, ...] | None, optional("MODEL [MODEL ...]", ARMS_HELP)] = None,
     samples: Annotated[
-        tuple[str, ...], tyro.conf.arg(help="training documents at which settings are chosen")
+        tuple[str, ...],
+        tyro.conf.arg(metavar="N [N ...]", help="training documents at which settings are chosen"),
     ] = ("50", "400", "1600"),
-    trials: Annotated[int, tyro.conf.arg(help="settings that every arm may try")] = 12,
+    trials: Annotated[int, tyro.conf.arg(metavar="N", help="settings that every model may try")] = 12,
     grid: Annotated[
         tuple[str, ...],
-        tyro.conf.arg(
-            metavar="KNOB=VALUE,VALUE [KNOB=VALUE,VALUE ...]",
-            help="try all combinations of these instead, around what every arm ships with",
+        optional(
+            "KNOB=VALUE,VALUE [KNOB=VALUE,VALUE ...]",
+            "try all combinations of these instead, around what every model ships with",
         ),
     ] = (),
-    seeds: Annotated[int | None, tyro.conf.arg(help="how many seeds each trial is run with")] = None,
+    seeds: Annotated[int | None, optional("N", "how many seeds each trial is run with")] = None,
     device: Devices = "auto",
     executor: Executor = "local",
     gpus_per_point: GpusPerPoint = None,
@@ -266,7 +317,7 @@ def tune(
     track: Track = (),
     json: Json = False,
 ) -> int:
-    """Give every arm the same trials; keep at each size the best one on dev.
+    """Give every model the same trials; keep the best one on dev.
 
     Learning rate, dropout, weight decay, consistency and batch are tried, or what --grid names; settings
     between sizes are interpolated. Running it again resumes. `cvfp run --tuned DIR` takes what was chosen.

@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -20,6 +21,7 @@ from cvfp.lab.point import Datasets
 from cvfp.metrics.cost import run_cost
 from cvfp.records.config import RunConfig
 from cvfp.records.plan import Plan
+from cvfp.records.schema import duration
 from cvfp.training import group
 from cvfp.training.devices import describe_device
 
@@ -67,7 +69,7 @@ def _commit() -> str | None:
 
 
 LONG_HOURS = 1.0
-"""From here on the verdict suggests a GPU."""
+"""From here on the verdict says what would make it shorter."""
 EFFICIENCY = 0.5
 """Share of the measured matrix rate that training reaches (measured on 2 cores: softmax takes the rest)."""
 
@@ -101,28 +103,52 @@ class PlanEstimate:
         return sum(point.seconds for point in self.points if point.seconds is not None) / 3600
 
     def verdict(self) -> str:
-        """One line: how long at most, and a word of warning where that is long."""
+        """How long at most; on a CPU where that is long, which flags would make it fit into an hour."""
         speed = f"{self.device} ({self.flops_per_second / 1e9:,.0f} GFLOP/s)"
         unknown = sum(point.seconds is None for point in self.points)
-        line = f"{len(self.points)} points, about {self.hours:.2g} hours at most on {speed}"
-        line += f", and {unknown} points of arms of your own, which take what they take" if unknown else ""
+        line = f"{len(self.points)} runs, about {duration(3600 * self.hours)} at most on {speed}"
+        line += f", and {unknown} runs of models of your own, which take what they take" if unknown else ""
         if self.hours < LONG_HOURS or self.device != "cpu":
             return line
-        return f"{line}: hours on this CPU; use a GPU, fewer samples, or smaller widths (cvfp quickstart)"
+        fits = [f"{flags} (about {duration(seconds)})" for flags, seconds in self._shorter()]
+        return f"{line}\nTo make it fit: {', or '.join([*fits, 'a GPU', 'cvfp quickstart'])}"
 
-    def rows(self) -> list[tuple[object, ...]]:
+    def _shorter(self) -> list[tuple[str, float]]:
+        """Flags that leave runs out, with the seconds that are left: fewer seeds, then fewer sizes too."""
+        seeds = sorted({point.seed for point in self.points})
+        first = [point for point in self.points if point.seed == seeds[0]]
+        found = [("--seeds 1", self._seconds(first))] if len(seeds) > 1 else []
+        sizes = sorted({point.num_samples for point in self.points})
+        for count in range(len(sizes) - 1, 0, -1):
+            left = self._seconds([point for point in first if point.num_samples in sizes[:count]])
+            if left < 3600 * LONG_HOURS:
+                seed = "--seeds 1 " if len(seeds) > 1 else ""
+                found.append((f"{seed}--samples {' '.join(map(str, sizes[:count]))}", left))
+                break
+        return found
+
+    @staticmethod
+    def _seconds(points: Sequence[PointEstimate]) -> float:
+        return sum(point.seconds for point in points if point.seconds is not None)
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """One for each curve: its runs, sizes, parameters, FLOPs and time."""
+        lines: dict[tuple[str, str], list[PointEstimate]] = {}
+        for point in self.points:
+            lines.setdefault((point.arm, point.config_name), []).append(point)
         return [
             (
-                p.arm,
-                p.config_name,
-                p.num_samples,
-                p.seed,
-                f"{p.train_tokens:,}",
-                "" if p.total_params is None else f"{p.total_params:,}",
-                "unknown" if p.flops is None else f"{p.flops:.2g}",
-                "unknown" if p.seconds is None else f"{p.seconds:,.1f}",
+                arm,
+                name,
+                str(len(points)),
+                ", ".join(f"{size:,}" for size in sorted({point.num_samples for point in points})),
+                "" if points[0].total_params is None else f"{points[0].total_params:,}",
+                "unknown"
+                if points[0].flops is None
+                else f"{sum(point.flops or 0.0 for point in points):.2g}",
+                "unknown" if points[0].seconds is None else duration(self._seconds(points)),
             )
-            for p in self.points
+            for (arm, name), points in lines.items()
         ]
 
     def as_dict(self) -> dict[str, Any]:

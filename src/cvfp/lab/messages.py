@@ -28,7 +28,7 @@ class SweepStarted(Message):
     """`pending` of `total` points are still to be run."""
 
     total: int
-    pending: int
+    pending: tuple[PlannedPoint, ...]
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,9 @@ class LogFile:
     def __call__(self, message: Message) -> None:
         match message:
             case SweepStarted(total, pending):
-                self.pending = pending
-                self._write(f"{total} points, {total - pending} done before, {pending} to run")
+                self.pending = len(pending)
+                done = total - len(pending)
+                self._write(f"{total} points, {done} done before, {len(pending)} to run")
             case Note(text):
                 self._write(text)
             case PointStarted(point):

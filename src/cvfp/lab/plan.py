@@ -18,7 +18,7 @@ from pydantic import Field, field_validator, model_validator
 
 from cvfp.records.arms import ARMS, DEFAULT_ARMS, arm_kind
 from cvfp.records.config import RunConfig, dotted
-from cvfp.records.errors import InputError
+from cvfp.records.errors import InputError, near
 from cvfp.records.files import parse_toml, read_text
 from cvfp.records.plan import Analysis, Plan, PlannedPoint, TunedArm, tuned_at
 from cvfp.records.published import PUBLISHED_PROTOCOL
@@ -116,7 +116,8 @@ class SweepSpec(Schema):
         unknown = [arm for arm in value if arm not in ARMS and not arm.endswith(OWN_SUFFIX)]
         if unknown or not value:
             known = f"{', '.join(ARMS)}, or a .py file of your own"
-            raise ValueError(f"unknown arm {', '.join(unknown) or '(none)'!r}; there are {known}")
+            meant = near(unknown[0], ARMS) if unknown else ""
+            raise ValueError(f"unknown arm {', '.join(unknown) or '(none)'!r}{meant}; there are {known}")
         names = [Path(arm).stem for arm in value if arm.endswith(OWN_SUFFIX)]
         for name in names:
             if names.count(name) > 1:
@@ -209,7 +210,9 @@ def _base(preset: Any, presets: Mapping[str, SweepSpec], path: Path) -> dict[str
     if preset is None:
         return {}
     if not isinstance(preset, str) or preset not in presets:
-        raise InputError(f"{path}: unknown preset {preset!r}; there are {', '.join(presets)}")
+        raise InputError(
+            f"{path}: unknown preset {preset!r}{near(str(preset), presets)}; there are {', '.join(presets)}"
+        )
     return presets[preset].model_dump(exclude={"name"})
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from cvfp.lab.plan import Growth, Settings, SweepSpec, product, read_spec
 from cvfp.records.arms import DEFAULT_ARMS, arm_kind
 from cvfp.records.config import RunConfig
-from cvfp.records.errors import InputError
+from cvfp.records.errors import InputError, near
 from cvfp.records.plan import Analysis, TunedArm, tuned_at
 from cvfp.records.schema import N_
 from cvfp.records.training_config import JointConfig
@@ -415,5 +415,6 @@ def find_spec(name: str) -> SweepSpec:
     if name.endswith(".toml"):
         return read_spec(Path(name), PRESETS)
     if name not in PRESETS:
-        raise InputError(f"unknown preset {name!r}; there are {', '.join(PRESETS)} (or give a .toml file)")
+        known = f"there are {', '.join(PRESETS)} (or give a .toml file, or a sweep's directory)"
+        raise InputError(f"unknown preset {name!r}{near(name, PRESETS)}; {known}")
     return PRESETS[name]

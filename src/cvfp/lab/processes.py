@@ -41,7 +41,7 @@ def run_shared(directory: SweepDirectory, tell: Tell, retry: bool, work: Callabl
     directory.check()
     pending = begin(directory, retry)
     tell = tell_all(LogFile(directory.files.output), tell)
-    tell(SweepStarted(len(directory.plan.points), len(pending)))
+    tell(SweepStarted(len(directory.plan.points), tuple(pending)))
     if pending:
         verdict = work()
         if directory.pending():

@@ -131,7 +131,7 @@ class Worker:
         pending = begin(self.directory, self.options.retry)
         if pending:
             self._sign_in()
-        self.tell(SweepStarted(len(self.directory.plan.points), len(pending)))
+        self.tell(SweepStarted(len(self.directory.plan.points), tuple(pending)))
         self._work(pending)
         return settle(self.directory, self.tell)
 

@@ -71,7 +71,7 @@ def train(
     point = PlannedPoint(config_name=out.name, config=_one_config(preset, samples, settings or {}, arm))
     budget = Budget(pick_device(device), lambda event: tell(Progress(event)))
     dataset = open_dataset(point.config.data, lambda text: tell(Note(text)))
-    tell(SweepStarted(1, 1))
+    tell(SweepStarted(1, (point,)))
     tell(PointStarted(point))
     result = run_point(point, dataset, budget)
     save_point(result, point.config, dataset.tokenizer, environment(budget.device), out)

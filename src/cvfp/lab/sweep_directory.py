@@ -12,12 +12,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import geometric_mean
 from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
 
-from cvfp.lab.messages import outcome
+from cvfp.lab.messages import outcome, point_label
 from cvfp.records.errors import CvfpError, InputError
 from cvfp.records.files import (
     append_text,
@@ -335,6 +336,8 @@ class PointState:
     point: PlannedPoint
     state: str
     detail: str
+    ppl: float | None = None
+    """Test PPL of one that is done; None in a tuning, which does not score it."""
 
 
 @dataclass(frozen=True)
@@ -365,6 +368,32 @@ class SweepStatus:
             for each in self.points
         ]
 
+    @property
+    def sizes(self) -> list[int]:
+        """In documents, smallest first."""
+        return sorted({each.point.config.data.num_samples for each in self.points})
+
+    def grid(self) -> list[tuple[str, ...]]:
+        """A row per curve, a cell per size: its test PPL, mean over seeds, or how many runs are in which "
+        "state."""
+        lines: dict[tuple[str, str], dict[int, list[PointState]]] = {}
+        for each in self.points:
+            config = each.point.config
+            line = lines.setdefault((config.arm, each.point.config_name), {})
+            line.setdefault(config.data.num_samples, []).append(each)
+        return [
+            (arm, name, *(_cell(sizes.get(size, [])) for size in self.sizes))
+            for (arm, name), sizes in lines.items()
+        ]
+
+    def troubles(self) -> list[str]:
+        """What failed, with its error, and what was interrupted."""
+        return [
+            f"{point_label(each.point)}: {each.detail}"
+            for each in self.points
+            if each.state == "failed" or (each.state == "waiting" and each.detail)
+        ]
+
     def as_dict(self) -> dict[str, Any]:
         keys = ("arm", "config_name", "num_samples", "seed", "state", "detail")
         rows = [dict(zip(keys, row, strict=True)) for row in self.rows()]
@@ -382,8 +411,20 @@ def sweep_status(path: Path) -> SweepStatus:
 def _state(directory: SweepDirectory, point: PlannedPoint, ledger: Ledger) -> PointState:
     record = read_record(directory.files, point)
     if record is not None:
-        return PointState(point, record.point.status, outcome(record))
+        return PointState(point, record.point.status, outcome(record), record.point.val_ppl)
     if ledger.is_claimed(point.config.run_hash):
         return PointState(point, "running", "")
     begun = directory.run_directory(point.config.run_hash).has_begun
     return PointState(point, "waiting", "interrupted; goes on from its last savepoint" if begun else "")
+
+
+def _cell(states: Sequence[PointState]) -> str:
+    """`123.4` where all runs of a size are done; else `1 done, 2 waiting`."""
+    if not states:
+        return ""
+    ppls = [each.ppl for each in states]
+    if all(each.state == "done" for each in states):
+        known = [ppl for ppl in ppls if ppl is not None]
+        return f"{geometric_mean(known):.1f}" if len(known) == len(ppls) else "done"
+    counted = Counter(each.state for each in states)
+    return ", ".join(f"{counted[state]} {state}" for state in STATES if counted[state])

@@ -32,7 +32,7 @@ from cvfp.lab.messages import (
     tell_nobody,
 )
 from cvfp.records.config import dotted
-from cvfp.records.errors import InputError
+from cvfp.records.errors import InputError, near
 from cvfp.records.files import read_json
 from cvfp.records.plan import PlannedPoint
 from cvfp.records.results import Measurement, Metadata, RunRecord, read_metrics
@@ -339,7 +339,7 @@ def tracked(names: Sequence[str], out: Path | str, tell: Tell = tell_nobody) -> 
     out = Path(out)
     for name in names:
         if name not in KINDS:
-            raise InputError(f"tracker {name!r}: unknown; there are {', '.join(KINDS)}")
+            raise InputError(f"tracker {name!r}: unknown{near(name, KINDS)}; there are {', '.join(KINDS)}")
     tracking = Tracking([KINDS[name](out / FOLDER) for name in dict.fromkeys(names)], out, tell)
     try:
         yield tell_all(tell, tracking)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from cvfp.records.arms import ARM_KINDS, arm_kind
-from cvfp.records.errors import InputError
+from cvfp.records.errors import InputError, near
 from cvfp.records.schema import Count, Layers, Positive, Rate, Schema, Width, digest
 from cvfp.records.training_config import (
     Cell,
@@ -247,7 +247,9 @@ class RunConfig(Schema):
     @model_validator(mode="after")
     def _known_arm(self) -> RunConfig:
         if self.own is None and self.arm not in ARM_KINDS:
-            raise ValueError(f"arm: unknown arm {self.arm!r}; there are {', '.join(ARM_KINDS)}")
+            raise ValueError(
+                f"arm: unknown arm {self.arm!r}{near(self.arm, ARM_KINDS)}; there are {', '.join(ARM_KINDS)}"
+            )
         if self.own is not None and self.arm in ARM_KINDS:
             raise ValueError(f"arm: {self.own.file} cannot be named {self.arm!r}: there is such an arm")
         return self

@@ -1,6 +1,8 @@
 """The errors a user can cause or meet. Each carries the exit code of the command line contract."""
 
+import difflib
 import unicodedata
+from collections.abc import Iterable
 
 
 class CvfpError(Exception):
@@ -28,6 +30,12 @@ class DivergedError(CvfpError):
 
 class LostError(CvfpError):
     """One of the processes that train together cannot go on, so none can. No point is to blame for it."""
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """` (did you mean 'quickstart'?)` where a known name is close to this one, else nothing."""
+    found = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.6)
+    return f" (did you mean {found[0]!r}?)" if found else ""
 
 
 def one_line(text: str) -> str:

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from cvfp.records.arms import ARM_KINDS, arm_kind
 from cvfp.records.config import LATER, RunConfig, dotted
-from cvfp.records.errors import InputError
+from cvfp.records.errors import InputError, near
 from cvfp.records.files import is_file, read_json
 from cvfp.records.schema import Perplexity, Positive, Schema
 
@@ -146,7 +146,9 @@ class Tuning(Schema):
     def _knobs_alone(cls, value: dict[str, TunedArm]) -> dict[str, TunedArm]:
         for arm, tuned in value.items():
             if arm not in ARM_KINDS:
-                raise ValueError(f"unknown arm {arm!r}; there are {', '.join(ARM_KINDS)}")
+                raise ValueError(
+                    f"unknown arm {arm!r}{near(arm, ARM_KINDS)}; there are {', '.join(ARM_KINDS)}"
+                )
             other = sorted({_plain(key) for key in tuned.settings} - tunable(arm))
             if other:
                 raise ValueError(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from cvfp.records.errors import InputError
+from cvfp.records.errors import InputError, near
 
 # --- Types of numbers in configs and records.
 
@@ -56,7 +57,7 @@ class Schema(BaseModel):
         try:
             return cls.model_validate(value)
         except ValidationError as error:
-            raise InputError(f"{where}: {explain(error)}") from error
+            raise InputError(f"{where}: {explain(error, cls)}") from error
 
     @classmethod
     def parse_json(cls, value: Any, where: str):
@@ -64,15 +65,18 @@ class Schema(BaseModel):
         try:
             return cls.model_validate_json(json.dumps(value, default=str))
         except ValidationError as error:
-            raise InputError(f"{where}: {explain(error)}") from error
+            raise InputError(f"{where}: {explain(error, cls)}") from error
 
 
-def explain(error: ValidationError) -> str:
-    """One line: the first problem (field, what is wrong, value), all missing keys, how many problems more."""
+def explain(error: ValidationError, schema: type[BaseModel] | None = None) -> str:
+    """One line: the first problem (field, what is wrong, value), all missing keys, how many problems more.
+
+    An unknown key is told with the nearest one of `schema`, where one is close.
+    """
     problems = error.errors(include_url=False)
     missing = [_field(problem) for problem in problems if problem["type"] == "missing"]
     others = _alternatives([problem for problem in problems if problem["type"] != "missing"])
-    parts = [_problem(others[0])] if others else []
+    parts = [_problem(others[0], schema)] if others else []
     if missing:
         parts.append(f"{', '.join(missing)}: required, but missing")
     more = f" (and {len(others) - 1} more)" if len(others) > 1 else ""
@@ -96,15 +100,27 @@ def _alternatives(problems: list[ErrorDetails]) -> list[ErrorDetails]:
     return list(found.values())
 
 
-def _problem(problem: ErrorDetails) -> str:
+def _problem(problem: ErrorDetails, schema: type[BaseModel] | None) -> str:
     field, message = _field(problem), problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
-        return f"unknown key {field!r}"
+        known = [] if schema is None else list(dotted_fields(schema))
+        same = [key for key in known if key.rpartition(".")[2] == field.rpartition(".")[2]]
+        return f"unknown key {field!r}{near(field, same) or near(field, known)}"
     if problem["type"] != "value_error":
         shown = repr(problem["input"])
         shown = shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}..."
         message = f"{message[0].lower()}{message[1:]}, got {shown}"
     return f"{field}: {message}" if field else message
+
+
+def dotted_fields(schema: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """The keys of a schema and of the schemas in it: `model.context_dim`."""
+    for name, field in schema.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from dotted_fields(kind, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
 
 
 def _field(problem: ErrorDetails) -> str:
@@ -117,9 +133,19 @@ def digest(value: Any, length: int = 12) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:length]
 
 
-# --- Texts that stand in records or plans in English and that reports show in other languages.
+# --- Texts: those that stand in records or plans in English and that reports show in other languages; times.
 
 
 def N_(text: str) -> str:
     """`text` itself, marked for the catalogues of `cvfp.report.language` (gettext's customary name)."""
     return text
+
+
+def duration(seconds: float) -> str:
+    """A time with its units: `42 s`, `3 min 20 s`, `2 h 5 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600:,} h {whole % 3600 // 60} min"

@@ -392,6 +392,13 @@ def comparison_page(versions: Sequence[Version], link: Link) -> tuple[str, list[
     return page_of(comparison_title(versions), sections, link), pictures
 
 
+def comparison_answer(versions: Sequence[Version]) -> list[str]:
+    """What a terminal shows of it: which version is best, and every line's versions side by side."""
+    rows = rows_of(versions)
+    main = _main(rows)
+    return [*([] if main is None else [_best_version(main)]), ranking_table(versions, rows)]
+
+
 def comparison_title(versions: Sequence[Version]) -> str:
     return _("Comparison of {names}").format(names=", ".join(plain(version.name) for version in versions))
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from cvfp.records.results import OF_ONE_DRAW, IntervalKind
 from cvfp.records.schema import N_
+from cvfp.records.schema import duration as duration
 from cvfp.report.language import _
 
 Number = int | float
@@ -153,16 +154,6 @@ def seconds(value: Number | None) -> str:
     if value is None:
         return ABSENT
     return f"{value:.1f}" if value < 100 else f"{value:,.0f}"
-
-
-def duration(value: Number) -> str:
-    """A duration with its units: `42 s`, `3 min 20 s`, `2 h 5 min`."""
-    whole = round(value)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def short_count(value: Number | None) -> str:
