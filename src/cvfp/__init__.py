@@ -1,6 +1,7 @@
 """Train context-vector fixed-point language models and measure how they scale with data.
 
     import cvfp
+    sweep = cvfp.run("quickstart", progress=True)
     record = cvfp.train("my-model", samples=6, preset="quickstart")
     model = cvfp.CVFPModel.from_pretrained("my-model")
     law = cvfp.scaling.fit_power_law([50_000, 100_000, 200_000], [380.0, 270.0, 215.0])
@@ -15,6 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what editors and type checkers see
     from cvfp import scaling as scaling
+    from cvfp.api import Results as Results
+    from cvfp.api import fit as fit
+    from cvfp.api import run as run
     from cvfp.lab.options import RunOptions as RunOptions
     from cvfp.lab.plan import SweepSpec as SweepSpec
     from cvfp.lab.plan import make_plan as make_plan
@@ -33,6 +37,9 @@ if TYPE_CHECKING:  # what editors and type checkers see
 __version__ = "0.1.0"
 
 _HOMES = {
+    "run": "cvfp.api",
+    "fit": "cvfp.api",
+    "Results": "cvfp.api",
     "RunConfig": "cvfp.records.config",
     "Plan": "cvfp.records.plan",
     "RunOptions": "cvfp.lab.options",

@@ -9,7 +9,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -135,6 +135,29 @@ def read_table(path: Path) -> Table:
         raise InputError(f"{path}: has no rows")
     columns = dict.fromkeys(column for row in rows for column in row.values)
     return Table(path, tuple(columns), tuple(rows))
+
+
+def table_of(rows: Iterable[Mapping[str, Any]], name: str = "the rows") -> Table:
+    """The table of rows that are dictionaries by column; numbers of numpy and pandas are numbers.
+
+    Raises:
+        InputError: there are none, or one is no dictionary.
+    """
+    found = [_json_row(f"{name}, item {number}", _plain(item)) for number, item in enumerate(rows, 1)]
+    if not found:
+        raise InputError(f"{name}: has no rows")
+    columns = dict.fromkeys(column for row in found for column in row.values)
+    return Table(Path(name), tuple(columns), tuple(found))
+
+
+def _plain(item: Any) -> Any:
+    """A row whose values are Python's; what is not there (NaN of a data frame) as None."""
+    if not isinstance(item, Mapping):
+        return item
+    values = {
+        str(name): value.item() if isinstance(value, np.generic) else value for name, value in item.items()
+    }
+    return {name: None if isinstance(one, float) and math.isnan(one) else one for name, one in values.items()}
 
 
 def _read_csv(path: Path, text: str) -> list[Row]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,36 +25,72 @@ from cvfp.scaling.summary import law_fields
 # --- The scaling analysis of one group of a table, as JSON values.
 
 
-def group_values(
-    name: str,
-    group: GroupPoints,
-    window: int | None,
-    known_sizes: frozenset[int],
-    extrapolate: Sequence[Number],
-    hide: int | None,
-) -> dict[str, Any]:
-    """Everything of one group that has a law; keys as `fit_table`.
+@dataclass(frozen=True)
+class Asked:
+    """What an analysis of a table is to hold beside the laws.
 
-    Raises:
-        InputError: no law or no finite prediction, with the name of the group.
+    Args:
+        window: consecutive sizes per sliding window; None: no windows.
+        known_sizes: all sizes that any row has.
+        extrapolate: token counts to predict at; empty: 4 and 10 times the largest of the group.
+        holdout: how many of the largest sizes to hide and predict; None: none.
     """
-    line = LineAnalysis(group.points, group.half_units)
-    try:
-        values = {
-            "group": name,
-            "n": line.law.n,
-            **law_fields(line.law),
-            "windows": [] if window is None else _windows(line, window, known_sizes, group.sizes_are_samples),
-            "extrapolation": [asdict(one) for one in line.forecasts(extrapolate)],
-            "forms": [_form_values(one, group.points, extrapolate) for one in line.forms],
-            "curvature": _curvature_values(line.curvature),
-            "local_exponents": _exponents(line.local_exponents, group.sizes_are_samples),
-            "robustness": [asdict(flip) for flip in line.flips],
-            "holdout": None if hide is None else _holdout_values(line.holdout(hide)),
-        }
-    except InputError as error:
-        raise InputError(f"group {name!r}: {error}") from error
-    return as_json(values)
+
+    window: int | None = None
+    known_sizes: frozenset[int] = frozenset()
+    extrapolate: Sequence[Number] = ()
+    holdout: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class GroupFit:
+    """One group of a table: its points, and what they say; `line` is None where there is no law."""
+
+    name: str
+    points: GroupPoints
+    line: LineAnalysis | None
+
+    def values(self, asked: Asked) -> dict[str, Any]:
+        """As JSON values; keys as `fit_table`.
+
+        Raises:
+            InputError: no law or no finite prediction, with the name of the group.
+        """
+        line, has_samples = self.line, self.points.sizes_are_samples
+        if line is None:
+            return values_without_fit(self.name, self.points)
+        window, hide = asked.window, asked.holdout
+        try:
+            values = {
+                "group": self.name,
+                "n": line.law.n,
+                **law_fields(line.law),
+                "windows": [] if window is None else _windows(line, window, asked.known_sizes, has_samples),
+                "extrapolation": [asdict(one) for one in line.forecasts(asked.extrapolate)],
+                "forms": [_form_values(one, line.points, asked.extrapolate) for one in line.forms],
+                "curvature": _curvature_values(line.curvature),
+                "local_exponents": _exponents(line.local_exponents, has_samples),
+                "robustness": [asdict(flip) for flip in line.flips],
+                "holdout": None if hide is None else _holdout_values(line.holdout(hide)),
+            }
+        except InputError as error:
+            raise InputError(f"group {self.name!r}: {error}") from error
+        return as_json(values)
+
+
+@dataclass(frozen=True, eq=False)
+class TableFit:
+    """The analysis of all groups of a table, and of the two that were to be compared, if any."""
+
+    groups: tuple[GroupFit, ...]
+    asked: Asked
+    compared: tuple[GroupFit, GroupFit] | None = None
+    """With all of their points, copies of other seeds' results too."""
+
+    def values(self) -> dict[str, Any]:
+        """As JSON values; see `fit_table`. Raises as `GroupFit.values` and `difference`."""
+        values: dict[str, Any] = {"groups": [group.values(self.asked) for group in self.groups]}
+        return values if self.compared is None else values | {"difference": difference_values(*self.compared)}
 
 
 def values_without_fit(name: str, group: GroupPoints) -> dict[str, Any]:
@@ -64,11 +100,11 @@ def values_without_fit(name: str, group: GroupPoints) -> dict[str, Any]:
     return {"group": name, "n": len(group.rows), **law_fields(None), **empty}
 
 
-def difference_values(names: Sequence[str], groups: Sequence[GroupPoints]) -> dict[str, Any]:
+def difference_values(first: GroupFit, second: GroupFit) -> dict[str, Any]:
     """The second of two groups against the first; keys as `fit_table`. Raises as `difference`."""
-    first, second = (LineAnalysis(group.points, group.half_units) for group in groups)
-    found = difference(first, second)
-    return {"first": names[0], "second": names[1]} | difference_fields(found)
+    assert first.line is not None and second.line is not None
+    found = difference(first.line, second.line)
+    return {"first": first.name, "second": second.name} | difference_fields(found)
 
 
 def difference_fields(found: Difference) -> dict[str, Any]:
@@ -214,7 +250,28 @@ def fit_table(
         InputError: as `read_table`; a missing column or group; a point twice; a value that is not positive,
             or a perplexity below 1; a group of one size; a window or a holdout that fits no group.
     """
-    table = read_table(path)
+    asked = (window, extrapolate, include_capped, note, holdout, nats, difference)
+    return analyse_table(read_table(path), x, y, by, *asked).values()
+
+
+def analyse_table(
+    table: Table,
+    x: str | None = None,
+    y: str | None = None,
+    by: str | None = None,
+    window: int | None = None,
+    extrapolate: Sequence[Number] = (),
+    include_capped: bool = False,
+    note: Note = lambda _: None,
+    holdout: int | None = None,
+    nats: bool = False,
+    difference: tuple[str, str] | None = None,
+) -> TableFit:
+    """As `fit_table`, of a table that was read, as objects: what is not looked at is not computed.
+
+    Raises:
+        InputError: as `fit_table`, of the table and its groups.
+    """
     table.require_once(POINT_COLUMNS)
     grouping = _grouping(table, by)
     columns = _columns(table, x, y, grouping, nats)
@@ -224,31 +281,35 @@ def fit_table(
     for name, rows in _group(table.rows, grouping).items():
         every[name] = read_points([row for row in rows if row.where in usable], columns)
         group = _group_to_fit(name, every[name], len(rows), note)
-        if group is None:
-            fits.append(values_without_fit(name, every[name]))
-            continue
-        fits.append(group_values(name, group, window, sizes, extrapolate, holdout))
-        fitted[name] = group
-        if by is None:
-            _note_unused_names(name, group, note)
+        line = None if group is None else LineAnalysis(group.points, group.half_units)
+        fits.append(GroupFit(name, every[name] if group is None else group, line))
+        if group is not None:
+            fitted[name] = group
+            if by is None:
+                _note_unused_names(name, group, note)
     _check_sizes(table.path, fitted, window, holdout, note)
-    return {"groups": fits} | _difference(table.path, difference, every, fitted)
+    asked = Asked(window, sizes, tuple(extrapolate), holdout)
+    return TableFit(tuple(fits), asked, _compared(table.path, difference, every, fitted))
 
 
-def _difference(
+def _compared(
     path: Path,
     names: tuple[str, str] | None,
     every: Mapping[str, GroupPoints],
     fitted: Mapping[str, GroupPoints],
-) -> dict[str, Any]:
+) -> tuple[GroupFit, GroupFit] | None:
     if names is None:
-        return {}
+        return None
     for name in names:
         if name not in fitted:
             raise InputError(f"{path}: no fitted group {name!r} to compare; there are: {', '.join(fitted)}")
     if names[0] == names[1]:
         raise InputError(f"{path}: group {names[0]!r} is compared with itself; give two")
-    return {"difference": difference_values(names, [every[name] for name in names])}
+    first, second = (
+        GroupFit(name, every[name], LineAnalysis(every[name].points, every[name].half_units))
+        for name in names
+    )
+    return first, second
 
 
 def _columns(table: Table, x: str | None, y: str | None, grouping: Sequence[str], nats: bool) -> Columns:
