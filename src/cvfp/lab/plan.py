@@ -281,7 +281,7 @@ def make_plan(spec: SweepSpec) -> Plan:
 
 
 def extended(plan: Plan, samples: Sequence[int] | None, seeds: int | None) -> Plan:
-    """The plan with more sizes, or more seeds: every line at each size with each seed.
+    """The plan with more sizes, or more seeds: every line at each of its sizes, and the new ones, with each seed.
 
     Args:
         plan: of a sweep that is there; all of its points stay.
@@ -303,10 +303,12 @@ def extended(plan: Plan, samples: Sequence[int] | None, seeds: int | None) -> Pl
         largest = max(seed for seed, _draw in draws)
         draws += [(largest + number, None) for number in range(1, seeds - len(draws) + 1)]
     lines = {point.config.config_hash: point for point in reversed(plan.points)}
-    sizes = sorted({*(point.config.data.num_samples for point in plan.points), *(samples or ())})
+    own: dict[str, set[int]] = {}
+    for point in plan.points:
+        own.setdefault(point.config.config_hash, set(samples or ())).add(point.config.data.num_samples)
     found = {point.config.run_hash: point for point in plan.points}
     for line in reversed(lines.values()):
-        for size in sizes:
+        for size in sorted(own[line.config.config_hash]):
             for seed, draw in draws:
                 data = line.config.data.model_copy(update={"num_samples": size, "draw_seed": draw})
                 config = line.config.model_copy(update={"data": data, "seed": seed})

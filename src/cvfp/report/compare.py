@@ -404,8 +404,8 @@ def comparison_title(versions: Sequence[Version]) -> str:
 
 
 def write_comparison(versions: Sequence[Version], directory: Path) -> list[Path]:
-    """Write `compare.md`, `compare.html` and the figures into a directory. Raises `CvfpError` if it "
-    "cannot."""
+    """Write `compare.md`, `compare.html` and the figures into a directory. Raises `CvfpError` if it
+    cannot."""
     markdown, pictures = comparison_page(versions, lambda picture: f"figures/{picture.file}")
     paths = {f"figures/{picture.file}": picture for picture in pictures}
     for name, picture in paths.items():
@@ -448,15 +448,11 @@ def _answer(versions: Sequence[Version], rows: Sequence[Row]) -> Section:
                 ),
                 _(
                     "Versions are compared at equal tokens only: the same number of documents, seed and "
-                    "training "
-                    "tokens, scored on the same text. Differences are paired; a verdict is given only "
-                    "where their "
-                    "95% interval over several seeds excludes 0; where the losses of the test documents were "
-                    "kept, it is over them too. With one seed there is none: its interval is over test "
-                    "documents "
-                    "only, or over sizes, the deviation from a straight line. The intervals are not "
-                    "corrected "
-                    "for their number."
+                    "training tokens, scored on the same text. Differences are paired; a verdict is given "
+                    "only where their 95% interval over several seeds excludes 0; where the losses of the "
+                    "test documents were kept, it is over them too. With one seed there is none: its "
+                    "interval is over test documents only, or over sizes, the deviation from a straight "
+                    "line. The intervals are not corrected for their number."
                 ),
             ]
         ),
@@ -545,8 +541,7 @@ def ranking_table(versions: Sequence[Version], rows: Sequence[Row]) -> str:
     ]
     note = _(
         "Test PPL of the first version of each, means over seeds; others: PPL(version) / PPL(first) − 1, "
-        "paired; "
-        "{marks}."
+        "paired; {marks}."
     ).format(marks=marks_text())
     found = table(columns, shown)
     return f"{found}\n\n{note}" if found else ""
@@ -570,18 +565,15 @@ def _exponents_section(rows: Sequence[Row]) -> Section | None:
                 alpha_table(compared),
                 _(
                     "The change is of the exponents at the common sizes, where both were run; above 0 the "
-                    "later "
-                    "version falls less steeply. Percentages are of |α before|."
+                    "later version falls less steeply. Percentages are of |α before|."
                 ),
                 difference_table(laws),
                 _(
                     "The two fitted power laws against each other, paired where they share sizes, seeds and "
                     "tokens: the exponent of the later minus that of the earlier (above 0 the earlier falls "
                     "faster), which has the lower PPL at 10 times the largest size, and where they are "
-                    "equal. "
-                    "One seed knows only what other test documents would give, or the deviation from "
-                    "straight "
-                    "lines, and tells no two lines apart."
+                    "equal. One seed knows only what other test documents would give, or the deviation from "
+                    "straight lines, and tells no two lines apart."
                 )
                 if laws
                 else "",
@@ -612,8 +604,7 @@ def _scores(rows: Sequence[Row]) -> Section | None:
                         iterations,
                         _(
                             "≥ N: a run ended at its cap of N before it had converged. That is a lower "
-                            "bound, so "
-                            "there is no change and no percentage from it."
+                            "bound, so there is no change and no percentage from it."
                         ),
                     )
                     if iterations

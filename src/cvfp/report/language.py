@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib import resources
+from pathlib import Path
 from typing import Literal, get_args
 
 from cvfp.records.errors import InputError
@@ -49,6 +50,11 @@ def _(text: str) -> str:
     """`text` in the language of the block; as it stands where its catalogue does not know it."""
     language = _spoken.get()
     return text if language == SOURCE else catalogue(language).get(text, text)
+
+
+def in_language(path: Path, language: str) -> Path:
+    """The file of a report in a language: `report.md`, `report.ja.md`."""
+    return path if language == SOURCE else path.with_suffix(f".{language}{path.suffix}")
 
 
 def sentences(*texts: str) -> str:

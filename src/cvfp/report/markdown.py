@@ -21,6 +21,14 @@ def plain(text: object) -> str:
     return _BLOCK.sub(r"\1\\\2", escaped)
 
 
+def code(text: str) -> str:
+    """`text` in one line of code, whatever backticks it has."""
+    text = " ".join(text.split())
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    pad = " " if "`" in text else ""
+    return f"{fence}{pad}{text}{pad}{fence}"
+
+
 def bold(markdown: str) -> str:
     return f"**{markdown}**"
 

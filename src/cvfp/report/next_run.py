@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cvfp.report import numbers
-from cvfp.report.language import _
+from cvfp.report.language import _, listed
+from cvfp.report.markdown import code, plain
 from cvfp.report.standings import MIXTURE
 from cvfp.report.view import View
 
@@ -27,10 +29,11 @@ class NextRun:
     @property
     def text(self) -> str:
         """`cvfp run DIR --seeds 3`: why (about 4 min)."""
-        cost = (
-            "" if self.seconds is None else _(" (about {time})").format(time=numbers.duration(self.seconds))
+        if self.seconds is None:
+            return _("{command}: {why}.").format(command=code(self.command), why=self.why)
+        return _("{command}: {why} (about {time}).").format(
+            command=code(self.command), why=self.why, time=numbers.duration(self.seconds)
         )
-        return f"`{self.command}`: {self.why}{cost}"
 
 
 def next_run(view: View) -> NextRun | None:
@@ -43,28 +46,32 @@ def next_run(view: View) -> NextRun | None:
         return None
     missing = len(view.sweep.missing())
     if missing:
-        why = _("{count} planned runs have no record yet.").format(count=missing)
-        return NextRun(f"cvfp run {view.place}", why, None)
+        why = _("{count} planned runs have no record yet").format(count=missing)
+        return NextRun(_run(view), why, None)
     seeds = {point.config.seed for point in view.sweep.plan.points}
     if len(seeds) < SEEDS:
-        why = _("an interval over seeds for every difference.")
+        why = _("an interval over seeds for every difference")
         return NextRun(_more_seeds(view, SEEDS), why, _cost_of_seeds(view, SEEDS - len(seeds)))
     unclear = [
-        change.other.label
+        plain(change.other.label)
         for change in view.changes
         if view.top is not None
         and (ppl := change.ppl_at(view.top.num_samples)) is not None
         and ppl.distinguishable is False
     ]
     if unclear:
-        why = _("narrower intervals: at the largest size there is no clear difference from {models}.")
+        why = _("narrower intervals: at the largest size there is no clear difference from {models}")
         command = _more_seeds(view, len(seeds) + MORE_SEEDS)
-        return NextRun(command, why.format(models=", ".join(unclear)), _cost_of_seeds(view, MORE_SEEDS))
+        return NextRun(command, why.format(models=listed(unclear)), _cost_of_seeds(view, MORE_SEEDS))
     return _larger(view)
 
 
+def _run(view: View) -> str:
+    return f"cvfp run {shlex.quote(view.place)}"
+
+
 def _more_seeds(view: View, count: int) -> str:
-    return f"cvfp run {view.place} --seeds {count}"
+    return f"{_run(view)} --seeds {count}"
 
 
 def _cost_of_seeds(view: View, count: int) -> float | None:
@@ -81,9 +88,9 @@ def _larger(view: View) -> NextRun | None:
     pool = [data.splits["pool"].documents for data in view.sweep.metadata.data if "pool" in data.splits]
     if len(sizes) < 2 or not pool or min(pool) < size:
         return None
-    why = _("whether the order still holds at twice the data.")
-    listed = " ".join(map(str, [*sizes, size]))
-    return NextRun(f"cvfp run {view.place} --samples {listed}", why, _cost_of_size(view, sizes))
+    why = _("whether the order still holds at twice the data")
+    all_sizes = " ".join(map(str, [*sizes, size]))
+    return NextRun(f"{_run(view)} --samples {all_sizes}", why, _cost_of_size(view, sizes))
 
 
 def _cost_of_size(view: View, sizes: Sequence[int]) -> float | None:

@@ -79,7 +79,10 @@ def change_cell(change: Change | None, clear: bool | None = None) -> str:
 
 def marks_text() -> str:
     """What the marks behind percentages say."""
-    return _("▼ lower (better), ▲ higher (worse), ≈ no clear difference, no mark: one seed")
+    return _(
+        "▼ lower (better), ▲ higher (worse), ≈ no clear difference, no mark: one seed, "
+        "and its interval says nothing of another"
+    )
 
 
 def points_text(change: Change) -> str:

@@ -10,7 +10,7 @@ from cvfp.records.files import write_text
 from cvfp.records.sweep import SweepFiles, load_sweep
 from cvfp.report.blocks import Link, Picture, Section, page_of
 from cvfp.report.figures.style import font_note, save
-from cvfp.report.language import LANGUAGES, NAMES, SOURCE, Language, _, sentences, speaking
+from cvfp.report.language import LANGUAGES, NAMES, SOURCE, Language, _, in_language, sentences, speaking
 from cvfp.report.lines import report_lines
 from cvfp.report.markdown import bold, plain
 from cvfp.report.page import render_page
@@ -81,10 +81,11 @@ KNOWN_FIGURES = (
     "compute",
     "context_dim_analysis",
     "phase1_convergence",
+    "phase2_curves",
     "forecasts",
     "alpha_progression",
 )
-"""What figures of a report are called: one that has nothing to show any more does not stay behind."""
+"""What figures of a report are, or were, called: one with nothing to show any more does not stay behind."""
 
 
 def render_report(view: View, link: Link, *lead: str) -> tuple[str, list[Section]]:
@@ -102,11 +103,6 @@ def render_report(view: View, link: Link, *lead: str) -> tuple[str, list[Section
 def report_title(view: View) -> str:
     """What stands on top."""
     return _("{name}: test perplexity against training data").format(name=plain(view.sweep.plan.name))
-
-
-def in_language(path: Path, language: str) -> Path:
-    """The file of a report in a language: `report.md`, `report.ja.md`."""
-    return path if language == SOURCE else path.with_suffix(f".{language}{path.suffix}")
 
 
 def _write(

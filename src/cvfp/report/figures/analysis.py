@@ -125,7 +125,7 @@ def ratio(change: LineChange) -> float:
 
 
 def draw_efficiency(axes: Axes, changes: Sequence[LineChange], styles: Styles) -> None:
-    """Change of val PPL in percent against the ratio of parameters, with 95% intervals."""
+    """Change of test PPL in percent against the ratio of parameters, with 95% intervals."""
     ratios = sorted({1.0, *map(ratio, changes)})
     limits = padded(ratios, 0.12)
     places = dodged([ratio(change) for change in changes], limits)
@@ -242,7 +242,7 @@ Draw = Callable[[Axes], None]
 
 @house_style
 def analysis_figure(lines: Sequence[Line]) -> Figure | None:
-    """Effective rank and dimensions, and val PPL against parameters and their ratio; panels with content."""
+    """Effective rank and dimensions, and test PPL against parameters and their ratio; panels with content."""
     shown = [line for line in lines if line.scored and line.summary.context_dim]
     styles = _styles(shown, lines)
     panels = _panels(shown, lines, styles)

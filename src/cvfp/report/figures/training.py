@@ -57,8 +57,8 @@ def learning_figure(sweep: Sweep, lines: Sequence[Line]) -> Figure | None:
 
 @house_style
 def compute_figure(lines: Sequence[Line]) -> Figure | None:
-    """Test PPL against the FLOPs of training, a line per model over its sizes; None where they are not "
-    "known."""
+    """Test PPL against the FLOPs of training, a line per model over its sizes; None where they are not
+    known."""
     known = {line.label: [p for p in line.scored if p.flops] for line in lines}
     shown = [line for line in lines if len(by_size(known[line.label])) > 1]
     if not shown:

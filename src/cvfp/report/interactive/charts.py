@@ -31,7 +31,7 @@ from cvfp.report.interactive.look import (
 from cvfp.report.language import _
 from cvfp.report.lines import Line, several_seeds
 
-# --- The chart of scaling: validation perplexity against training tokens, every record under its point.
+# --- The chart of scaling: test perplexity against training tokens, every record under its point.
 
 
 STEPS = 25

@@ -52,10 +52,8 @@ def _by_setting(changes: Sequence[LineChange]) -> tuple[Block, ...]:
         return ()
     note = _(
         "Every setting against the nearest before it, at equal tokens and seeds. α and A are of the law of "
-        "the "
-        "ratio of the two perplexities over all common sizes in both fits; PPL and ER are at the largest "
-        "common "
-        "size."
+        "the ratio of the two perplexities over all common sizes in both fits; PPL and ER are at the largest "
+        "common size."
     )
     return changes_table(changes), note
 

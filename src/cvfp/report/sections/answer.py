@@ -71,6 +71,7 @@ def _answer(view: View) -> str:
         bold(text.format(model=plain(best.line.label), where=where, ppl=numbers.ppl(best.ppl))),
         *_closest(view, best, ranked),
         *_mixed(view, best),
+        *_unequal(view, ranked),
     ]
     return sentences(*found)
 
@@ -83,7 +84,8 @@ def _closest(view: View, best: Standing, ranked: Sequence[Standing]) -> list[str
     change = LineChange(best.line, other.line)
     ppl = change.ppl_at(view.top.num_samples)
     if ppl is None:
-        return [_("{model} was scored on other texts.").format(model=plain(other.line.label))]
+        text = _("{model} was trained on other tokens, or scored on other texts: not compared.")
+        return [text.format(model=plain(other.line.label))]
     name = plain(other.line.label)
     if other.line is view.reference:
         text = _("{model}, the model in question, is at {change} against it.")
@@ -126,6 +128,16 @@ def _mixed(view: View, best: Standing) -> list[str]:
     return []
 
 
+def _unequal(view: View, ranked: Sequence[Standing]) -> list[str]:
+    """Models on their own that are not ranked with the others, for their token table knows other data."""
+    apart = [one for one in view.top.standings if one.line.arm != MIXTURE and one not in ranked]
+    if not apart:
+        return []
+    text = _("Not on equal terms, with a token table that was trained on other data: {models}.")
+    shown = [f"{plain(one.line.label)} {numbers.ppl(one.ppl)}" for one in apart]
+    return [text.format(models=listed(shown))]
+
+
 # --- How sure that is.
 
 
@@ -135,6 +147,8 @@ def _how_sure(view: View) -> str:
     if view.top is None or other is None:
         return _("There is no other model to compare.")
     change = LineChange(ranked[0].line, other.line)
+    if not any(a.num_samples == view.top.num_samples for a, _b in change.pairs):
+        return _("There is no other model to compare.")
     if len(view.top.draws) == 1:
         badge = bold(_("1 seed: indicative only."))
         return sentences(badge, _("Another seed may turn the order; an interval over seeds takes two more."))

@@ -10,7 +10,7 @@ from cvfp.records.sweep import Sweep
 from cvfp.report import numbers
 from cvfp.report.blocks import Block, Fold, Section, present
 from cvfp.report.conclusions import conclusions
-from cvfp.report.language import _
+from cvfp.report.language import _, in_language, spoken
 from cvfp.report.lines import Line, capped, exclusion_text, phase1_iterations, place_text, several_seeds
 from cvfp.report.markdown import Column, bold, bullets, plain, table
 from cvfp.report.recommendations import recommendation_table
@@ -180,8 +180,8 @@ def missing(sweep: Sweep) -> list[str]:
 
 
 def exclusions(lines: Sequence[Line]) -> list[str]:
-    """A sentence per run that is not in its curve's fit, with the reason; failures are told with their "
-    "error."""
+    """A sentence per run that is not in its curve's fit, with the reason; failures are told with their
+    error."""
     return [
         _("{model}, {why}").format(model=plain(line.label), why=exclusion_text(why))
         for line in lines
@@ -208,8 +208,7 @@ def glossary(sweep: Sweep) -> str:
             _("train / dev / test PPL"),
             _(
                 "exp of the mean nats per predicted token: running over the best epoch, on the split that "
-                "stops "
-                "training, on the held-out test split (val_ppl in the files)"
+                "stops training, on the held-out test split (val_ppl in the files)"
             ),
         ),
         (_("test accuracy"), _("share of test tokens whose most probable prediction is right")),
@@ -245,8 +244,7 @@ def glossary(sweep: Sweep) -> str:
                     _(
                         "pieces of text that joint training rolls out from a stored context each, gradients "
                         "flowing through them and no further; contexts of the whole text computed again "
-                        "under "
-                        "the weights as they are"
+                        "under the weights as they are"
                     ),
                 )
             ]
@@ -280,8 +278,7 @@ def glossary(sweep: Sweep) -> str:
             _("P1 iterations"),
             _(
                 "iterations of phase 1, the random start being the first; ≥ N: its cap of N stopped it "
-                "before "
-                "it had converged"
+                "before it had converged"
             ),
         ),
         (
@@ -296,8 +293,7 @@ def glossary(sweep: Sweep) -> str:
             _("solve contraction, passes"),
             _(
                 "factor per token at which the solve of the contexts forgot a wrong start, and its passes "
-                "over "
-                "the text"
+                "over the text"
             ),
         ),
         (
@@ -315,8 +311,7 @@ def glossary(sweep: Sweep) -> str:
             _("identity cosine"),
             _(
                 "mean cosine between a random state and what the block makes of it; above 0.95 the block "
-                "hardly "
-                "computes"
+                "hardly computes"
             ),
         ),
         (
@@ -355,5 +350,5 @@ def file_list(sweep: Sweep) -> list[str]:
     return [
         *found,
         f"`{files.figures.name}/`: {_('the figures')}",
-        f"`{files.page.name}`: {_('this report as a page')}",
+        f"`{in_language(files.page, spoken()).name}`: {_('this report as a page')}",
     ]

@@ -46,8 +46,7 @@ def section(view: View) -> Section | None:
                 _(
                     "Means over seeds. Iteration 1 is the random start, so there is one optimiser step less "
                     "than iterations. ≥ N: a run ended at its cap of N before it had converged, so N is a "
-                    "lower "
-                    "bound."
+                    "lower bound."
                 )
                 if phase1
                 else "",
@@ -72,8 +71,8 @@ class _Dimensions:
 
 
 def dimension_table(lines: Sequence[Line]) -> str:
-    """Effective dimensions of the contexts, ER * d_c, at each model's largest size; empty without "
-    "contexts."""
+    """Effective dimensions of the contexts, ER * d_c, at each model's largest size; empty without
+    contexts."""
     columns = [
         Column[_Dimensions](_("model"), lambda row: plain(row.line.label), words=True),
         Column[_Dimensions](_("documents"), lambda row: numbers.count(row.size)),

@@ -44,8 +44,7 @@ def form_blocks(lines: Sequence[Line]) -> tuple[Block, ...]:
     fragile = fragile_texts(lines)
     stable = _(
         "No verdict on form or curvature changes when any one size is left out, or when PPL is rounded to "
-        "what "
-        "is printed."
+        "what is printed."
     )
     return present(
         [
@@ -53,9 +52,8 @@ def form_blocks(lines: Sequence[Line]) -> tuple[Block, ...]:
             _(
                 "D is training tokens, L = ln PPL in nats, and so are E and errors. A form is judged at each "
                 "size in turn, predicted from the others; it is worse than the best only where that cannot "
-                "well "
-                "be chance, and not compared where it is not determined or the sizes are few. What is not "
-                "determined by these sizes, has its best fit at a bound, or is worse, predicts nothing."
+                "well be chance, and not compared where it is not determined or the sizes are few. What is "
+                "not determined by these sizes, has its best fit at a bound, or is worse, predicts nothing."
             ),
             bend_table(lines),
             _(
@@ -240,14 +238,10 @@ def window_blocks(view: View) -> tuple[Block, ...]:
             sentences(
                 _(
                     "The change is last minus first window, in percent of the first. By the rule of the "
-                    "source "
-                    "report, above +0.01 is called degrading, below −0.01 improving, else stable. The "
-                    "trend is a "
-                    "label, not a test; the test is whether the 95% interval of the change excludes 0: "
-                    "across "
-                    "seeds where there are several, else against the scatter of the points about a curve "
-                    "whose "
-                    "exponent changes. That windows share points is in it."
+                    "source report, above +0.01 is called degrading, below −0.01 improving, else stable. The "
+                    "trend is a label, not a test; the test is whether the 95% interval of the change "
+                    "excludes 0: across seeds where there are several, else against the scatter of the "
+                    "points about a curve whose exponent changes. That windows share points is in it."
                 ),
                 *(
                     [_('A window "without" a size bridges it: the model has no fitted run there.')]

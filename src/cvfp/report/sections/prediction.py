@@ -38,8 +38,7 @@ def section(view: View) -> Section | None:
                 figure and Picture("forecasts.png", text, figure),
                 _(
                     "A bar that reaches 0 held. The last local slope goes on from the two largest known "
-                    "sizes: "
-                    "what any law has to beat."
+                    "sizes: what any law has to beat."
                 )
                 if figure
                 else "",
@@ -55,9 +54,8 @@ def section(view: View) -> Section | None:
                         _(
                             "The largest size is hidden and predicted from the rest; where there are sizes "
                             "enough, the two largest too. A score below 1 is better than the last local "
-                            "slope: "
-                            "narrow intervals pay, missed ones cost. Measured is the geometric mean over "
-                            "seeds."
+                            "slope: narrow intervals pay, missed ones cost. Measured is the geometric mean "
+                            "over seeds."
                         ),
                     )
                     if backtests

@@ -161,7 +161,7 @@ def law_answer(view: View) -> list[str]:
     if holds:
         parts.append(_("Nothing speaks against it for {models}.").format(models=listed(holds)))
     if rejected:
-        text = _("Not for {models}: nothing is said of them beyond their data.")
+        text = _("Not for {models}: nothing is said beyond the data.")
         parts.append(text.format(models=listed(rejected)))
     return [sentences(*parts)]
 

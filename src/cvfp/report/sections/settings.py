@@ -47,8 +47,7 @@ def _by_size(plan: Plan) -> tuple[str, ...]:
     found = size_table(plan)
     note = _(
         "Between two of these numbers a value is interpolated in ln(documents), whole numbers are those of "
-        "the "
-        "nearer one, and outside them the nearest holds."
+        "the nearer one, and outside them the nearest holds."
     )
     return (found, note) if found else ()
 
@@ -57,14 +56,12 @@ def _test_text(plan: Plan) -> str:
     texts = {
         "all": _(
             "The split is the published one: the test text is the published validation text, on which "
-            "training "
-            "was also stopped, so its perplexities are flattered."
+            "training was also stopped, so its perplexities are flattered."
         ),
         "some": _(
             "Scores are of the held-out test split, and training stops on another, the dev split; but not at "
             "the runs of the published split: there it is the text on which training was also stopped, so "
-            "its "
-            "perplexities are flattered."
+            "its perplexities are flattered."
         ),
         "none": _(
             "Scores are of the held-out test split; training stops on the dev split, which is another."

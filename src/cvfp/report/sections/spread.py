@@ -41,14 +41,11 @@ def spread_blocks(lines: Sequence[Line]) -> tuple[Block, ...]:
         return ()
     note = _(
         "Standard deviations of ln PPL of a single run, in nats, with their degrees of freedom: between "
-        "initialisations of one draw of documents, between draws of as many training documents (moved "
-        "along the "
-        "exponent to equal tokens), and between sets of as many test documents. One run per draw has the "
+        "initialisations of one draw of documents, between draws of as many training documents (moved along "
+        "the exponent to equal tokens), and between sets of as many test documents. One run per draw has the "
         "initialisation within the draw, together; what has too few runs is not identifiable. What two "
-        "models "
-        "share, the draw and the test documents, drops out of their paired difference; an initialisation "
-        "does "
-        "not."
+        "models share, the draw and the test documents, drops out of their paired difference; an "
+        "initialisation does not."
     )
     return spread_table(found), sentences(spread_text(found), note)
 

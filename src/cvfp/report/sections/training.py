@@ -46,9 +46,8 @@ def section(view: View) -> Section | None:
                         "known."
                     ),
                     _(
-                        "The train PPL is a running mean over the best epoch, while the weights change; "
-                        "that of "
-                        "an n-gram is of the text that it has counted, so its gap says nothing."
+                        "The train PPL is a running mean over the best epoch, while the weights change; that "
+                        "of an n-gram is of the text that it has counted, so its gap says nothing."
                     ),
                 )
                 if gaps
