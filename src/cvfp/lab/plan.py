@@ -89,7 +89,8 @@ class SweepSpec(Schema):
     """Initialisations per draw; the further ones have seeds of their own."""
     settings: Settings = {}
     variants: Annotated[tuple[Settings, ...], Field(min_length=1)] = ({},)
-    """What tells the lines apart: one table of settings per line."""
+    """What tells the lines apart: one table of settings per line. `name`, or `name.ARM` for one arm, is what
+    the line is called instead of by its settings; it is no setting."""
     tuned: dict[str, TunedArm] = {}
     """Settings of single arms that a tuning chose; those of a variant, or set by the user, win over them."""
     analysis: Analysis = Analysis()
@@ -266,7 +267,7 @@ def make_plan(spec: SweepSpec) -> Plan:
                 config = _mixing(config, configs, spec.name) if arm == MIXTURE else config
                 configs.setdefault(config.run_hash, config)
     _check_one_test_text(spec.name, list(configs.values()))
-    names = line_names(list(configs.values()))
+    names = line_names(list(configs.values())) | _given_names(spec)
     points = tuple(
         PlannedPoint(config_name=names[c.config_hash], config=c, tuned_trials=_tuned_trials(spec, c))
         for c in configs.values()
@@ -281,7 +282,8 @@ def make_plan(spec: SweepSpec) -> Plan:
 
 
 def extended(plan: Plan, samples: Sequence[int] | None, seeds: int | None) -> Plan:
-    """The plan with more sizes, or more seeds: every line at each of its sizes, and the new ones, with each seed.
+    """The plan with more sizes, or more seeds: every line at each of its sizes, and the new ones, with each
+    seed.
 
     Args:
         plan: of a sweep that is there; all of its points stay.
@@ -351,6 +353,7 @@ def _check_one_test_text(name: str, configs: Sequence[RunConfig]) -> None:
 
 def _line(spec: SweepSpec, arm: str, variant: dict[str, Any]) -> list[RunConfig]:
     tuned = spec.tuned[arm].settings if arm in spec.tuned else {}
+    variant = {key: value for key, value in variant.items() if not _is_name(key)}
     settings, where = set_over(spec.settings | tuned, variant), f"sweep {spec.name!r}"
     reserved = sorted({"arm", "data.num_samples", "data.draw_seed"} & settings.keys())
     if reserved:
@@ -390,6 +393,34 @@ def _tuned_trials(spec: SweepSpec, config: RunConfig) -> int | None:
     """Trials that chose the settings of a point; None where they were made at other settings."""
     tuned = spec.tuned.get(config.arm)
     return tuned.trials if tuned is not None and tuned.at == tuned_at(config) else None
+
+
+def _is_name(key: str) -> bool:
+    return key == "name" or key.startswith("name.")
+
+
+def _given_names(spec: SweepSpec) -> dict[str, str]:
+    """By `config_hash`, what variants call their lines, of arms that have several; the first one that names a
+    line does.
+
+    Raises:
+        InputError: two lines of an arm have one name.
+    """
+    found: dict[str, str] = {}
+    for arm in spec.arms:
+        if arm == MIXTURE:
+            continue
+        lines = {_line(spec, arm, variant)[0].config_hash for variant in spec.variants}
+        names: dict[str, str] = {}
+        for variant in spec.variants:
+            name = variant.get(f"name.{arm}", variant.get("name"))
+            if name is not None and len(lines) > 1:
+                names.setdefault(_line(spec, arm, variant)[0].config_hash, str(name))
+        for name, count in Counter(names.values()).items():
+            if count > 1:
+                raise InputError(f"sweep {spec.name!r}: two lines of {arm} are called {name!r}")
+        found |= names
+    return found
 
 
 def base_name(config: RunConfig) -> str:

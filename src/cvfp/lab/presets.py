@@ -176,6 +176,12 @@ def _window(length: int) -> Settings:
     return {"joint.window": length, "joint.chunks": 2048 // length}
 
 
+def _named(name: str, settings: Settings, lstm: str | None = None) -> Settings:
+    """A variant with what its line of the joint model is called, and one of the LSTM."""
+    names = {"name.cvfp-joint": name}
+    return settings | names if lstm is None else settings | names | {"name.lstm": lstm}
+
+
 def _steps(*changes: Settings) -> tuple[Settings, ...]:
     """The first settings, and with each further change added to those before."""
     found: list[Settings] = [{}]
@@ -185,33 +191,46 @@ def _steps(*changes: Settings) -> tuple[Settings, ...]:
 
 
 FROM_TWO_PHASES = _steps(
-    _PUBLISHED_SHAPE | _PLAIN | _window(1),  # the objective
-    _window(16),
-    {"joint.cell": "mogrified"},
-    {"joint.token_layers": False, "joint.num_input_tokens": 1},
-    {key: JointConfig.model_fields[key.removeprefix("joint.")].default for key in _PLAIN}
-    | LEAN,  # the recipe
+    _named("token loss, T = 1", _PUBLISHED_SHAPE | _PLAIN | _window(1)),
+    _named("T = 16", _window(16), lstm="recipe"),
+    _named("mogrified cell", {"joint.cell": "mogrified"}),
+    _named("no token layers", {"joint.token_layers": False, "joint.num_input_tokens": 1}),
+    _named(
+        "recipe",
+        {key: JointConfig.model_fields[key.removeprefix("joint.")].default for key in _PLAIN} | LEAN,
+    ),
 )
 """From the two-phase model to the joint one at width 768, one change at a time."""
 FROM_LSTM = _steps(
-    {"joint.cell": "lstm", "joint.context_dim": 768, "joint.num_layers": 2} | _window(64),  # the store
-    _window(16),
-    {"joint.cell": "mogrified"},
-    {"joint.num_layers": 1},
-    {"joint.context_dim": 1024},
+    _named(
+        "LSTM cell in the store, T = 64",
+        {"joint.cell": "lstm", "joint.context_dim": 768, "joint.num_layers": 2} | _window(64),
+    ),
+    _named("LSTM cell in the store, T = 16", _window(16)),
+    _named("two mogrified layers", {"joint.cell": "mogrified"}),
+    _named("recipe", {"joint.num_layers": 1}),
+    _named("width 1024", {"joint.context_dim": 1024}),
 )
 """From an LSTM with the joint model's recipe to the joint model, one change at a time."""
 FULL_RECIPE: tuple[Settings, ...] = _steps(
-    {"lstm.averaging": "two-tailed", "joint.averaging": "two-tailed"},
-    {f"{arm}.consistency": 1.0 for arm in ("lstm", "joint")},
+    _named(
+        "tail average",
+        {"lstm.averaging": "two-tailed", "joint.averaging": "two-tailed"},
+        lstm="recipe, tail average",
+    ),
+    _named(
+        "two readings",
+        {f"{arm}.consistency": 1.0 for arm in ("lstm", "joint")},
+        lstm="recipe, tail average, two readings",
+    ),
 )
 """What both then get: an average over the tail of training, two readings of every batch."""
 EQUAL_CELLS: tuple[Settings, ...] = (
-    {"joint.cell": "mogrified"},
-    {"joint.cell": "lstm", "joint.context_dim": 1063},
-    {"joint.cell": "gated", "joint.context_dim": 1257},
-    {"joint.cell": "highway", "joint.context_dim": 1206, "joint.num_layers": 2},
-    {"joint.cell": "residual", "joint.context_dim": 2263},
+    _named("mogrified", {"joint.cell": "mogrified"}),
+    _named("LSTM", {"joint.cell": "lstm", "joint.context_dim": 1063}),
+    _named("gated", {"joint.cell": "gated", "joint.context_dim": 1257}),
+    _named("highway", {"joint.cell": "highway", "joint.context_dim": 1206, "joint.num_layers": 2}),
+    _named("residual", {"joint.cell": "residual", "joint.context_dim": 2263}),
 )
 """Every cell with 8.6 million core parameters at tables of 768."""
 JOINT_SHAPES: tuple[Settings, ...] = (
@@ -373,7 +392,7 @@ PRESETS: dict[str, SweepSpec] = {
             samples=(100, 800),
             seeds=3,
             settings=LEAN,
-            variants=tuple(_window(length) for length in (1, 2, 4, 8, 16, 32, 64)),
+            variants=tuple(_named(f"T = {length}", _window(length)) for length in (1, 2, 4, 8, 16, 32, 64)),
         ),
         SweepSpec(
             name="cells",
@@ -395,7 +414,7 @@ PRESETS: dict[str, SweepSpec] = {
             | {"phase2.lr": 1.6e-3, "phase2.dropout": 0.15, "phase2.weight_decay": 0.54}
             | {"lstm.averaging": 0.998, "lstm.consistency": 0.0},
             variants=(
-                PLAIN_LSTM | FROM_TWO_PHASES[0],
+                PLAIN_LSTM | FROM_TWO_PHASES[0] | {"name.lstm": "plain"},
                 *FROM_TWO_PHASES[1:],
                 *FROM_LSTM,
                 *FULL_RECIPE,

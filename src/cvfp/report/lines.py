@@ -35,7 +35,9 @@ Name = tuple[str, str]
 """(arm, config_name): what names a line in the files."""
 
 
-Rejection = Literal["form", "curvature", "windows", "largest size"]
+LEAST_SIZES = 3
+"""That a law can be held against."""
+Rejection = Literal["sizes", "form", "curvature", "windows", "largest size"]
 
 
 @dataclass(frozen=True)
@@ -115,13 +117,14 @@ class Line:
     def rejections(self) -> tuple[Rejection, ...]:
         """What speaks against the power law of PPL of a line that has one: nothing is said beyond its data.
 
-        `form`: another form of the law predicts left-out sizes better. `curvature`: the line bends beyond
+        `sizes`: it has two sizes, through which any law goes. `form`: another form of the law predicts left-out sizes better. `curvature`: the line bends beyond
         error. `windows`: so does the exponent of its windows. `largest size`: the law of the smaller sizes
         misses it.
         """
         if self.law is None:
             return ()
-        verdicts = {
+        verdicts: dict[Rejection, bool] = {
+            "sizes": len(self.analysis.points.distinct_sizes) < LEAST_SIZES,
             "form": any(
                 one.verdict == "preferred" and one.fit.form != "ppl_power" for one in self.analysis.forms
             ),

@@ -12,7 +12,7 @@ from cvfp.report.changes import LineChange, changes_within_arms
 from cvfp.report.language import _, sentences
 from cvfp.report.lines import Line
 from cvfp.report.markdown import Column, plain, table
-from cvfp.report.standings import JOINT, TWO_PHASE
+from cvfp.report.standings import TWO_PHASE
 from cvfp.report.verdicts import change_cell, interval_text, marks_text
 from cvfp.report.view import View
 from cvfp.scaling.draws import holm
@@ -88,8 +88,7 @@ class Family:
 def compared(lines: Sequence[Line]) -> list[LineChange]:
     """The two-phase model against itself without a part, and every other setting of a model against the
     nearest before it."""
-    settings = [change for change in changes_within_arms(lines) if change.other.arm in (JOINT, TWO_PHASE)]
-    return [change for change in (*ablation_changes(lines), *settings) if change.pairs]
+    return [change for change in (*ablation_changes(lines), *changes_within_arms(lines)) if change.pairs]
 
 
 def ablation_changes(lines: Sequence[Line]) -> list[LineChange]:

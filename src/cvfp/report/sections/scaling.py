@@ -110,6 +110,7 @@ def _size_note(view: View) -> str:
 
 
 REASONS: dict[Rejection, str] = {
+    "sizes": N_("two sizes cannot test it"),
     "form": N_("another form of the law predicts left-out sizes better"),
     "curvature": N_("it is curved"),
     "windows": N_("its exponent changes from window to window"),
@@ -152,7 +153,7 @@ def held_text(line: Line) -> str:
 
 def law_answer(view: View) -> list[str]:
     """The question of the first screen: whether one power law describes a curve."""
-    known = [line for line in view.lines if line.law is not None]
+    known = [line for line in view.lines if line.law is not None and "sizes" not in line.rejections]
     if not known:
         return []
     holds = [plain(line.label) for line in known if line.extrapolates]
