@@ -117,9 +117,9 @@ class Line:
     def rejections(self) -> tuple[Rejection, ...]:
         """What speaks against the power law of PPL of a line that has one: nothing is said beyond its data.
 
-        `sizes`: it has two sizes, through which any law goes. `form`: another form of the law predicts left-out sizes better. `curvature`: the line bends beyond
-        error. `windows`: so does the exponent of its windows. `largest size`: the law of the smaller sizes
-        misses it.
+        `sizes`: it has two sizes, through which any law goes. `form`: another form of the law predicts
+        left-out sizes better. `curvature`: the line bends beyond error. `windows`: so does the exponent of its
+        windows. `largest size`: the law of the smaller sizes misses it.
         """
         if self.law is None:
             return ()
