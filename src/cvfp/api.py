@@ -100,7 +100,9 @@ def run(
             `seeds` then add.
         out: the sweep directory; None: `cvfp-runs/NAME`.
         progress: show bars, or plain lines where there is no terminal.
-        arms, samples, seeds: instead of those of the preset.
+        arms: which models run, instead of those of the preset.
+        samples: sizes in training documents.
+        seeds: how many.
         settings: by dotted key, over those of the preset.
         device: as `--device`.
         checkpoints: keep the trained weights of every run.
@@ -240,7 +242,9 @@ def fit(
 
     Args:
         data: see `cvfp fit` for files.
-        x, y, by: columns, as `cvfp fit` takes them.
+        x: the column of token counts.
+        y: the column of perplexities.
+        by: the columns that tell curves apart, comma separated.
         extrapolate: token counts to predict at; empty: 4 and 10 times the largest.
         nats: y is a loss in nats.
 
