@@ -14,11 +14,12 @@ from cvfp.records.errors import InputError
 from cvfp.records.plan import PlannedPoint
 from cvfp.records.sweep import RegisteredForecast, Rule, read_forecasts, read_points, write_forecasts
 from cvfp.scaling.forecast import Forecast, Predictor, forecast, last_slope
-from cvfp.scaling.summary import LineFit, fit_lines, line_points
+from cvfp.scaling.line import LineAnalysis
+from cvfp.scaling.summary import LineFit, fit_lines
 
-RULES: dict[Rule, Callable[[LineFit], Predictor]] = {
-    "ppl_power": lambda line: line.law,
-    "last_slope": lambda line: last_slope(line_points(line.fitted)),
+RULES: dict[Rule, Callable[[LineAnalysis], Predictor | None]] = {
+    "outlook": lambda line: None if line.outlook.refused else line.outlook,
+    "last_slope": lambda line: last_slope(line.points),
 }
 
 
@@ -73,19 +74,22 @@ def _forecasts(
     """Of the runs of one line at one size, from its fit to the smaller ones."""
     size = coming[0].data.num_samples
     for line in lines:
-        if line.law is None:
+        if line.analysis is None:
             continue
         by_draw = {config.draw: config for config in coming}
         tokens = fmean(len(datasets.of(c).train(size, d).tokens) for d, c in by_draw.items())
         for rule in RULES:
-            found = _forecast(line, rule, tokens)
+            found = _forecast(line.analysis, rule, tokens)
             if found is not None and found.low is not None and found.low > 0:
                 yield _registered(line, rule, size, found)
 
 
-def _forecast(line: LineFit, rule: Rule, tokens: float) -> Forecast | None:
+def _forecast(line: LineAnalysis, rule: Rule, tokens: float) -> Forecast | None:
+    law = RULES[rule](line)
+    if law is None:
+        return None
     try:
-        return forecast(RULES[rule](line), tokens, [tokens])[0]
+        return forecast(law, tokens, [tokens])[0]
     except InputError:  # sizes too close together, or a number beyond the range of a float
         return None
 

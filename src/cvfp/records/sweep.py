@@ -201,7 +201,7 @@ def read_record(files: SweepFiles, point: PlannedPoint) -> RunRecord | None:
 # --- Forecasts written down before the size that they are of is run: `forecasts.json` of a sweep.
 
 
-Rule = Literal["ppl_power", "last_slope"]
+Rule = Literal["outlook", "ppl_power", "last_slope"]
 """What predicts: the PPL power law of all smaller sizes, or the line through the last two of them."""
 
 

@@ -287,10 +287,7 @@ def differences(steps: Sequence[Step]) -> list[Compared]:
 
 
 def difference_table(found: Sequence[Compared]) -> str:
-    """A row per two lines; empty where there are none.
-
-    Where something speaks against the power law of either nothing is said beyond the data.
-    """
+    """A row per two lines; empty where there are none."""
     columns = [
         *_names(),
         Column[Compared](
@@ -302,7 +299,7 @@ def difference_table(found: Sequence[Compared]) -> str:
         Column[Compared](_("verdict"), lambda row: _verdict(row.step, row.difference)),
         Column[Compared](_("probability that the earlier is ahead"), _ahead),
         Column[Compared](_("there, in tokens"), lambda row: numbers.count(row.difference.ahead_tokens)),
-        Column[Compared](_("where the laws cross"), _crossing),
+        Column[Compared](_("where the laws cross"), lambda row: crossover_text(row.difference.crossover)),
     ]
     return table(columns, found)
 
@@ -312,19 +309,8 @@ def fragile_texts(found: Sequence[Compared]) -> list[str]:
     return [plain(text) for one in found for text in flip_texts(_name(one.step), one.difference.flips)]
 
 
-def _extrapolates(step: Step) -> bool:
-    return step.change.reference.extrapolates and step.change.other.extrapolates
-
-
 def _ahead(row: Compared) -> str:
-    known = row.difference.first_ahead is not None and _extrapolates(row.step)
-    return probability(row.difference.first_ahead) if known else numbers.ABSENT
-
-
-def _crossing(row: Compared) -> str:
-    if not _extrapolates(row.step):
-        return _("not said: something speaks against a power law")
-    return crossover_text(row.difference.crossover)
+    return numbers.ABSENT if row.difference.first_ahead is None else probability(row.difference.first_ahead)
 
 
 def _verdict(step: Step, found: Difference) -> str:

@@ -10,6 +10,7 @@ from cvfp.report import numbers
 from cvfp.report.verdicts import crossover_text, flip_texts, probability
 from cvfp.scaling import forms
 from cvfp.scaling.difference import Crossover
+from cvfp.scaling.outlook import REFUSALS
 from cvfp.scaling.robustness import Flip
 
 Table = tuple[str, tuple[str, ...], list[tuple[str, ...]]]
@@ -17,11 +18,11 @@ Table = tuple[str, tuple[str, ...], list[tuple[str, ...]]]
 
 HEADER = ("group", "n", "alpha", "95% interval", "A", "R²", "forecast PPL (95% interval)")
 WINDOW_HEADER = ("group", "sizes", "alpha", "95% interval", "A", "R²")
-FORM_HEADER = ("group", "form", "verdict", "parameters", "error at sizes left out (nats)", "forecast PPL")
+FORM_HEADER = ("group", "form", "verdict", "parameters", "error at sizes left out (nats)")
 BEND_HEADER = ("group", "alpha between neighbouring sizes", "curvature", "95% interval", "verdict")
 HOLDOUT_HEADER = ("group", "form", "predicted PPL", "interval score (nats)", "over last slope", "held")
 
-FORMULAS = {**forms.FORMULAS, "last_slope": "last local slope"}
+PREDICTORS = {**forms.FORMULAS, "outlook": "the forecast", "last_slope": "last local slope"}
 
 
 def fit_tables(result: dict[str, Any]) -> list[Table]:
@@ -55,8 +56,7 @@ def fit_texts(result: dict[str, Any]) -> list[str]:
 def text_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
     """One row of cells per group of `fit_table`'s result, in the order of `HEADER`."""
     return [
-        (group["group"], str(group["n"]), *_law_cells(group), _forecasts(group["extrapolation"]))
-        for group in result["groups"]
+        (group["group"], str(group["n"]), *_law_cells(group), _forecasts(group)) for group in result["groups"]
     ]
 
 
@@ -78,7 +78,6 @@ def form_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
             _form_verdict(form),
             ", ".join(_parameter(form, name) for name in form["parameters"]),
             numbers.ABSENT if form["loo_rms"] is None else numbers.decimals(form["loo_rms"], 4),
-            "; ".join(_short_forecast(one) for one in form["extrapolation"]),
         )
         for group in result["groups"]
         for form in group["forms"]
@@ -112,9 +111,9 @@ def holdout_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
 
 
 def _scored(form: dict[str, Any]) -> tuple[str, ...]:
-    name = FORMULAS[form["form"]]
+    name = PREDICTORS[form["form"]]
     if not form["predictions"]:
-        why = "no interval" if form["status"] == "converged" else form["status"].replace("_", " ")
+        why = "no interval" if form["status"] == "converged" else _refused(form["status"])
         return (name, why, *[numbers.ABSENT] * 3)
     held = sum(one["held"] for one in form["predictions"])
     return (
@@ -127,6 +126,11 @@ def _scored(form: dict[str, Any]) -> tuple[str, ...]:
         numbers.decimals(form["ratio"], 2),
         f"{held} of {len(form['predictions'])}",
     )
+
+
+def _refused(status: str) -> str:
+    """Why a form said nothing: the forecast was refused, or its parameters are not determined."""
+    return REFUSALS.get(status, status.replace("_", " "))
 
 
 def _form_verdict(form: dict[str, Any]) -> str:
@@ -190,8 +194,11 @@ def _pair(interval: Sequence[float] | None) -> tuple[float, float] | None:
     return None if interval is None else (interval[0], interval[1])
 
 
-def _forecasts(found: Sequence[dict[str, Any]]) -> str:
-    return "; ".join(_forecast(one) for one in found)
+def _forecasts(group: dict[str, Any]) -> str:
+    """The one forecast of a group, or why there is none."""
+    if group["no_forecast"] is not None:
+        return f"no forecast: {group['no_forecast']}"
+    return "; ".join(_forecast(one) for one in group["extrapolation"])
 
 
 def _forecast(one: dict[str, Any]) -> str:

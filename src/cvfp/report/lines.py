@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
+import numpy as np
+
 from cvfp.records.arms import arm_kind
 from cvfp.records.config import RunConfig
 from cvfp.records.errors import InputError
@@ -25,9 +27,10 @@ from cvfp.report import numbers
 from cvfp.report.language import _
 from cvfp.scaling.documents import Losses, losses_of
 from cvfp.scaling.draws import Law
-from cvfp.scaling.forecast import Backtest, Forecast, Holdout
+from cvfp.scaling.forecast import Backtest, Holdout
 from cvfp.scaling.line import LineAnalysis
 from cvfp.scaling.local_exponent import bend
+from cvfp.scaling.outlook import Extrapolated
 from cvfp.scaling.points import Change
 from cvfp.scaling.summary import LineFit, fit_lines, progressions, summarise
 
@@ -35,6 +38,8 @@ Name = tuple[str, str]
 """(arm, config_name): what names a line in the files."""
 
 
+REACH, PLACES = 10, 8
+"""Figures go on to this multiple of the largest fitted size, by so many places."""
 LEAST_SIZES = 3
 """That a law can be held against."""
 Rejection = Literal["sizes", "form", "curvature", "windows", "largest size"]
@@ -93,8 +98,8 @@ class Line:
         return self.fit.analysis
 
     @cached_property
-    def forecasts(self) -> list[Forecast]:
-        """The law at the sizes that the plan asks for; none without a law."""
+    def forecasts(self) -> list[Extrapolated]:
+        """What is forecast at the sizes that the plan asks for; none without a forecast."""
         return [] if self.law is None else self.analysis.forecasts(self.asked)
 
     @cached_property
@@ -118,8 +123,8 @@ class Line:
         """What speaks against the power law of PPL of a line that has one: nothing is said beyond its data.
 
         `sizes`: it has two sizes, through which any law goes. `form`: another form of the law predicts
-        left-out sizes better. `curvature`: the line bends beyond error. `windows`: so does the exponent of its
-        windows. `largest size`: the law of the smaller sizes misses it.
+        left-out sizes better. `curvature`: the line bends beyond error. `windows`: so does the exponent of
+        its windows. `largest size`: the law of the smaller sizes misses it.
         """
         if self.law is None:
             return ()
@@ -136,8 +141,18 @@ class Line:
 
     @property
     def extrapolates(self) -> bool:
-        """Whether its law may be read beyond its data."""
-        return self.law is not None and not self.rejections
+        """Whether there is a forecast beyond its data (`cvfp.scaling.outlook`)."""
+        return self.law is not None and self.analysis.outlook.refused is None
+
+    @cached_property
+    def ahead(self) -> tuple[Extrapolated, ...]:
+        """What is forecast from its largest size to `REACH` times that, for figures; empty where nothing "
+        "is."""
+        if not self.extrapolates:
+            return ()
+        largest = float(self.analysis.points.tokens.max())
+        found = self.analysis.forecasts(np.geomspace(largest, REACH * largest, PLACES).tolist())
+        return tuple(found)
 
     @property
     def arm(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -20,7 +20,7 @@ from cvfp.scaling.robustness import Flip, flips
 # --- Where two lines cross.
 
 
-CrossoverStatus = Literal["bounded", "unbounded", "not testable"]
+CrossoverStatus = Literal["bounded", "unbounded", "not testable", "not said"]
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Crossover:
 
     `status`: bounded; unbounded where the interval of the difference of the exponents covers 0, so that the
     lines may be parallel and cross anywhere, or never; not testable without degrees of freedom. Only a
-    bounded one has an `interval`. `tokens` is None where the lines are parallel; it and an upper end also
-    beyond the range of a float.
+    bounded one has an `interval`. Not said, where one of the lines has no forecast (`cvfp.scaling.outlook`).
+    `tokens` is None where the lines are parallel; it and an upper end also beyond the range of a float.
     """
 
     status: CrossoverStatus
@@ -139,7 +139,7 @@ def difference(one: LineAnalysis, other: LineAnalysis, losses: Losses | None = N
     if len(np.unique(first.tokens[[i for i, _ in pairs]])) < 2:
         lines = [straight_line(each.law) for each in (one, other)]
         n = len(first.tokens) + len(second.tokens)
-        return _difference([lines[1].minus(lines[0])], False, n, largest, ())
+        return _gated(_difference([lines[1].minus(lines[0])], False, n, largest, ()), one, other)
     mine, theirs = (np.array(indices) for indices in zip(*pairs, strict=True))
     ratio = Points(
         first.tokens[mine], second.ppl[theirs] / first.ppl[mine], first.sizes[mine], first.kept(mine).draws
@@ -152,7 +152,14 @@ def difference(one: LineAnalysis, other: LineAnalysis, losses: Losses | None = N
     else:
         lines = crossed_lines(losses)
     found = flips(ratio, half, {"sign of the difference": signs})
-    return _difference(lines, True, len(pairs), largest, tuple(found))
+    return _gated(_difference(lines, True, len(pairs), largest, tuple(found)), one, other)
+
+
+def _gated(found: Difference, one: LineAnalysis, other: LineAnalysis) -> Difference:
+    """Without what is beyond the data, where one of the two has no forecast."""
+    if one.outlook.refused is None and other.outlook.refused is None:
+        return found
+    return replace(found, first_ahead=None, crossover=Crossover("not said", None, None))
 
 
 def signs(points: Points, rows: np.ndarray) -> list[str]:

@@ -13,6 +13,7 @@ import numpy as np
 from cvfp.records.errors import InputError
 from cvfp.scaling.draws import MeanOfDraws
 from cvfp.scaling.forms import FormName, FormStatus, fit_form, possible_forms
+from cvfp.scaling.outlook import Refusal, outlook
 from cvfp.scaling.points import Points
 from cvfp.scaling.power_law import Number, Numbers, check_level, log_of_positive, student_quantile
 
@@ -187,8 +188,8 @@ def _growth(h: np.ndarray | np.number) -> np.ndarray | np.number:
 # --- Backtests: the largest sizes are hidden, each form predicts them from the rest, and is scored.
 
 
-LAST_SLOPE = "last_slope"
-"""The baseline: `LastSlope`."""
+OUTLOOK, LAST_SLOPE = "outlook", "last_slope"
+"""The one forecast of a line, and the baseline: `LastSlope`."""
 
 
 @dataclass(frozen=True)
@@ -197,8 +198,8 @@ class ScoredForm:
     be extrapolated, or has no interval.
     """
 
-    form: FormName | Literal["last_slope"]
-    status: FormStatus
+    form: FormName | Literal["outlook", "last_slope"]
+    status: FormStatus | Refusal
     predictions: tuple[Backtest, ...]
     """Smallest hidden size first."""
     interval_score: float | None
@@ -211,7 +212,7 @@ class ScoredForm:
 
 @dataclass(frozen=True)
 class Holdout:
-    """All forms and the last local slope, which comes last, on the same hidden sizes."""
+    """The forecast, all forms, and the last local slope, which comes last, on the same hidden sizes."""
 
     known: tuple[Number, ...]
     hidden: tuple[Number, ...]
@@ -219,12 +220,13 @@ class Holdout:
 
 
 def holdout(points: Points, hide: int) -> Holdout | None:
-    """Fit each form and the last local slope without the `hide` largest sizes, and score them there.
+    """Make the forecast, each form and the last local slope without the `hide` largest sizes; score them
+    there.
 
     The score of a 95% interval (l, u) of ln PPL at a measured y is u - l + 40 * (distance of y from it):
     proper, so that neither wide nor overconfident intervals pay (Gneiting & Raftery 2007, section 6.2). Of
-    several draws, y is the mean over them and the interval is for the law of one new draw: it is wider than y
-    needs.
+    several draws, y is the mean over them and the interval is for one new run, or the law of one new draw: it
+    is wider than y needs.
 
     Returns:
         None with fewer than two sizes left.
@@ -245,7 +247,15 @@ def holdout(points: Points, hide: int) -> Holdout | None:
         _scored(fit.form, fit.status, fit.law if fit.extrapolates else None, out, base.interval_score)
         for fit in fits
     ]
-    return Holdout(tuple(known), tuple(hidden), (*scored, base))
+    ahead = outlook(rest)
+    first = _scored(
+        OUTLOOK,
+        ahead.refused or "converged",
+        None if ahead.refused else ahead,
+        out,
+        base.interval_score,
+    )
+    return Holdout(tuple(known), tuple(hidden), (first, *scored, base))
 
 
 def predicted_sizes(law: Predictor, hidden: Points) -> list[Backtest]:
@@ -266,8 +276,8 @@ def interval_score(low: float, high: float, measured: float, level: float = 0.95
 
 
 def _scored(
-    form: FormName | Literal["last_slope"],
-    status: FormStatus,
+    form: FormName | Literal["outlook", "last_slope"],
+    status: FormStatus | Refusal,
     law: Predictor | None,
     out: Points,
     baseline: float | None,

@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from cvfp.scaling.draws import Estimate, Law, fit_draws
-from cvfp.scaling.forecast import Forecast, Holdout, forecast, holdout
+from cvfp.scaling.forecast import DEFAULT_MULTIPLES, Holdout, holdout
 from cvfp.scaling.forms import ComparedForm, compare_forms
 from cvfp.scaling.local_exponent import (
     LocalExponent,
@@ -23,6 +23,7 @@ from cvfp.scaling.local_exponent import (
     local_exponents,
     sliding_windows,
 )
+from cvfp.scaling.outlook import Extrapolated, Outlook, outlook
 from cvfp.scaling.points import Points
 from cvfp.scaling.power_law import Number
 from cvfp.scaling.robustness import Flip, flips
@@ -66,12 +67,23 @@ class LineAnalysis:
         """Verdicts on form and curvature that do not survive leaving out a size, or rounding as printed."""
         return flips(self.points, self.half_units)
 
-    def forecasts(self, requested: Sequence[Number] = ()) -> list[Forecast]:
-        """The law at the `requested` token counts; empty: at 4 and 10 times the largest size.
+    @cached_property
+    def outlook(self) -> Outlook:
+        """The one forecast beyond the data, or why there is none."""
+        return outlook(self.points)
 
-        Raises `InputError` as `forecast`.
+    def forecasts(self, requested: Sequence[Number] = ()) -> list[Extrapolated]:
+        """What is forecast at the `requested` token counts; empty: at 4 and 10 times the largest size.
+
+        None of them where the forecast is refused.
+
+        Raises:
+            InputError: a token count that is not positive and finite.
         """
-        return forecast(self.law, float(self.points.tokens.max()), requested)
+        largest = float(self.points.tokens.max())
+        sizes = requested if len(requested) > 0 else [multiple * largest for multiple in DEFAULT_MULTIPLES]
+        found = [self.outlook.at(tokens) for tokens in sizes]
+        return [one for one in found if one is not None]
 
     def holdout(self, hide: int) -> Holdout | None:
         """All forms on the `hide` largest sizes, which they have not seen. Raises as `forecast.holdout`."""

@@ -276,7 +276,8 @@ class GroupPoints:
 
 
 def read_points(rows: Sequence[Row], columns: Columns) -> GroupPoints:
-    """All rows of a group; initialisations of one draw and size as one point, the mean of ln PPL over them.
+    """All rows of a group; rows of one size and seed, or of one draw, as one point, the mean of ln PPL over
+    them: without a column that tells seeds apart they are no independent results.
 
     Raises:
         InputError: a value that is not a positive number, a perplexity below 1, a loss of 700 nats or more;
@@ -296,7 +297,7 @@ def read_points(rows: Sequence[Row], columns: Columns) -> GroupPoints:
     sizes = _samples(rows, columns)
     points = points_of(tokens, ppl, draws, sizes)
     group = GroupPoints(rows, columns, points, half if columns.nats else half / ppl)
-    return group if columns.draw is None else _by_draw(group)
+    return _by_draw(group)
 
 
 def independent(name: str, group: GroupPoints, note: Note) -> GroupPoints:

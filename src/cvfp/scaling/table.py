@@ -13,11 +13,11 @@ from cvfp.records.errors import InputError
 from cvfp.records.results import CAP
 from cvfp.scaling.difference import Difference, difference
 from cvfp.scaling.draws import Estimate
-from cvfp.scaling.forecast import Holdout, forecast
+from cvfp.scaling.forecast import Holdout
 from cvfp.scaling.forms import FORMULAS, ComparedForm
 from cvfp.scaling.line import LineAnalysis
 from cvfp.scaling.local_exponent import LocalExponent, Window, bend
-from cvfp.scaling.points import Points
+from cvfp.scaling.outlook import REFUSALS
 from cvfp.scaling.power_law import Number
 from cvfp.scaling.rows import Columns, GroupPoints, Note, Row, Table, independent, read_points, read_table
 from cvfp.scaling.summary import law_fields
@@ -67,7 +67,8 @@ class GroupFit:
                 **law_fields(line.law),
                 "windows": [] if window is None else _windows(line, window, asked.known_sizes, has_samples),
                 "extrapolation": [asdict(one) for one in line.forecasts(asked.extrapolate)],
-                "forms": [_form_values(one, line.points, asked.extrapolate) for one in line.forms],
+                "no_forecast": None if line.outlook.refused is None else REFUSALS[line.outlook.refused],
+                "forms": [_form_values(one) for one in line.forms],
                 "curvature": _curvature_values(line.curvature),
                 "local_exponents": _exponents(line.local_exponents, has_samples),
                 "robustness": [asdict(flip) for flip in line.flips],
@@ -96,7 +97,7 @@ class TableFit:
 def values_without_fit(name: str, group: GroupPoints) -> dict[str, Any]:
     """The same keys for a group that has no law."""
     lists = ("windows", "extrapolation", "forms", "local_exponents", "robustness")
-    empty = {key: [] for key in lists} | {"curvature": None, "holdout": None}
+    empty = {key: [] for key in lists} | {"no_forecast": "no law", "curvature": None, "holdout": None}
     return {"group": name, "n": len(group.rows), **law_fields(None), **empty}
 
 
@@ -130,11 +131,8 @@ def as_json(value: Any) -> Any:
     return [as_json(one) for one in value] if isinstance(value, list | tuple) else value
 
 
-def _form_values(one: ComparedForm, points: Points, extrapolate: Sequence[Number]) -> dict[str, Any]:
+def _form_values(one: ComparedForm) -> dict[str, Any]:
     fit = one.fit
-    predicted = []
-    if fit.law is not None and fit.extrapolates:
-        predicted = forecast(fit.law, float(points.tokens.max()), extrapolate)
     return {
         "form": fit.form,
         "formula": FORMULAS[fit.form],
@@ -144,7 +142,6 @@ def _form_values(one: ComparedForm, points: Points, extrapolate: Sequence[Number
         "ci95": fit.intervals,
         "rss": fit.rss,
         "loo_rms": one.loo_rms,
-        "extrapolation": [asdict(each) for each in predicted],
     }
 
 
@@ -242,9 +239,9 @@ def fit_table(
 
     Returns:
         `{"groups": [{"group", "n", "alpha", "A", "r_squared", "alpha_ci95", "interval_kind", "windows",
-        "extrapolation", "forms", "curvature", "local_exponents", "robustness", "holdout"}]}`, with
-        "difference" where asked for, made of JSON values; None where degrees of freedom are short or there is
-        no law.
+        "extrapolation", "no_forecast", "forms", "curvature", "local_exponents", "robustness", "holdout"}]}`,
+        with "difference" where asked for, made of JSON values; None where degrees of freedom are short or
+        there is no law.
 
     Raises:
         InputError: as `read_table`; a missing column or group; a point twice; a value that is not positive,

@@ -19,15 +19,15 @@ BASE = 0.95
 def forecast_figure(lines: Sequence[Line]) -> Figure | None:
     """Predicted / measured PPL - 1 in percent at each line's largest size, which the prediction has not seen.
 
-    A column for the power law and one for the last local slope, with their 95% intervals: an interval that
+    A column for the forecast and one for the last local slope, with their 95% intervals: an interval that
     holds reaches 0. None where no line has a size to hide.
     """
-    shown = [line for line in lines if _said(line, "ppl_power") or _said(line, "last_slope")]
+    shown = [line for line in lines if _said(line, "outlook") or _said(line, "last_slope")]
     if not shown:
         return None
     columns = [
         Column(title, tuple(_mark(_said(line, form)) for line in shown))
-        for title, form in ((_("power law"), "ppl_power"), (_("last local slope"), "last_slope"))
+        for title, form in ((_("the forecast"), "outlook"), (_("last local slope"), "last_slope"))
     ]
     columns = [column for column in columns if column.known]
     rows, styles = places([line.arm for line in shown]), styles_of(lines)

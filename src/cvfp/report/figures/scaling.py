@@ -35,15 +35,13 @@ from cvfp.report.standings import Headline, Standing, headline
 # --- Perplexity against training tokens in log-log axes: points, fitted laws, prediction bands.
 
 
-REACH = 10
-"""Fits are drawn on to this multiple of the largest fitted size."""
 BAND_REACH = 2
 """A band is shown up to this factor beyond the points and the laws."""
 
 
 def draw_line(axes: Axes, line: Line, style: Style) -> None:
-    """Every scored point, hollow where it is in no fit; the law within the data, and where nothing speaks
-    against it on beyond them, dotted, with its 95% band."""
+    """Every scored point, hollow where it is in no fit; the law within the data; the forecast beyond them,
+    dotted, with its 95% band, where there is one."""
     _draw_points(axes, line.excluded, style, "white")
     _draw_points(axes, [point for point in line.scored if point in line.fitted], style, style.color)
     if line.law is not None:
@@ -58,7 +56,7 @@ def set_law_axes(axes: Axes, lines: Sequence[Line]) -> None:
 
 
 def law_limits(lines: Sequence[Line]) -> tuple[Limits, Limits]:
-    """Of tokens and PPL: they hold every point, all laws and their bands; a far wider one is cut off."""
+    """Of tokens and PPL: they hold every point, all laws, forecasts and bands; a far wider one is cut off."""
     points = [point for line in lines for point in line.scored]
     tokens = [point.train_tokens for point in points] + [
         end_tokens(line) for line in lines if line.law is not None
@@ -71,6 +69,8 @@ def law_limits(lines: Sequence[Line]) -> tuple[Limits, Limits]:
 
 def end_ppl(line: Line) -> float:
     """Perplexity where the drawn line ends."""
+    if line.ahead:
+        return line.ahead[-1].ppl
     if line.law is None:
         return max(line.scored, key=lambda point: point.train_tokens).val_ppl
     return float(line.law.predict(end_tokens(line)))
@@ -78,17 +78,12 @@ def end_ppl(line: Line) -> float:
 
 def _bounds(line: Line) -> list[float]:
     """The bounds of the drawn band at its ends, between which it goes no further; none without a band."""
-    if line.law is None or not line.extrapolates:
-        return []
-    ends = [min(point.train_tokens for point in line.fitted), end_tokens(line)]
-    band = line.law.prediction_interval(np.array(ends, dtype=np.float64))
-    return [] if band is None else np.ravel(band).tolist()
+    return [end for one in line.ahead for end in (one.low, one.high)]
 
 
-def end_tokens(line: Line) -> int:
-    """Where the drawn law of a line ends: nothing is extrapolated against what the report says of it."""
-    largest = max(point.train_tokens for point in line.fitted)
-    return REACH * largest if line.extrapolates else largest
+def end_tokens(line: Line) -> float:
+    """Where the drawn line ends: beyond the data only where there is a forecast."""
+    return line.ahead[-1].tokens if line.ahead else float(line.analysis.points.tokens.max())
 
 
 def _draw_points(axes: Axes, points: Sequence[PointRecord], style: Style, face: str) -> None:
@@ -112,15 +107,12 @@ def _draw_points(axes: Axes, points: Sequence[PointRecord], style: Style, face: 
 def _draw_fit(axes: Axes, line: Line, style: Style) -> None:
     tokens = np.array([point.train_tokens for point in line.fitted], dtype=np.float64)
     inside = np.geomspace(tokens.min(), tokens.max(), 50)
-    beyond = np.geomspace(tokens.max(), REACH * tokens.max(), 50)
     axes.plot(inside, line.law.predict(inside), color=style.color, linestyle=style.dashes)
-    if not line.extrapolates:
-        return
-    axes.plot(beyond, line.law.predict(beyond), color=style.color, linestyle=":")
-    everywhere = np.concatenate([inside, beyond])
-    band = line.law.prediction_interval(everywhere)
-    if band is not None:
-        axes.fill_between(everywhere, *band, color=style.color, alpha=0.10, linewidth=0, zorder=1)
+    if line.ahead:
+        beyond = [one.tokens for one in line.ahead]
+        low, high = ([getattr(one, end) for one in line.ahead] for end in ("low", "high"))
+        axes.plot(beyond, [one.ppl for one in line.ahead], color=style.color, linestyle=":")
+        axes.fill_between(beyond, low, high, color=style.color, alpha=0.12, linewidth=0, zorder=1)
 
 
 # --- The figure: laws above, forests below.

@@ -14,14 +14,14 @@ from cvfp.report.figures.analysis import ranked
 from cvfp.report.figures.axes import padded, widened, with_intervals
 from cvfp.report.figures.marks import by_size, mean_of
 from cvfp.report.figures.progression import Windows, shifts_of, windows_of
-from cvfp.report.figures.scaling import end_ppl, end_tokens, law_limits
+from cvfp.report.figures.scaling import end_ppl, law_limits
 from cvfp.report.figures.style import Style, arm_groups
 from cvfp.report.interactive.look import (
     Axis,
     band_color,
     compose,
+    forecast_text,
     hover,
-    law_text,
     marker,
     mean_text,
     record_text,
@@ -30,6 +30,7 @@ from cvfp.report.interactive.look import (
 )
 from cvfp.report.language import _
 from cvfp.report.lines import Line, several_seeds
+from cvfp.scaling.outlook import Extrapolated
 
 # --- The chart of scaling: test perplexity against training tokens, every record under its point.
 
@@ -79,46 +80,38 @@ def _points(line: Line, style: Style) -> list[go.Scatter]:
 
 
 def _law(line: Line, style: Style) -> list[go.Scatter]:
-    """The law within its data; where nothing speaks against it also beyond, and what can be read off there.
+    """The law within its data; the forecast beyond, where there is one, and what can be read off there.
 
     Where records lie, these are what is read off: the nearest mark wins, so none of the law's may lie there.
     """
     if line.law is None:
         return []
-    inside, beyond = _sizes(line)
+    tokens = line.analysis.points.tokens
+    inside = np.geomspace(tokens.min(), tokens.max(), STEPS)
     drawn = {"mode": "lines", "hoverinfo": "skip", "showlegend": False}
-    if not line.extrapolates:
-        return [go.Scatter(_course(line, inside), **drawn, line=stroke(style))]
-    read = beyond[1:]
-    return [
-        go.Scatter(_course(line, inside), **drawn, line=stroke(style)),
-        go.Scatter(_course(line, beyond), **drawn, line=stroke(style, "dot")),
-        go.Scatter(
-            _course(line, read), mode="lines", line={"width": 0}, **hover(_law_texts(line, read), style)
-        ),
-    ]
+    course = {"x": _written(inside), "y": _written(line.law.predict(inside))}
+    found = [go.Scatter(course, **drawn, line=stroke(style))]
+    if line.ahead:
+        found.append(go.Scatter(_course(line.ahead), **drawn, line=stroke(style, "dot")))
+        texts = [forecast_text(line, one) for one in line.ahead[1:]]
+        read = _course(line.ahead[1:])
+        found.append(go.Scatter(read, mode="lines", line={"width": 0}, **hover(texts, style)))
+    return found
 
 
-def _course(line: Line, tokens: np.ndarray) -> dict[str, list[float]]:
-    return {"x": _written(tokens), "y": _written(line.law.predict(tokens))}
-
-
-def _law_texts(line: Line, tokens: np.ndarray) -> list[str]:
-    band = line.law.prediction_interval(tokens)
-    bounds = [None] * len(tokens) if band is None else list(zip(*np.stack(band).tolist(), strict=True))
-    predicted = line.law.predict(tokens).tolist()
-    return [law_text(line, *each) for each in zip(tokens.tolist(), predicted, bounds, strict=True)]
+def _course(ahead: Sequence[Extrapolated]) -> dict[str, list[float]]:
+    return {
+        "x": _written(np.array([one.tokens for one in ahead])),
+        "y": _written(np.array([one.ppl for one in ahead])),
+    }
 
 
 def _band(line: Line, style: Style) -> list[go.Scatter]:
     """One outline: along the upper bounds and back along the lower ones."""
-    if line.law is None or not line.extrapolates:
+    if not line.ahead:
         return []
-    tokens = np.concatenate(_sizes(line))
-    band = line.law.prediction_interval(tokens)
-    if band is None:
-        return []
-    low, high = band
+    tokens = np.array([one.tokens for one in line.ahead])
+    low, high = (np.array([getattr(one, end) for one in line.ahead]) for end in ("low", "high"))
     return [
         go.Scatter(
             x=_written(np.concatenate([tokens, tokens[::-1]])),
@@ -131,12 +124,6 @@ def _band(line: Line, style: Style) -> list[go.Scatter]:
             showlegend=False,
         )
     ]
-
-
-def _sizes(line: Line) -> tuple[np.ndarray, np.ndarray]:
-    """Sizes within the data of a fit, and beyond them."""
-    tokens = [float(point.train_tokens) for point in line.fitted]
-    return np.geomspace(min(tokens), max(tokens), STEPS), np.geomspace(max(tokens), end_tokens(line), STEPS)
 
 
 def _written(values: np.ndarray) -> list[float]:

@@ -28,6 +28,7 @@ from cvfp.report.figures.style import (
 )
 from cvfp.report.language import _
 from cvfp.report.lines import REASONS, Line, capped, phase1_iterations
+from cvfp.scaling.outlook import Extrapolated
 
 # --- What a chart says of what is under the pointer: names escaped, numbers as in the tables.
 
@@ -61,15 +62,13 @@ def record_text(line: Line, point: PointRecord, run: RunRecord | None) -> str:
     return _label(line.label, facts, _exclusions(line, point))
 
 
-def law_text(line: Line, tokens: float, ppl: float, interval: tuple[float, float] | None) -> str:
-    """What the law of a line says of a size."""
-    low, high = (None, None) if interval is None else interval
-    high = None if high is None or math.isinf(high) else high
+def forecast_text(line: Line, one: Extrapolated) -> str:
+    """What is forecast at a size."""
     facts = [
-        (_("tokens"), numbers.count(tokens)),
-        (_("predicted PPL"), numbers.ppl(ppl)),
-        (_("95% prediction interval"), numbers.ppl_interval(low, high)),
-        (_("α"), numbers.exponent(line.summary.alpha)),
+        (_("tokens"), numbers.count(one.tokens)),
+        (_("predicted PPL"), numbers.ppl(one.ppl)),
+        (_("95% interval of the law"), numbers.ppl_interval(one.low, one.high)),
+        (_("95% interval of one new run"), numbers.ppl_interval(one.run_low, one.run_high)),
     ]
     return _label(line.label, facts)
 

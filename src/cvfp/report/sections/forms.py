@@ -16,7 +16,6 @@ from cvfp.report.markdown import Column, bullets, plain, table
 from cvfp.report.verdicts import alpha_text, flip_texts
 from cvfp.report.view import View
 from cvfp.scaling.draws import Estimate
-from cvfp.scaling.forecast import forecast
 from cvfp.scaling.forms import FORMULAS, ComparedForm
 from cvfp.scaling.local_exponent import LocalExponent, bend
 
@@ -53,7 +52,7 @@ def form_blocks(lines: Sequence[Line]) -> tuple[Block, ...]:
                 "D is training tokens, L = ln PPL in nats, and so are E and errors. A form is judged at each "
                 "size in turn, predicted from the others; it is worse than the best only where that cannot "
                 "well be chance, and not compared where it is not determined or the sizes are few. What is "
-                "not determined by these sizes, has its best fit at a bound, or is worse, predicts nothing."
+                "not determined by these sizes, or has its best fit at a bound, has no parameters."
             ),
             bend_table(lines),
             _(
@@ -82,7 +81,6 @@ def form_table(lines: Sequence[Line]) -> str:
         Column[_Form](_("left-out error"), lambda row: numbers.decimals(row[1].loo_rms, 4)),
         Column[_Form](_("exponent (95% interval)"), lambda row: _parameter(row[1], _exponent_of(row[1]))),
         Column[_Form](_("floor E (95% interval)"), lambda row: _parameter(row[1], "E")),
-        Column[_Form](_("farthest predicted PPL (95% interval)"), _farthest),
     ]
     return table(columns, [(line, one) for line in _fitted(lines) for one in line.analysis.forms])
 
@@ -173,16 +171,6 @@ def _parameter(one: ComparedForm, name: str) -> str:
     if interval is None:
         return numbers.exponent(value)
     return f"{numbers.exponent(value)} ({numbers.exponent_interval(interval)})"
-
-
-def _farthest(row: _Form) -> str:
-    """What a form says of the farthest size that is asked for; a dash where it is told to be wrong."""
-    line, one = row
-    rejected = one.verdict == "worse" or (one.fit.form == "ppl_power" and not line.extrapolates)
-    if rejected or not one.fit.extrapolates or one.fit.law is None:
-        return numbers.ABSENT
-    (found,) = forecast(one.fit.law, line.analysis.points.tokens.max(), [line.forecasts[-1].tokens])
-    return f"{numbers.ppl(found.ppl)} ({numbers.ppl_interval(found.low, found.high)})"
 
 
 def _bend(line: Line) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,9 +16,9 @@ from cvfp.report.language import _, listed, sentences
 from cvfp.report.lines import Line
 from cvfp.report.markdown import Column, bold, plain, table
 from cvfp.report.sections.forms import FORMS, STATUSES
-from cvfp.report.verdicts import band_note
 from cvfp.report.view import View
-from cvfp.scaling.forecast import Backtest, Forecast, Holdout, ScoredForm
+from cvfp.scaling.forecast import Backtest, Holdout, ScoredForm
+from cvfp.scaling.outlook import REFUSALS, Extrapolated
 from cvfp.scaling.points import cells, mean_over
 
 
@@ -25,12 +26,10 @@ def section(view: View) -> Section | None:
     """None where no curve has a law, and none was forecast."""
     known = registered(view.sweep, view.lines)
     figure = forecast_figure(view.lines)
-    kinds = {line.summary.interval_kind for line in view.lines}
     forecasts, backtests = forecast_table(view.lines), backtest_table(view.lines)
     if not (known or figure or forecasts or any(line.law for line in view.lines)):
         return None
     text = _("What each law said of its largest size, which it had not seen, beside what was measured")
-    none = _("No forecast: something speaks against every power law of these models.")
     return Section(
         _("Can it predict?"),
         present(
@@ -43,10 +42,17 @@ def section(view: View) -> Section | None:
                 if figure
                 else "",
                 bold(calibration_text(known)) if calibration_text(known) else "",
-                forecasts or none,
-                sentences(_("The fitted laws read beyond their data, if they go on."), band_note(kinds))
-                if forecasts
-                else "",
+                forecasts,
+                sentences(
+                    _(
+                        "One forecast per model, from all of its seeds at once: the envelope of the forms "
+                        "of the "
+                        "law that fit within error. The interval of the law is where the mean over many "
+                        "new seeds "
+                        "lies, that of one new run has its own error on top."
+                    ),
+                    *refused_texts(view.lines),
+                ),
                 Fold(
                     _("Every prediction of a hidden size"),
                     (
@@ -83,70 +89,60 @@ def section(view: View) -> Section | None:
 # --- Beyond the data.
 
 
-_Far = tuple[Line, Forecast]
+_Far = tuple[Line, Extrapolated]
 
 
 def forecast_table(lines: Sequence[Line]) -> str:
-    """A row per curve whose law may be read beyond its data, and size; empty when there is none."""
+    """A row per curve with a forecast, and size; empty when there is none."""
     columns = [
         Column[_Far](_("model"), lambda row: plain(row[0].label), words=True),
         Column[_Far](_("training tokens"), lambda row: numbers.count(row[1].tokens)),
         Column[_Far](_("times the largest fitted"), _times_largest),
         Column[_Far](_("predicted PPL"), lambda row: numbers.ppl(row[1].ppl)),
-        Column[_Far](_("95% prediction interval"), lambda row: numbers.ppl_interval(row[1].low, row[1].high)),
+        Column[_Far](_("95% interval of the law"), lambda row: numbers.ppl_interval(row[1].low, row[1].high)),
+        Column[_Far](
+            _("95% interval of one new run"),
+            lambda row: numbers.ppl_interval(row[1].run_low, row[1].run_high),
+        ),
     ]
-    return table(columns, [(line, one) for line in lines if line.extrapolates for one in line.forecasts])
+    return table(columns, [(line, one) for line in lines for one in line.forecasts])
+
+
+def refused_texts(lines: Sequence[Line]) -> list[str]:
+    """A sentence per reason why curves have no forecast."""
+    reasons: dict[str, list[str]] = {}
+    for line in lines:
+        if line.law is not None and line.analysis.outlook.refused is not None:
+            reasons.setdefault(_(REFUSALS[line.analysis.outlook.refused]), []).append(plain(line.label))
+    text = _("No forecast of {models}: {reason}.")
+    return [text.format(models=listed(labels), reason=reason) for reason, labels in reasons.items()]
 
 
 def _times_largest(row: _Far) -> str:
-    largest = max(point.train_tokens for point in row[0].fitted)
+    largest = max(point.train_tokens or 0 for point in row[0].fitted)
     return f"{row[1].tokens / largest:.3g}"
 
 
 def forecast_conclusions(lines: Sequence[Line]) -> list[str]:
-    """What the laws say of the farthest size that most curves are predicted at, and whether it orders them.
-
-    Only laws that nothing speaks against are asked; one that misses its own largest size is named.
-    """
-    missed = [line for line in lines if "largest size" in line.rejections]
-    asked = [line for line in lines if line.extrapolates and line.forecasts]
-    known = [(line, line.forecasts[-1]) for line in asked]
-    known = [(line, one) for line, one in known if one.low is not None]
-    found = [_missed_text(missed)] if missed else []
+    """What is forecast at the farthest size that most curves are predicted at, and whether it orders them."""
+    known = [(line, line.forecasts[-1]) for line in lines if line.forecasts]
     if not known:
-        return found
+        return refused_texts(lines)
     tokens = statistics.mode(one.tokens for _line, one in known)
-    return [*found, _lowest_text([(line, one) for line, one in known if one.tokens == tokens])]
-
-
-def _missed_text(lines: Sequence[Line]) -> str:
-    text = _("Laws that miss their own largest size, so that no prediction is taken from them: {models}.")
-    one = _("{model} (predicted {ppl} from the smaller sizes, 95% interval {interval}; measured {measured})")
-    shown = [
-        one.format(
-            model=plain(line.label),
-            ppl=numbers.ppl(line.backtest.predicted),
-            interval=numbers.ppl_interval(line.backtest.low, line.backtest.high),
-            measured=numbers.ppl(line.backtest.measured),
-        )
-        for line in lines
-        if line.backtest is not None
-    ]
-    return text.format(models=_("; ").join(shown))
+    return [_lowest_text([(line, one) for line, one in known if one.tokens == tokens]), *refused_texts(lines)]
 
 
 def _lowest_text(known: Sequence[_Far]) -> str:
     line, lowest = min(known, key=lambda pair: pair[1].ppl)
-    text = _("If the power laws go on, {model} is lowest at {tokens} tokens, {ppl} ({kind} {interval}).")
+    text = _("The forecast of {model} is lowest at {tokens} tokens, {ppl} ({kind} {interval}).")
     sentence = text.format(
         tokens=numbers.count(lowest.tokens),
         model=plain(line.label),
         ppl=numbers.ppl(lowest.ppl),
-        kind=numbers.interval_name(line.analysis.law.interval_kind),
+        kind=_("95% interval of the law"),
         interval=numbers.ppl_interval(lowest.low, lowest.high),
     )
-    reach = lowest.high if lowest.high is not None else float("inf")
-    close = [plain(other.label) for other, one in known if other is not line and (one.low or 0.0) <= reach]
+    close = [plain(other.label) for other, one in known if other is not line and one.low <= lowest.high]
     if not close:
         return sentence
     overlap = _("The intervals of {models} overlap it: the order is not supported.")
@@ -156,7 +152,7 @@ def _lowest_text(known: Sequence[_Far]) -> str:
 # --- Predictions of hidden sizes beside what was measured.
 
 
-PREDICTORS = FORMS | {"last_slope": N_("last local slope")}
+PREDICTORS = FORMS | {"outlook": N_("the forecast"), "last_slope": N_("last local slope")}
 
 _Held = tuple[Line, Holdout, ScoredForm]
 
@@ -183,7 +179,7 @@ def backtest_table(lines: Sequence[Line]) -> str:
 
 def _all_predicted(form: ScoredForm) -> str:
     if not form.predictions:
-        return _("no interval") if form.status == "converged" else _(STATUSES[form.status])
+        return _("no interval") if form.status == "converged" else _((STATUSES | REFUSALS)[form.status])
     return _("; ").join(_predicted(one) for one in form.predictions)
 
 
@@ -256,10 +252,13 @@ def calibration_text(found: Sequence[Registered]) -> str:
     """How many of the intervals held, by the rule that made them; empty while no forecast has come due."""
     texts = []
     for rule in dict.fromkeys(one.forecast.rule for one in found):
-        due = [one.held for one in found if one.forecast.rule == rule and one.held is not None]
+        due = [one for one in found if one.forecast.rule == rule and one.measured is not None]
         if due:
-            text = _("{rule}: {held} of {count} intervals held")
-            texts.append(text.format(rule=_(PREDICTORS[rule]), held=sum(due), count=len(due)))
+            text = _("{rule}: {held} of {count} intervals held, predicted PPL {bias} of measured")
+            held = sum(bool(one.held) for one in due)
+            bias = statistics.fmean(math.log(one.forecast.ppl / one.measured) for one in due if one.measured)
+            shown = numbers.signed_percent(100 * math.expm1(bias))
+            texts.append(text.format(rule=_(PREDICTORS[rule]), held=held, count=len(due), bias=shown))
     if not texts:
         return ""
     return _("Of the forecasts registered before their size ran (nominal 95%), by {rules}.").format(

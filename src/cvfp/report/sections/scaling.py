@@ -156,8 +156,8 @@ def law_answer(view: View) -> list[str]:
     known = [line for line in view.lines if line.law is not None and "sizes" not in line.rejections]
     if not known:
         return []
-    holds = [plain(line.label) for line in known if line.extrapolates]
-    rejected = [plain(line.label) for line in known if not line.extrapolates]
+    holds = [plain(line.label) for line in known if not line.rejections]
+    rejected = [plain(line.label) for line in known if line.rejections]
     parts = [_("**Does one power law hold?**")]
     if holds:
         parts.append(_("Nothing speaks against it for {models}.").format(models=listed(holds)))
