@@ -11,7 +11,7 @@ from markdown_it import MarkdownIt
 from report_helpers import write_sweep
 
 from cvfp.report.language import speaking
-from cvfp.report.markdown import plain, table
+from cvfp.report.markdown import plain, text_table
 from cvfp.report.page import plotly_script, render_page
 from cvfp.report.write import write_report
 
@@ -146,5 +146,5 @@ def test_plain_text_survives_a_markdown_renderer():
     for text in texts:
         escaped = "".join(shown.get(character, character) for character in text)
         assert MarkdownIt("commonmark").render(plain(text)) == f"<p>{escaped}</p>\n"
-        cell = MarkdownIt("commonmark").enable("table").render(table(("h", "k"), [(plain(text), "1")]))
+        cell = MarkdownIt("commonmark").enable("table").render(text_table(("h", "k"), [(plain(text), "1")]))
         assert f">{escaped}</td>" in cell

@@ -587,7 +587,7 @@ def _scores(rows: Sequence[Row]) -> Section | None:
         _("Scores"),
         present(
             [
-                f"### {_('Test PPL')}",
+                "### " + _("Test PPL"),
                 ppl_table(compared),
                 Fold(_("Accuracy"), (share_table(compared, "val_acc"),)),
                 Fold(_("Effective rank"), (share_table(compared, "val_er"),)),

@@ -349,6 +349,6 @@ def file_list(sweep: Sweep) -> list[str]:
         found.append(f"`{files.runs.name}/`: {text}")
     return [
         *found,
-        f"`{files.figures.name}/`: {_('the figures')}",
-        f"`{in_language(files.page, spoken()).name}`: {_('this report as a page')}",
+        f"`{files.figures.name}/`: " + _("the figures"),
+        f"`{in_language(files.page, spoken()).name}`: " + _("this report as a page"),
     ]
