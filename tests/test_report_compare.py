@@ -24,7 +24,7 @@ def row_of(text: str, title: str, *starts: str, having: str = "") -> str:
     """The row whose first cells are `starts`, of the table under a heading of any kind with such a column."""
     heading = rf"\n(?:##|###|<details><summary>) ?{re.escape(title)}(?:</summary>)?\n"
     part = re.split(r"\n#{2,3} |\n</?details>", re.split(heading, text, maxsplit=1)[1], maxsplit=1)[0]
-    tables = [block for block in part.split("\n\n") if having in block.split("\n")[0]]
+    tables = [block for block in part.split("\n\n") if having in block.strip().split("\n")[0]]
     rows = [row for block in tables for row in block.splitlines()]
     (found,) = [row for row in rows if row.startswith("| " + " | ".join(starts) + " |")]
     return found

@@ -221,9 +221,7 @@ def test_a_forecast_carries_its_interval(tmp_path):
     texts, lines = found(tmp_path, lines=DEFAULT_LINES[:2])
     (text,) = [text for text in texts if text.startswith("If the power laws go on, ")]
     lowest = min((line.forecasts[-1] for line in lines), key=lambda one: one.ppl)
-    assert (
-        f"{lowest.ppl:.1f} (1 seed: 95% interval over sizes {lowest.low:.1f} to {lowest.high:.1f})" in text
-    )
+    assert f"{lowest.ppl:.1f} (1 seed: 95% interval over sizes {lowest.low:.1f} to {lowest.high:.1f})" in text
 
 
 def test_pretrained_tables_are_ranked_among_themselves(tmp_path):

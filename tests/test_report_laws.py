@@ -106,9 +106,7 @@ def test_a_rejected_law_is_read_beyond_its_data_nowhere(tmp_path, change):
     assert [trace for trace in drawn if trace.fill == "toself" or trace.line.dash == "dot"] == []
     assert held_text(line).startswith("no: ") and f"| {held_text(line)} |" in law_table(lines)
     (answer,) = law_answer(View(load_sweep(tmp_path), lines, "demo"))
-    assert answer == (
-        "**Does one power law hold?** Not for 1L_768d_1tok: nothing is said beyond the data."
-    )
+    assert answer == ("**Does one power law hold?** Not for 1L_768d_1tok: nothing is said beyond the data.")
     write_report(tmp_path)
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert "No forecast: something speaks against every power law of these models." in text

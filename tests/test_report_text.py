@@ -216,7 +216,9 @@ def test_the_laws_are_the_recorded_fits(tmp_path):
     law = f"{row['alpha']:.4f} | {low:.4f} to {high:.4f} | {row['A']:,.0f} | {row['r_squared']:.4f}"
     line = report_lines(load_sweep(tmp_path))[0]
     assert float(f"{row['A']:.4g}") == round(row["A"], 0)
-    shown = f"| cvfp | not tuned | 768 | 1,181,952 | {law} | 4 of 4 | {held_text(line)} | {row['best_ppl']:.1f} |"
+    shown = (
+        f"| cvfp | not tuned | 768 | 1,181,952 | {law} | 4 of 4 | {held_text(line)} | {row['best_ppl']:.1f} |"
+    )
     assert shown in text
 
 
