@@ -118,8 +118,8 @@ class Line:
         """What speaks against the power law of PPL of a line that has one: nothing is said beyond its data.
 
         `sizes`: it has two sizes, through which any law goes. `form`: another form of the law predicts
-        left-out sizes better. `curvature`: the line bends beyond error. `windows`: so does the exponent of its
-        windows. `largest size`: the law of the smaller sizes misses it.
+        left-out sizes better. `curvature`: the line bends beyond error. `windows`: so does the exponent of
+        its windows. `largest size`: the law of the smaller sizes misses it.
         """
         if self.law is None:
             return ()
