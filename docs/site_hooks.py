@@ -5,10 +5,8 @@ A line `<!-- generate: NAME -->` in a page becomes what `GENERATORS[NAME]` retur
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import importlib
-import inspect
 import io
 import os
 import re

@@ -151,5 +151,5 @@ def xy(line: Line2D) -> list[tuple[float, float]]:
 
 
 def _box(text: Text) -> Bbox:
-    box = text.get_window_extent()
+    box = Text.get_window_extent(text)  # of an annotation without what leads from it
     return Bbox.from_extents(box.x0 + TOUCH, box.y0 + TOUCH, box.x1 - TOUCH, box.y1 - TOUCH)

@@ -13,6 +13,8 @@ from lab_helpers import TINY, write_corpus
 from report_helpers import write_sweep
 
 from cvfp.cli.main import COMMANDS, main
+from cvfp.report.language import _ as translated
+from cvfp.report.language import speaking
 
 
 def call(capsys, *arguments):
@@ -446,12 +448,19 @@ def test_a_reader_that_leaves_ends_the_command_quietly():
     assert (process.stderr.read(), process.wait()) == ("", 1)
 
 
-@pytest.mark.parametrize(("language", "word"), [("en", "Conclusions"), ("ja", "結論")])
-def test_reports_speak_the_language_that_was_asked_for(capsys, tmp_path, language, word):
+@pytest.mark.parametrize(("language", "mark"), [("en", ""), ("ja", ".ja")])
+def test_reports_speak_the_language_that_was_asked_for(capsys, tmp_path, language, mark):
     write_sweep(tmp_path / "sweep")
     assert call(capsys, "report", tmp_path / "sweep", "--lang", language)[0] == 0
-    assert f"\n## {word}\n" in (tmp_path / "sweep" / "report.md").read_text(encoding="utf-8")
-    page = (tmp_path / "sweep" / "report.html").read_text(encoding="utf-8")
+    assert sorted(path.name for path in (tmp_path / "sweep").glob("report*")) == [
+        f"report{mark}.html",
+        f"report{mark}.md",
+    ]
+    with speaking(language):
+        corpus, tokens = translated("corpus"), translated("training documents")
+    text = (tmp_path / "sweep" / f"report{mark}.md").read_text(encoding="utf-8")
+    assert f"| {corpus} | chitchat |" in text and f"| {tokens} | 50, 100, 200, 400 |" in text
+    page = (tmp_path / "sweep" / f"report{mark}.html").read_text(encoding="utf-8")
     assert f'<html lang="{language}">' in page
     for command in (["compare", "published:v1", "published:v2"], ["published"]):
         code, out, _ = call(capsys, *command, "--lang", language)

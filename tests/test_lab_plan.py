@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cvfp.lab.plan import SweepSpec, make_plan
+from cvfp.lab.plan import SweepSpec, extended, make_plan
 from cvfp.lab.presets import PRESETS, find_spec
 from cvfp.records.arms import DEFAULT_ARMS
 from cvfp.records.config import RunConfig
@@ -220,6 +220,60 @@ def test_another_analysis_is_the_same_plan():
     whole, capped = make_plan(spec), make_plan(spec.including_capped())
     assert whole.extends(capped) and capped.extends(whole)
     assert whole.extends(small) and not small.extends(whole)
+
+
+def named(plan) -> dict[str, str]:
+    """The names of the runs of a plan by what can change their result."""
+    return {point.config.run_hash: point.config_name for point in plan.points}
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_a_plan_that_has_grown_is_the_one_that_its_preset_makes_with_as_much(name):
+    spec = PRESETS[name].override(largest_only=())
+    small, seeds = make_plan(spec), spec.seeds + 2
+    samples = (*spec.samples, 2 * max(spec.samples))
+    whole = make_plan(spec.override(samples=samples, seeds=seeds))
+    grown = extended(small, samples, seeds)
+    assert named(grown) == named(whole)
+    assert grown.points[: len(small.points)] == small.points
+    assert len(grown.points) == len(whole.points) == len(named(whole))
+    assert grown.extends(small) and not small.extends(grown)
+    assert extended(grown, samples, seeds) == grown == extended(grown, None, None)
+
+
+def test_either_seeds_or_sizes_can_grow_alone():
+    spec = PRESETS["v3"]
+    small = make_plan(spec)
+    assert named(extended(small, None, 3)) == named(make_plan(spec.override(seeds=3)))
+    wider = make_plan(spec.override(samples=(*spec.samples, 1600)))
+    assert named(extended(small, (1600,), None)) == named(wider)
+
+
+def test_a_curve_that_was_run_at_the_largest_size_alone_gets_seeds_there_alone():
+    spec = PRESETS["quickstart"].override(largest_only=("cvfp",))
+    grown = extended(make_plan(spec), None, 3)
+    assert named(grown) == named(make_plan(spec.override(seeds=3)))
+
+
+def test_what_a_plan_cannot_become_is_refused():
+    plan = make_plan(PRESETS["v3"].override(seeds=3))
+    with pytest.raises(InputError, match="--seeds 2: the sweep has 3 already; give at least as many"):
+        extended(plan, None, 2)
+    with pytest.raises(InputError, match="--samples 0: must be at least 1 document"):
+        extended(plan, (100, 0), None)
+    several = make_plan(SweepSpec(name="s", arms=("cvfp",), samples=(50,), seeds=2, inits=3))
+    with pytest.raises(InputError, match="several initialisations of a draw"):
+        extended(several, None, 4)
+    assert len(extended(several, (100,), None).points) == 2 * len(several.points)
+
+
+def test_a_plan_extends_another_that_has_no_other_runs_nor_other_names():
+    plan = make_plan(PRESETS["v3"])
+    first, *rest = plan.points
+    renamed = plan.model_copy(update={"points": (first.model_copy(update={"config_name": "x"}), *rest)})
+    fewer = plan.model_copy(update={"points": tuple(rest)})
+    assert plan.extends(plan) and plan.extends(fewer) and not fewer.extends(plan)
+    assert not plan.extends(renamed) and not renamed.extends(plan)
 
 
 def test_an_arm_that_is_too_slow_runs_at_the_largest_size_alone():

@@ -90,7 +90,7 @@ def test_tokenizers_are_compared_by_the_byte(swept):
 
 def test_the_report_is_written_in_japanese_with_what_was_noted(swept):
     write_report(swept, "ja")
-    text = (swept / "report.md").read_text(encoding="utf-8")
+    text = (swept / "report.ja.md").read_text(encoding="utf-8")
     assert "コーパス" in text and "小説: 20 files read as cp932, not UTF-8" in text
 
 

@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from model_helpers import draw_tokens, make_model, real_text, train_contexts
+from model_helpers import VOCABULARY, draw_tokens, make_model, real_text, train_contexts
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -242,13 +242,16 @@ def test_without_bias_and_with_a_frozen_table_only_the_token_block_learns():
     }
 
 
-def test_without_token_layers_the_projection_learns():
-    config = ModelConfig(context_dim=24, embed_dim=16, token_layers=False)
-    model = CVFPModel(config, make_model().embedding.detach())
+@pytest.mark.parametrize("train_embedding", [False, True])
+@pytest.mark.parametrize("context_dim", [16, 24])
+def test_without_token_layers_projection_and_head_learn(context_dim: int, train_embedding: bool):
+    config = ModelConfig(context_dim=context_dim, embed_dim=16, token_layers=False)
+    model = CVFPModel(config, make_model().embedding.detach(), torch.zeros(VOCABULARY))
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    learn(model, settings_of(epochs=1))
+    learn(model, settings_of(epochs=1), train_embedding)
     changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
-    assert changed == {"projection.weight"}
+    trained = {"output_bias"} | ({"projection.weight"} if context_dim != 16 else set())
+    assert changed == trained | ({"embedding"} if train_embedding else set())
 
 
 def shuffled_run(seed: int, **changes) -> tuple[CVFPModel, Learned]:

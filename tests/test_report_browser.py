@@ -11,7 +11,7 @@ from test_report_text import HOSTILE
 from cvfp.records.plan import Analysis
 from cvfp.records.sweep import SweepFiles, load_sweep
 from cvfp.report.lines import report_lines
-from cvfp.report.markdown import plain, table
+from cvfp.report.markdown import plain, text_table
 from cvfp.report.page import render_page
 from cvfp.report.write import write_report
 
@@ -202,7 +202,7 @@ SORTED = {
 def test_numbers_sort_as_numbers_and_what_is_not_known_comes_last(visit, tmp_path):
     rows = list(zip(*(list(cells) for cells in COLUMNS.values()), strict=True))
     file = tmp_path / "table.html"
-    file.write_text(render_page(table(list(COLUMNS), rows), "t", {}, {}, "en"), encoding="utf-8")
+    file.write_text(render_page(text_table(list(COLUMNS), rows), "t", {}, {}, "en"), encoding="utf-8")
     page = visit(file)
     for number, (name, expected) in enumerate(SORTED.items(), 1):
         button = page.get_by_role("button", name=name)

@@ -9,33 +9,65 @@ from report_helpers import DEFAULT_LINES, METADATA, LineSpec, write_sweep
 
 from cvfp.cli.main import main
 from cvfp.records.errors import InputError
-from cvfp.report.compare import comparison_text, comparison_values, read_versions, write_comparison
+from cvfp.report.compare import comparison_page, comparison_values, read_versions, write_comparison
 from cvfp.report.versions import read_version, rows_of
 
 PUBLISHED = ("published:v1", "published:v2", "published:v3")
 
 
-def row_of(text: str, title: str, *starts: str) -> str:
-    """The row of a section's table whose first cells are `starts`."""
-    part = text.split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0]
-    (found,) = [line for line in part.splitlines() if line.startswith("| " + " | ".join(starts) + " |")]
+def compared(sources) -> str:
+    """The comparison as Markdown, without its pictures."""
+    return comparison_page(read_versions(sources), None)[0]
+
+
+def row_of(text: str, title: str, *starts: str, having: str = "") -> str:
+    """The row whose first cells are `starts`, of the table under a heading of any kind with such a column."""
+    heading = rf"\n(?:##|###|<details><summary>) ?{re.escape(title)}(?:</summary>)?\n"
+    part = re.split(r"\n#{2,3} |\n</?details>", re.split(heading, text, maxsplit=1)[1], maxsplit=1)[0]
+    tables = [block for block in part.split("\n\n") if having in block.strip().split("\n")[0]]
+    rows = [row for block in tables for row in block.splitlines()]
+    (found,) = [row for row in rows if row.startswith("| " + " | ".join(starts) + " |")]
     return found
 
 
 def test_the_published_versions_are_compared_at_equal_tokens():
-    text = comparison_text(read_versions(PUBLISHED), None)
+    text = compared(PUBLISHED)
     step = "v2 (published) → v3 (published)"
-    changes = [row_of(text, "Perplexity", "cvfp 1L_768d", step, size) for size in ("50", "100", "200")]
+    changes = [row_of(text, "Test PPL", "cvfp 1L_768d", step, size) for size in ("50", "100", "200")]
     assert [row.split(" | ")[-2] for row in changes] == ["+2.7%", "+3.6%", "+3.6%"]
     assert all(row.endswith("| no verdict |") for row in changes)
-    assert "948,524" not in text.split("## Perplexity")[1]
+    assert "948,524" not in text
+
+
+def test_the_answer_is_which_version_is_best_at_the_size_that_all_have():
+    text = compared(PUBLISHED)
+    answer = text.split("\n## Answer\n")[1].split("\n## ")[0]
+    # The printed tables at 200 conversations: 294.5, 286.4, 296.8
+    assert answer.startswith(
+        "\n> **cvfp 1L_768d: v2 (published) has the lowest test PPL at 200 documents, 286.4.** "
+        "v3 (published), the highest, is at +3.6% (1 seed) against it. **1 seed: indicative only.**\n"
+    )
+    row = row_of(text, "Answer", "cvfp 1L_768d", "200")
+    assert row == "| cvfp 1L_768d | 200 | **294.5** | -2.8% | +0.8% |"
+    assert row_of(text, "Answer", "cvfp 1L_1537d", "500").endswith(" | – |")
+
+
+def test_several_seeds_tell_the_versions_of_the_answer_apart(tmp_path):
+    slow = replace(DEFAULT_LINES[0], law=(-0.31, 12_000.0), settings={"phase1.context_noise": 0.1})
+    write_sweep(tmp_path / "old", lines=(slow,), seeds=(1, 2, 3))
+    write_sweep(tmp_path / "new", lines=DEFAULT_LINES[:1], seeds=(1, 2, 3))
+    text = compared([str(tmp_path / "old"), str(tmp_path / "new")])
+    answer = text.split("\n## Answer\n")[1].split("\n## ")[0]
+    assert "new has the lowest test PPL at 400 documents" in answer and "indicative" not in answer
+    assert re.search(r"old, the highest, is at \+2\d\.\d% \(95% interval \+", answer)
+    assert row_of(text, "Answer", "cvfp 1L_768d", "400").endswith("▼ |")
 
 
 def test_the_published_exponents_ranks_and_iterations():
-    text = comparison_text(read_versions(PUBLISHED[:2]), None)
+    text = compared(PUBLISHED[:2])
     step = "v1 (published) → v2 (published)"
-    alpha = row_of(text, "Exponent α", "cvfp 1L_768d", step)
-    assert "| -0.5461 | -0.4760 | +0.0701 |" in alpha and alpha.endswith("| +12.8% | not distinguishable |")
+    alpha = row_of(text, "Exponent α", "cvfp 1L_768d", step, having="α before")
+    assert "| -0.5461 | -0.4760 | +0.0701 |" in alpha and alpha.endswith("| +12.8% | no clear difference |")
     assert "| 77.5% | 79.2% | +1.7 points |" in row_of(text, "Effective rank", "cvfp 1L_768d", step)
     iterations = row_of(text, "Iterations of phase 1", "cvfp 1L_1537d", step)
     assert iterations.endswith("| ≥ 40 | 32 | – | – | – | no verdict |")
@@ -57,8 +89,8 @@ def test_laws_are_compared_beyond_their_data(tmp_path, alpha, verdict):
         lines = [LineSpec("cvfp", "1L_768d_1tok", {"phase2.lr": abs(law[0])}, law)]
         change = turned if name == "b" else lambda run: run
         write_sweep(tmp_path / name, lines=lines, seeds=(1, 2, 3), change=change)
-    text = comparison_text(read_versions([str(tmp_path / name) for name in "ab"]), None)
-    row = row_of(text, "With more data", "cvfp 1L_768d", "a → b").split(" | ")
+    text = compared([str(tmp_path / name) for name in "ab"])
+    row = row_of(text, "Exponent α", "cvfp 1L_768d", "a → b", having="laws cross").split(" | ")
     assert row[4] == verdict and row[6] == "4,800,000"
     if alpha == -0.36:
         assert float(row[2]) == pytest.approx(-0.05, abs=0.01) and row[5] == "below 0.01"
@@ -69,11 +101,11 @@ def test_laws_are_compared_beyond_their_data(tmp_path, alpha, verdict):
 
 
 def test_several_settings_are_listed_and_none_is_credited():
-    text = comparison_text(read_versions(PUBLISHED[:2]), None)
+    text = compared(PUBLISHED[:2])
     assert row_of(text, "Settings that differ", "cvfp 1L_768d", "phase1.context_noise").endswith(
         "| 0.1 | 0.0 |"
     )
-    assert text.count("4 settings differ") == 3
+    assert text.count("4 settings differ") == 3  # one for every width
     assert "Only " not in text
 
 
@@ -92,25 +124,25 @@ def test_a_real_change_of_one_setting_has_a_verdict_and_a_cause(tmp_path):
     slow = replace(DEFAULT_LINES[0], law=(-0.31, 12_000.0), settings={"phase1.context_noise": 0.1})
     write_sweep(tmp_path / "old", lines=(slow,), seeds=(1, 2, 3))
     write_sweep(tmp_path / "new", lines=DEFAULT_LINES[:1], seeds=(1, 2, 3))
-    text = comparison_text(read_versions([str(tmp_path / "old"), str(tmp_path / "new")]), None)
+    text = compared([str(tmp_path / "old"), str(tmp_path / "new")])
     assert "new against old: PPL -16" in text
     assert ": lower) at 400 documents" in text
     assert "Only phase1.context_noise 0.1 → 0.0 differs." in text
-    assert row_of(text, "Perplexity", "cvfp 1L_768d", "old → new", "50").endswith("| lower |")
+    assert row_of(text, "Test PPL", "cvfp 1L_768d", "old → new", "50").endswith("| lower |")
     assert "| lowest perplexity | new |" in text
 
 
 def test_versions_that_an_arm_cannot_tell_apart_are_the_same(tmp_path):
     write_sweep(tmp_path / "old", lines=DEFAULT_LINES[:2])
     write_sweep(tmp_path / "new", lines=DEFAULT_LINES[:2])
-    text = comparison_text(read_versions([str(tmp_path / "old"), str(tmp_path / "new")]), None)
-    assert "- kneser-ney 5gram old → new" in text.split("## The same results")[1]
+    text = compared([str(tmp_path / "old"), str(tmp_path / "new")])
+    assert "- kneser-ney 5gram old → new" in text.split("\nThe same results, since")[1]
 
 
 def test_nothing_in_common_is_said(tmp_path):
     write_sweep(tmp_path / "old", lines=DEFAULT_LINES[:1], corpus="a")
     write_sweep(tmp_path / "new", lines=DEFAULT_LINES[:1], corpus="b")
-    text = comparison_text(read_versions([str(tmp_path / "old"), str(tmp_path / "new")]), None)
+    text = compared([str(tmp_path / "old"), str(tmp_path / "new")])
     assert "nothing can be compared" in text
     assert "- cvfp 1L_768d old → new" in text.split("## Not compared")[1]
 
@@ -144,7 +176,9 @@ def test_a_sweep_without_a_point_cannot_be_compared(tmp_path):
 
 def test_files_are_written_with_the_figure(tmp_path):
     written = write_comparison(read_versions(PUBLISHED), tmp_path / "out")
-    assert [path.name for path in written] == ["compare.md", "compare.html", "version_comparison.png"]
+    names = [path.name for path in written]
+    figures = ["version_ppl.png", "version_ratio.png", "version_comparison.png"]
+    assert names == ["compare.md", "compare.html", *figures]
     assert "](figures/version_comparison.png)" in written[0].read_text(encoding="utf-8")
     assert "data:image/png;base64," in written[1].read_text(encoding="utf-8")
 

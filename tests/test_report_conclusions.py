@@ -48,8 +48,8 @@ FACTORS = {
 def test_the_lowest_line_is_named_with_those_that_are_not_told_apart(tmp_path):
     texts, _ = found(tmp_path, seeds=SEEDS, change=planted(FACTORS))
     best = texts[0]
-    assert best.startswith("At 400 documents cvfp has the lowest val PPL, ")
-    assert "Not told apart from it: random-context +0.02% (95% interval" in best
+    assert best.startswith("At 400 documents cvfp has the lowest test PPL, ")
+    assert "No clear difference from it: random-context +0.02% (95% interval" in best
     assert "kneser-ney" not in best and "no-context" not in best
 
 
@@ -57,7 +57,7 @@ def test_phase_1_and_the_context_are_judged_by_arms_that_differ_in_nothing_else(
     texts, _ = found(tmp_path, seeds=SEEDS, change=planted(FACTORS))
     (phase1,) = [text for text in texts if text.startswith("Phase 1 (")]
     (context,) = [text for text in texts if text.startswith("The context (")]
-    assert "cvfp instead of random-context" in phase1 and "not distinguishable) at 400 documents" in phase1
+    assert "cvfp instead of random-context" in phase1 and "no clear difference) at 400 documents" in phase1
     assert "PPL -9.1% (95% interval -9.5% to -8.6%" in context and ": lower) at 400 documents" in context
 
 
@@ -98,7 +98,7 @@ def test_an_arm_that_beats_cvfp_is_named_as_the_winner_whatever_it_is(tmp_path, 
     assert f"At 400 documents cvfp loses to {rival.arm} (-11.1%)." in texts
     assert any(text.startswith(f"cvfp against {rival.arm}, PPL: +12.5% (95% interval") for text in texts)
     texts, _ = found(tmp_path / "one", lines=lines, seeds=(1,), change=planted(factors, (1,)))
-    said = f"At 400 documents cvfp is higher than {rival.arm} (-11.1%); one draw each: no verdict."
+    said = f"At 400 documents cvfp is higher than {rival.arm} (-11.1%); one seed each: no verdict."
     assert said in texts and not [text for text in texts if "loses" in text]
 
 
@@ -148,7 +148,7 @@ def test_a_changing_exponent_is_a_conclusion_only_when_its_interval_excludes_zer
         change=planted(FACTORS),
         analysis=window,
     )
-    said = "So one power law does not describe this line, and no prediction is taken from it."
+    said = "So one power law does not describe this curve, and no prediction is taken from it."
     assert any(said in text and ": flatter)" in text for text in bent)
     assert not any(said in text for text in straight)
     going_on = "If the power laws go on, "
@@ -194,7 +194,7 @@ def test_flagged_points_are_counted(tmp_path):
 
     texts, _ = found(tmp_path, change=change)
     assert texts[-1] == (
-        "Of 16 points 1 ended training at their cap, 1 have no record yet, 1 are left out of the fits."
+        "Of 16 runs 1 ended training at their cap, 1 have no record yet, 1 are left out of the fits."
     )
 
 
@@ -221,15 +221,13 @@ def test_a_forecast_carries_its_interval(tmp_path):
     texts, lines = found(tmp_path, lines=DEFAULT_LINES[:2])
     (text,) = [text for text in texts if text.startswith("If the power laws go on, ")]
     lowest = min((line.forecasts[-1] for line in lines), key=lambda one: one.ppl)
-    assert (
-        f"{lowest.ppl:.1f} (one draw: 95% interval over sizes {lowest.low:.1f} to {lowest.high:.1f})" in text
-    )
+    assert f"{lowest.ppl:.1f} (1 seed: 95% interval over sizes {lowest.low:.1f} to {lowest.high:.1f})" in text
 
 
 def test_pretrained_tables_are_ranked_among_themselves(tmp_path):
     lines = (LineSpec("cvfp", "1L_768d_1tok", {"embedding.source": "gpt2"}), *DEFAULT_LINES[1:3])
     texts, found_lines = found(tmp_path, lines=lines, seeds=SEEDS, change=planted(FACTORS))
-    assert texts[0].startswith("At 400 documents no-context has the lowest val PPL")
+    assert texts[0].startswith("At 400 documents no-context has the lowest test PPL")
     assert texts[1].startswith("At 400 documents cvfp is lowest of those with a pretrained token table")
     table = recommendation_table(found_lines)
     assert "| lowest perplexity | no-context |" in table and "| lowest perplexity | cvfp† |" in table
@@ -240,8 +238,11 @@ def test_recommendations_name_what_is_not_told_apart(tmp_path):
     rows = {row.split(" | ")[0].strip("| "): row for row in recommendation_table(lines).splitlines()[2:]}
     assert rows["lowest perplexity"].endswith("| random-context |")
     assert "| cvfp |" in rows["lowest perplexity"]
-    assert rows["fewest iterations of phase 1"].endswith("| no other line to compare |")
-    assert "79.3%" in rows["highest effective rank"]
+    assert rows["fewest parameters"].split(" | ")[1:3] == ["cvfp", "40.96M"]
+    shares = {line.label: [p.val_acc for p in line.points if p.num_samples == 400] for line in lines}
+    best = max(shares, key=lambda label: sum(shares[label]))
+    assert rows["highest accuracy"].split(" | ")[1:3] == [best, f"{100 * sum(shares[best]) / 3:.1f}%"]
+    assert not any(gone in row for gone in ("iterations", "rank", "steepest") for row in rows)
 
 
 def test_changes_are_taken_at_equal_tokens_only(tmp_path):

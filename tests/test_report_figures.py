@@ -8,7 +8,6 @@ import sys
 import matplotlib
 import matplotlib.image
 import pytest
-from cvfp.report.figures.phases import write_phase1, write_phase2
 from figure_helpers import (
     RESULTS,
     assert_readable,
@@ -36,18 +35,29 @@ from report_helpers import (
 
 from cvfp.records.arms import ARMS
 from cvfp.records.plan import Analysis
-from cvfp.report.figures.analysis import write_analysis
+from cvfp.report.figures.analysis import analysis_figure
+from cvfp.report.figures.answer import ppl_figure, ratio_figure
 from cvfp.report.figures.axes import decimals, linear_ticks, log_ticks, with_intervals
-from cvfp.report.figures.progression import write_progression
-from cvfp.report.figures.scaling import scaling_figure, write_scaling
-from cvfp.report.figures.style import LOOKS, short_label, style_of, styles_of
+from cvfp.report.figures.forecasts import forecast_figure
+from cvfp.report.figures.phase1 import phase1_figure
+from cvfp.report.figures.progression import progression_figure
+from cvfp.report.figures.scaling import scaling_figure
+from cvfp.report.figures.style import HALF, LOOKS, WIDTH, save, short_label, style_of, styles_of
+from cvfp.report.figures.training import compute_figure, learning_figure
+from cvfp.report.view import View
 
-WRITERS = (write_scaling, write_analysis, write_progression, write_phase1, write_phase2)
-
-
-def write(writer, path, sweep, lines):
-    """Draw with a writer, which may or may not want the sweep."""
-    return writer(path, sweep, lines) if writer in (write_phase1, write_phase2) else writer(path, lines)
+FIGURES = {
+    "ppl": (HALF, lambda view: ppl_figure(view.lines)),
+    "ratio": (HALF, lambda view: view.reference and ratio_figure(view.reference, view.changes, view.lines)),
+    "scaling": (WIDTH, lambda view: scaling_figure(view.lines)),
+    "contexts": (WIDTH, lambda view: analysis_figure(view.lines)),
+    "windows": (WIDTH, lambda view: progression_figure(view.lines)),
+    "forecasts": (WIDTH, lambda view: forecast_figure(view.lines)),
+    "phase 1": (WIDTH, lambda view: phase1_figure(view.sweep, view.lines)),
+    "learning": (HALF, lambda view: learning_figure(view.sweep, view.lines)),
+    "compute": (HALF, lambda view: compute_figure(view.lines)),
+}
+"""Width in inches, and how it is drawn."""
 
 
 def figure_of(directory, **settings):
@@ -114,8 +124,11 @@ def test_an_arm_of_the_users_has_a_look_that_none_of_ours_has(tmp_path, own):
 
 
 def test_arms_of_ours_that_have_one_line_each_share_a_panel(tmp_path):
-    axes = figure_of(tmp_path, lines=our_arms()).axes[0]
-    assert len(axes.collections) == len(ARMS) and len(our_arms()) == len(ARMS)
+    _sweep, lines = read(write_sweep(tmp_path, lines=our_arms()))
+    axes = scaling_figure(lines).axes[0]
+    laws = [drawn for drawn in axes.lines if drawn.get_marker() == "None" and drawn.get_linestyle() != ":"]
+    assert len(laws) == len(lines) == len(ARMS)
+    assert len(axes.collections) == sum(line.extrapolates for line in lines) > 0
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -204,17 +217,23 @@ def test_every_line_of_28_has_its_law_and_band_in_the_panel_of_its_arm(tmp_path)
     figure = scaling_figure(lines)
     for arm, count in (("cvfp", 9), ("kneser-ney", 1), ("no-context", 9), ("random-context", 9)):
         axes = titled(figure, arm)
-        assert sum(line.get_linestyle() == ":" for line in axes.lines) == count
-        assert len(axes.collections) == count
+        own = [line for line in lines if line.arm == arm]
+        assert len(own) == count and sum(line.law is not None for line in own) == count
+        going_on = sum(line.extrapolates for line in own)
+        assert sum(line.get_linestyle() == ":" for line in axes.lines) == len(axes.collections) == going_on
+        inside = [drawn for drawn in axes.lines if drawn.get_marker() == "None"]
+        assert len(inside) == count + going_on
     assert len({axes.get_xlim() + axes.get_ylim() for axes in figure.axes[:4]}) == 1
 
 
 @pytest.mark.parametrize("version", ["v1", "v2", "v3"])
 def test_no_band_is_cut_off(version):
-    axes = scaling_figure(read(RESULTS / version)[1]).axes[0]
+    lines = read(RESULTS / version)[1]
+    axes = scaling_figure(lines).axes[0]
     low, high = axes.get_ylim()
+    assert len(axes.collections) == sum(line.extrapolates for line in lines)
     ends = [ppl for band in axes.collections for ppl in band.get_paths()[0].vertices[:, 1]]
-    assert low < min(ends) and max(ends) < high
+    assert all(low < end < high for end in ends)
 
 
 def test_a_band_far_wider_than_the_rest_is_cut_off(tmp_path):
@@ -237,9 +256,9 @@ def test_a_single_size_is_drawn_without_a_line_and_without_exponents(tmp_path):
     figure = figure_of(tmp_path, sizes=(50,))
     assert not any(line.get_linestyle() == ":" for line in figure.axes[0].lines)
     assert [axes.get_title().split("\n")[0] for axes in figure.axes[1:]] == [
-        "val PPL",
+        "test PPL",
         "train PPL",
-        "val accuracy, %",
+        "accuracy, %",
     ]
     assert_readable(figure)
 
@@ -272,8 +291,8 @@ def test_the_forest_shows_the_values_of_every_line_at_the_largest_common_size(tm
 
     _sweep, lines = read(write_sweep(tmp_path, seeds=(42, 43), change=without_the_last))
     figure = scaling_figure(lines)
-    ppl, alpha = titled(figure, "val PPL"), titled(figure, "α")
-    assert ppl.get_title() == "val PPL\nat 200 documents"
+    ppl, alpha = titled(figure, "test PPL"), titled(figure, "α")
+    assert ppl.get_title() == "test PPL\nat 200 documents"
     for row, line in enumerate(lines):
         at_200 = [point.val_ppl for point in line.points if point.num_samples == 200]
         shown = {x for drawn in ppl.lines for x, y in xy(drawn) if y == row}
@@ -310,32 +329,33 @@ def test_names_are_shown_as_they_are(tmp_path):
     assert len(shown) == 2 and not any(text.get_parse_math() for text in texts_of(figure))
 
 
-@pytest.mark.parametrize("writer", WRITERS)
-def test_files_are_the_same_bytes_whatever_the_users_settings(tmp_path, writer):
-    lines = four_arms(1)
-    sweep, found = drawn_sweep(tmp_path, lines, seeds=(42, 43), analysis=Analysis(window_size=3))
-    assert write(writer, tmp_path / "one.png", sweep, found)
+@pytest.mark.parametrize("name", FIGURES)
+def test_files_are_the_same_bytes_whatever_the_users_settings(tmp_path, name):
+    width, draw = FIGURES[name]
+    view = View(*drawn_sweep(tmp_path, four_arms(1), seeds=(42, 43), analysis=Analysis(window_size=3)), "")
+    assert save(draw(view), tmp_path / "one.png")
     with matplotlib.rc_context({"font.size": 20, "axes.grid": False, "savefig.bbox": "tight"}):
-        assert write(writer, tmp_path / "two.png", sweep, found)
+        assert save(draw(view), tmp_path / "two.png")
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
     pixels = matplotlib.image.imread(tmp_path / "one.png")
-    assert pixels.shape[1] == 1500 and (pixels[0, 0, :3] == 1).all()
+    assert pixels.shape[1] == round(150 * width) and (pixels[0, 0, :3] == 1).all()
     assert len({tuple(pixel) for pixel in pixels.reshape(-1, pixels.shape[2])[::7]}) > 50
 
 
-@pytest.mark.parametrize("writer", WRITERS)
-def test_nothing_to_show_writes_nothing(tmp_path, writer):
+@pytest.mark.parametrize("name", FIGURES)
+def test_nothing_to_show_writes_nothing(tmp_path, name):
     def failed(run):
         return changed_point(run, status="failed", val_ppl=None, val_er=None, phase1_iter=None)
 
     sweep, lines = read(write_sweep(tmp_path, change=failed))
-    assert write(writer, tmp_path / "none.png", sweep, lines) is False
-    assert write(writer, tmp_path / "none.png", sweep, []) is False
+    _width, draw = FIGURES[name]
+    for shown in (lines, []):
+        assert save(draw(View(sweep, shown, "")), tmp_path / "none.png") is False
     assert list(tmp_path.glob("*none.png*")) == []
 
 
 def test_the_figures_need_neither_pyplot_nor_torch():
-    modules = ("scaling", "analysis", "progression", "phases", "versions")
+    modules = ("answer", "scaling", "analysis", "progression", "phase1", "training", "forecasts", "versions")
     code = "import sys\n" + "".join(f"import cvfp.report.figures.{name}\n" for name in modules)
     code += "print([name for name in ('matplotlib.pyplot', 'torch') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

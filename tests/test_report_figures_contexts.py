@@ -66,7 +66,7 @@ def test_dimensions_lie_under_the_line_on_which_all_would_be_used(tmp_path):
 
 def test_changes_are_those_at_equal_tokens_with_their_intervals(tmp_path):
     _sweep, lines = drawn_sweep(tmp_path, nine_lines(), seeds=(42, 43))
-    axes = titled(analysis_figure(lines), "change of val PPL at 400 documents")
+    axes = titled(analysis_figure(lines), "change of test PPL at 400 documents")
     shown = [y for drawn in axes.lines for _x, y in xy(drawn)]
     changes = [change for change in changes_within_arms(lines) if change.other.summary.context_dim]
     assert len(changes) == 4
@@ -77,12 +77,12 @@ def test_changes_are_those_at_equal_tokens_with_their_intervals(tmp_path):
 
 def test_a_single_width_leaves_out_what_it_cannot_say(tmp_path):
     titles = [axes.get_title() for axes in analysis_of(tmp_path, DEFAULT_LINES).axes]
-    assert titles == ["effective rank of the validation contexts", "val PPL at 400 documents"]
+    assert titles == ["effective rank of the test contexts", "test PPL at 400 documents"]
 
 
 def test_a_line_alone_stands_beside_nothing(tmp_path):
     titles = [axes.get_title() for axes in analysis_of(tmp_path, DEFAULT_LINES[:1]).axes]
-    assert titles == ["effective rank of the validation contexts"]
+    assert titles == ["effective rank of the test contexts"]
 
 
 def test_sizes_that_were_not_run_by_all_are_not_compared(tmp_path):
@@ -90,14 +90,14 @@ def test_sizes_that_were_not_run_by_all_are_not_compared(tmp_path):
         return run if (run.point.arm == "cvfp") == (run.point.num_samples <= 100) else None
 
     titles = [axes.get_title() for axes in analysis_of(tmp_path, DEFAULT_LINES, change=apart).axes]
-    assert titles == ["effective rank of the validation contexts"]
+    assert titles == ["effective rank of the test contexts"]
 
 
 def test_arms_without_contexts_are_labelled_lines_and_far_ones_only_names(tmp_path):
     lines = [*DEFAULT_LINES, LineSpec("unigram", "unigram")]
     _sweep, found = drawn_sweep(tmp_path, lines)
     figure = analysis_figure(found)
-    axes = titled(figure, "val PPL at")
+    axes = titled(figure, "test PPL at")
     levels = sorted(xy(drawn)[0][1] for drawn in axes.lines if drawn.get_marker() == "None")
     at_400 = {line.arm: line.points[-1].val_ppl for line in found}
     assert levels == pytest.approx([at_400["kneser-ney"], at_400["no-context"]])
@@ -190,4 +190,4 @@ def test_points_that_do_not_know_their_rank_are_left_out(tmp_path):
         return changed_point(run, val_er=None)
 
     titles = [axes.get_title() for axes in analysis_of(tmp_path, DEFAULT_LINES, change=unknown).axes]
-    assert titles == ["val PPL at 400 documents"]
+    assert titles == ["test PPL at 400 documents"]

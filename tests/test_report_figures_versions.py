@@ -15,7 +15,8 @@ from figure_helpers import (
 )
 from report_helpers import DEFAULT_LINES, LineSpec, write_sweep
 
-from cvfp.report.figures.versions import groups_of, versions_figure, write_versions
+from cvfp.report.figures.style import save
+from cvfp.report.figures.versions import groups_of, versions_figure
 from cvfp.report.versions import read_version, rows_of
 
 OURS = tuple(str(RESULTS / name) for name in ("v1", "v2", "v3"))
@@ -125,7 +126,7 @@ def test_lines_of_a_single_version_are_left_out(tmp_path):
 def test_versions_that_share_no_line_write_nothing(tmp_path):
     first = write_sweep(tmp_path / "one", lines=DEFAULT_LINES[:1])
     second = write_sweep(tmp_path / "two", lines=DEFAULT_LINES[1:2])
-    assert write_versions(tmp_path / "none.png", versions_of([first, second])) is False
+    assert save(versions_figure(versions_of([first, second])), tmp_path / "none.png") is False
     assert not (tmp_path / "none.png").exists()
 
 
@@ -135,7 +136,7 @@ def test_lines_without_any_result_are_left_out(tmp_path):
 
     first = write_sweep(tmp_path / "one", lines=DEFAULT_LINES[:1], change=failed)
     second = write_sweep(tmp_path / "two", lines=DEFAULT_LINES[:1], change=failed)
-    assert write_versions(tmp_path / "none.png", versions_of([first, second])) is False
+    assert versions_figure(versions_of([first, second])) is None
 
 
 def test_seeds_of_a_partial_sweep_are_paired(tmp_path):
@@ -152,5 +153,6 @@ def test_names_of_directories_are_shown_as_they_are_and_files_repeat(tmp_path):
     sources = [write_sweep(tmp_path / name, lines=DEFAULT_LINES[:1]) for name in ("$a_1$ b", r"\frac %d")]
     versions = versions_of(sources)
     assert legend_names(versions_figure(versions))[:2] == ["$a_1$ b", r"\frac %d"]
-    assert write_versions(tmp_path / "one.png", versions) and write_versions(tmp_path / "two.png", versions)
+    for name in ("one.png", "two.png"):
+        assert save(versions_figure(versions), tmp_path / name)
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()

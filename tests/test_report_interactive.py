@@ -13,7 +13,7 @@ from cvfp.records.plan import Analysis
 from cvfp.records.sweep import load_sweep
 from cvfp.report import numbers
 from cvfp.report.figures.style import LOOKS, PALETTE, SPARE_MARKERS, styles_of
-from cvfp.report.interactive.charts import progression_chart, rank_chart, report_charts, scaling_chart
+from cvfp.report.interactive.charts import progression_chart, rank_chart, scaling_chart
 from cvfp.report.interactive.look import DARK, SYMBOLS, dark_colors, dash
 from cvfp.report.language import speaking
 from cvfp.report.lines import Line, report_lines
@@ -23,6 +23,10 @@ WINDOWS = Analysis(window_size=3)
 
 def lines_of(directory, **settings) -> list[Line]:
     return report_lines(load_sweep(write_sweep(directory, **settings)))
+
+
+def charts_of(lines: list[Line]) -> list[go.Figure | None]:
+    return [draw(lines) for draw in (scaling_chart, rank_chart, progression_chart)]
 
 
 def points(figure: go.Figure) -> dict[tuple[float, float], go.Scatter]:
@@ -63,9 +67,9 @@ def test_every_scored_point_is_shown_where_it_lies_with_its_record(tmp_path):
     point = lines[0].points[0]
     assert (
         texts(figure).count(
-            f"<b>cvfp</b><br>documents: 50<br>tokens: 60,000<br>seed: 1<br>val PPL: {point.val_ppl:.1f}<br>"
+            f"<b>cvfp</b><br>documents: 50<br>tokens: 60,000<br>seed: 1<br>test PPL: {point.val_ppl:.1f}<br>"
             f"train PPL: {point.train_ppl:.1f}<br>dev PPL: {point.dev_ppl:.1f}<br>"
-            f"val accuracy: {100 * point.val_acc:.1f}%<br>bits per byte: {point.bits_per_byte:.3f}<br>"
+            f"test accuracy: {100 * point.val_acc:.1f}%<br>bits per byte: {point.bits_per_byte:.3f}<br>"
             "ER: 79.3%<br>P1 iterations: 23<br>steps: 500<br>stopped by: dev minimum<br>seconds: 12.5"
         )
         == 1
@@ -155,11 +159,14 @@ def test_lines_look_as_in_the_pngs(tmp_path):
 
 
 def test_the_legend_names_every_line_in_the_order_of_their_ends_and_hides_all_of_it(tmp_path):
-    figure = scaling_chart(lines_of(tmp_path, lines=DEFAULT_LINES[:2]))
+    lines = lines_of(tmp_path, lines=DEFAULT_LINES[:2])
+    figure, extrapolates = scaling_chart(lines), {line.label: line.extrapolates for line in lines}
+    assert set(extrapolates.values()) == {True, False}
     assert [entry.name for entry in entries(figure)] == ["kneser-ney", "cvfp"]
     for entry, label in zip(entries(figure), ("kneser-ney", "cvfp"), strict=True):
         group = [trace for trace in figure.data if trace.legendgroup == entry.legendgroup]
-        assert len(group) == 6  # entry, band, law, law beyond, what is read off, points
+        # Entry, law, points; where nothing speaks against it also band, law beyond, and what is read off it.
+        assert len(group) == (6 if extrapolates[label] else 3), label
         assert all(f"<b>{label}</b>" in trace.hovertext[0] for trace in group if trace.hovertext)
 
 
@@ -228,20 +235,20 @@ def test_a_window_of_two_sizes_has_no_interval(tmp_path):
 
 def test_a_chart_with_nothing_to_show_is_left_out(tmp_path):
     everything = lines_of(tmp_path / "all", analysis=WINDOWS)
-    assert set(report_charts(everything)) == {"scaling", "analysis", "progression"}
+    assert None not in charts_of(everything)
     ngrams = lines_of(tmp_path / "ngrams", lines=DEFAULT_LINES[1:2])
-    assert set(report_charts(ngrams)) == {"scaling"}
+    assert scaling_chart(ngrams) is not None
     assert rank_chart(ngrams) is None and progression_chart(ngrams) is None
     unscored = lines_of(tmp_path / "none", change=lambda run: with_point(run, status="failed", val_ppl=None))
     assert scaling_chart(unscored) is None
-    assert report_charts([]) == {}
+    assert charts_of([]) == [None] * 3
 
 
 def test_names_are_shown_never_obeyed(tmp_path):
     specs = (LineSpec("cvfp", HOSTILE), LineSpec("cvfp", "other", {"model.context_dim": 10}))
     lines = lines_of(tmp_path, lines=specs, analysis=WINDOWS)
     allowed = re.compile(r"</?b>|<br>")
-    for figure in report_charts(lines).values():
+    for figure in charts_of(lines):
         assert len(texts(figure)) > 0
         for text in [*texts(figure), *(entry.name for entry in entries(figure))]:
             assert "<" not in allowed.sub("", text) and ">" not in allowed.sub("", text)

@@ -3,7 +3,6 @@
 from typing import get_args
 
 import pytest
-from cvfp.report.headline import comparison_texts, comparisons, headline
 from report_helpers import DEFAULT_LINES, LineSpec, write_sweep
 
 from cvfp.records.results import OF_ONE_DRAW, IntervalKind
@@ -15,7 +14,10 @@ from cvfp.report.conclusions import conclusions
 from cvfp.report.figures.scaling import INTERVALS
 from cvfp.report.lines import report_lines
 from cvfp.report.recommendations import recommendation_table
-from cvfp.report.verdicts import alpha_text, ppl_text
+from cvfp.report.sections.answer import answer_texts, ranking_table
+from cvfp.report.standings import headline
+from cvfp.report.verdicts import alpha_text, change_cell, interval_text, marks_text, ppl_text
+from cvfp.report.view import View
 from cvfp.scaling.points import Change
 
 KINDS = get_args(IntervalKind)
@@ -36,11 +38,13 @@ def test_notes_names_and_changes_know_every_kind(kind):
     assert verdicts_module.alpha_note([kind], "all")
     assert verdicts_module.band_note([kind])
     one_draw = kind in OF_ONE_DRAW
-    assert ("one draw" in numbers.interval_name(kind)) == one_draw
+    assert ("1 seed" in numbers.interval_name(kind)) == one_draw
     change = Change(-5.0, (-6.0, -4.0), 1 if one_draw else 3, kind)
     for text in (ppl_text(change), alpha_text(change)):
         assert ("no verdict" in text) == one_draw
-        assert (f"one draw: 95% interval over {numbers.OVER[kind]}" in text) == one_draw
+        assert (f"1 seed: 95% interval over {numbers.OVER[kind]}" in text) == one_draw
+    assert interval_text(change) == ("-5.0% (1 seed)" if one_draw else "-5.0% (95% interval -6.0% to -4.0%)")
+    assert change_cell(change) == "-5.0% (-6.0% to -4.0%)" + ("" if one_draw else " ▼")
 
 
 def test_several_draws_with_test_losses_have_intervals_over_both(tmp_path):
@@ -54,8 +58,9 @@ def test_several_draws_with_test_losses_have_intervals_over_both(tmp_path):
     assert change.alpha.value == pytest.approx(plain.alpha.value)
     low, high = plain.ppl.interval
     assert change.ppl.interval[0] <= low + 1e-9 and high - 1e-9 <= change.ppl.interval[1]
-    (text, *_) = comparison_texts(comparisons(headline(lines)))
-    assert "95% interval over draws and test documents" in text and "paired over 3 draws: " in text
+    low, high = (f"{bound:+.1f}%" for bound in change.ppl.interval)
+    sweep = load_sweep(tmp_path)
+    assert f"{change.ppl.value:+.1f}% ({low} to {high})" in ranking_table(View(sweep, lines, "demo"))
 
 
 def test_initialisations_do_not_count_as_draws(tmp_path):
@@ -68,26 +73,29 @@ def test_initialisations_do_not_count_as_draws(tmp_path):
     assert one.ppl.kind == "documents" and one.ppl.one_draw
 
 
-def test_one_draw_shows_the_interval_over_test_documents_and_gives_no_verdict(tmp_path):
+def test_one_seed_shows_the_interval_over_test_documents_and_gives_no_verdict(tmp_path):
     directory = write_sweep(tmp_path, lines=DEFAULT_LINES[:3], seeds=(1,), documents=40)
     sweep = load_sweep(directory)
     lines = report_lines(sweep)
     change = LineChange(lines[0], lines[1])
     assert change.ppl.kind == "documents" and not change.ppl.interval[0] <= 0 <= change.ppl.interval[1]
     assert change.ppl.distinguishable is None
-    texts = [*comparison_texts(comparisons(headline(lines))), *conclusions(sweep, lines)]
+    view = View(sweep, lines, "demo")
+    texts = [*answer_texts(view), *conclusions(sweep, lines)]
     shown = [text for text in texts if "95% interval over test documents only" in text]
-    assert len(shown) >= 3
+    assert len(shown) >= 2
+    assert not any(mark in ranking_table(view) for mark in "▼▽▲△≈") and "%" in ranking_table(view)
+    assert "no mark: one seed, and its interval says nothing of another" in marks_text()
     verdicts = ("lower)", "higher)", "steeper)", "flatter)", ": lower", ": higher", "loses to")
     assert [text for text in texts if any(verdict in text for verdict in verdicts)] == []
-    assert "There is one draw for each comparison: no verdict on the order." in texts[2]
+    assert "There is one seed for each comparison: no verdict on the order." in texts[3]
     table = recommendation_table(lines)
     assert "| lowest perplexity | kneser-ney |" in table
-    assert "any: one draw, no verdict" in table.split("lowest perplexity")[1].splitlines()[0]
+    assert "any: one seed, no verdict" in table.split("lowest perplexity")[1].splitlines()[0]
 
 
 def test_lines_that_do_not_compare_are_not_said_to_have_one_draw(tmp_path):
     lines = (LineSpec("unigram", "1gram"), LineSpec("unigram", "1gram bpe", {"data.tokenizer": "bpe:400"}))
     table = recommendation_table(report_lines(load_sweep(write_sweep(tmp_path, lines=lines, seeds=(1, 2)))))
     row = table.split("lowest perplexity")[1].splitlines()[0]
-    assert "any: not comparable, no verdict" in row and "one draw" not in row
+    assert "any: not comparable, no verdict" in row and "one seed" not in row

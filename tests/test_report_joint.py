@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
-from cvfp.report.figures.phases import phase1_figure, phase2_figure
-from cvfp.report.headline import comparisons, headline, reference_arm
-from cvfp.report.setting import setting_table
-from cvfp.report.tables import health_table
-from figure_helpers import changed_point, drawn_sweep, legend_names, titled
+from figure_helpers import changed_point, drawn_sweep, legend_names, texts_of, titled
 from report_helpers import DEFAULT_LINES, JOINT, MIXTURE, LineSpec, our_arms, write_sweep
 
 from cvfp.records.arms import ARMS
@@ -18,9 +15,14 @@ from cvfp.records.sweep import load_sweep
 from cvfp.report.changes import setting_changes
 from cvfp.report.conclusions import conclusions
 from cvfp.report.figures.analysis import analysis_figure
+from cvfp.report.figures.phase1 import phase1_figure
+from cvfp.report.figures.training import learning_figure
 from cvfp.report.language import LANGUAGES
 from cvfp.report.lines import report_lines
 from cvfp.report.recommendations import recommendation_table
+from cvfp.report.sections.contexts import health_table
+from cvfp.report.sections.settings import setting_table
+from cvfp.report.standings import comparisons, headline, reference_arm
 from cvfp.report.write import write_report
 
 SEEDS = (1, 2, 3)
@@ -42,8 +44,8 @@ def concluded(directory, **settings) -> list[str]:
 
 
 def report(directory, language="en", **settings) -> str:
-    write_report(write_sweep(directory, **settings), language)
-    return (directory / "report.md").read_text(encoding="utf-8")
+    first, *_others = write_report(write_sweep(directory, **settings), language)
+    return first.read_text(encoding="utf-8")
 
 
 def rows(sweep) -> dict[str, str]:
@@ -99,9 +101,10 @@ def test_settings_within_both_trainings_are_told(tmp_path):
 def test_no_arm_loses_to_a_mixture_of_itself(tmp_path):
     texts = concluded(tmp_path / "part", lines=(*BOTH, MIXTURE))
     assert not [text for text in texts if "loses to" in text]
-    assert texts[0].startswith("At 400 documents mixture has the lowest val PPL")
+    assert texts[0].startswith("At 400 documents mixture has the lowest test PPL")
     said = report(tmp_path / "said", lines=(*BOTH, MIXTURE), seeds=SEEDS)
-    assert "It is part of that mixture (cvfp-joint + kneser-ney)." in said and "Here cvfp-joint" not in said
+    assert "> **cvfp-joint has the lowest test PPL at 400 training documents" in said
+    assert re.search(r" Mixed with kneser-ney it is at -\d+\.\d% \(95% interval ", said)
     others = replace(MIXTURE, settings={"mixture.arms": ("cvfp", "kneser-ney")})
     texts = concluded(tmp_path / "others", lines=(*BOTH, others))
     assert [text for text in texts if "cvfp-joint loses to mixture" in text]
@@ -111,10 +114,11 @@ def test_what_a_mixture_is_made_of_is_told_and_what_it_lacks_is_a_dash(tmp_path)
     text = report(tmp_path, lines=(*BOTH, MIXTURE))
     assert "| mixture | cvfp-joint + kneser-ney, weights chosen on dev |" in text
     assert "| mixture | cvfp-joint | 50.0% |" in text and "| mixture | kneser-ney | 50.0% |" in text
-    arms = text.split("## Arms side by side")[1].split("\n## ")[0]
-    (row,) = [row for row in arms.splitlines() if row.startswith("| mixture | – |")]
+    answer = text.split("\n## Answer\n")[1].split("\n## ")[0]
+    (row,) = [row for row in answer.splitlines() if row.startswith("| mixture |")]
     assert row.split(" | ")[4] == "–"
-    assert "made of" not in report(tmp_path / "without", lines=BOTH)
+    without = report(tmp_path / "without", lines=BOTH)
+    assert "Weights of the mixtures" in text and "Weights of the mixtures" not in without
 
 
 def test_a_mixture_is_not_the_shortest_run(tmp_path):
@@ -209,8 +213,8 @@ def test_settings_that_follow_the_number_of_documents_have_a_table(tmp_path):
     joint = {"by_size.joint.lr.50": 0.003, "by_size.joint.lr.1600": 0.002, "by_size.joint.chunks.400": 64}
     lines = (replace(JOINT, settings=joint), replace(LSTM, settings={"by_size.lstm.weight_decay.50": 0.25}))
     text = report(tmp_path, lines=lines)
-    table = text.split("Settings by number of documents.")[1].split("\n\n")[1].splitlines()
-    assert table[0] == "| arm | setting | 50 documents | 400 documents | 1,600 documents |"
+    table = text.split("<summary>Settings by number of documents</summary>")[1].split("\n\n")[1].splitlines()
+    assert table[0] == "| model | setting | 50 documents | 400 documents | 1,600 documents |"
     assert table[2:] == [
         "| cvfp-joint | learning rate | 0.003 | – | 0.002 |",
         "| cvfp-joint | chunks of a step | – | 64 | – |",
@@ -237,25 +241,28 @@ def test_lines_of_one_arm_that_follow_the_size_differently_are_told_apart(tmp_pa
 
 def test_trials_are_told_of_the_joint_model_too(tmp_path):
     text = report(tmp_path, lines=BOTH, tuned={"cvfp-joint": 24})
-    assert "| cvfp-joint | 1L_1024d_1tok | tuned, 24 trials | 1,024 |" in text
-    assert "| cvfp-joint | tuned, 24 trials | 480,000 |" in text
+    assert "| cvfp-joint | tuned, 24 trials | 1,024 |" in text
+    assert "Not tuned, unlike the others: kneser-ney, cvfp." in text
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_a_report_of_all_arms_is_written_in_every_language(tmp_path, language):
     drawn_sweep(tmp_path, our_arms(), seeds=(1, 2))
-    files = {path.name for path in write_report(tmp_path, language)}
-    assert {"phase1_convergence.png", "phase2_curves.png", "context_dim_scaling.png"} <= files
-    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    files = write_report(tmp_path, language)
+    mark = "" if language == "en" else f".{language}"
+    names = ("ppl", "ratio", "learning_curves", "compute", "context_dim_scaling", "phase1_convergence")
+    assert {f"{name}{mark}.png" for name in names} <= {path.name for path in files}
+    assert [path.name for path in files[:2]] == [f"report{mark}.md", f"report{mark}.html"]
+    text = files[0].read_text(encoding="utf-8")
     assert all(f"| {arm} |" in text for arm in ARMS)
-    assert ("cvfp-joint's perplexity" in text) == (language == "en")
+    assert ("has the lowest test PPL" in text) == (language == "en")
     assert "None" not in text and "nan" not in text.split()
 
 
 def test_figures_of_contexts_and_of_learning_tokens_show_joint_training_that_of_phase_1_does_not(tmp_path):
     sweep, lines = drawn_sweep(tmp_path, BOTH)
-    learning = phase2_figure(sweep, lines)
-    assert len(titled(learning, "cvfp-joint").lines) == 2
+    learning = {text.get_text() for text in texts_of(learning_figure(sweep, lines))}
+    assert {"cvfp-joint", "cvfp", "no-context", "random-context"} <= learning and "kneser-ney" not in learning
     contexts = analysis_figure(lines)
     assert "cvfp-joint" in legend_names(contexts)
     widths = titled(contexts, "effective rank × width")
@@ -269,8 +276,8 @@ def test_a_sweep_of_joint_training_alone_has_no_phase_1(tmp_path):
     assert phase1_figure(sweep, lines) is None and analysis_figure(lines) is not None
     write_report(tmp_path)
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
-    assert "## Phase 1" not in text and "## Training: perplexity while tokens are learned" in text
-    assert "| chunks, refresh |" in text
+    assert "P1 seconds" not in text and "phase1_convergence" not in text and "learning_curves.png" in text
+    assert "| **chunks, refresh** |" in text
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,22 @@
 import math
 
 import pytest
-from cvfp.report.forecasts import calibration_table, calibration_text, registered
-from cvfp.report.laws import bend_table, byte_law, form_table, fragile_texts, law_conclusions, local_table
 from report_helpers import DEFAULT_LINES, NGRAMS, write_sweep
 
 from cvfp.records.sweep import RegisteredForecast, load_sweep, write_forecasts
 from cvfp.report.conclusions import conclusions
+from cvfp.report.figures.scaling import end_tokens
+from cvfp.report.interactive.charts import scaling_chart
 from cvfp.report.lines import report_lines
+from cvfp.report.sections.forms import bend_table, form_table, fragile_texts, law_conclusions, local_table
+from cvfp.report.sections.prediction import (
+    calibration_table,
+    calibration_text,
+    forecast_table,
+    registered,
+)
+from cvfp.report.sections.scaling import byte_law, held_text, law_answer, law_table
+from cvfp.report.view import View
 from cvfp.report.write import write_report
 from cvfp.scaling.draws import fit_draws
 
@@ -62,13 +71,13 @@ def test_a_curved_line_is_a_conclusion_and_nothing_is_predicted_from_it(tmp_path
     assert text.startswith("The power law of 1L_768d_1tok is curved (+0.060")
     assert ": with more data it flattens." in text
     assert text.endswith("No prediction is taken from its power law.")
-    assert rows(bend_table(lines))[0][3:] == ["draws", "curved: flattens"]
+    assert rows(bend_table(lines))[0][3:] == ["seeds", "curved: flattens"]
     assert not any("go on" in text for text in conclusions(load_sweep(tmp_path), lines))
 
 
-def test_a_curve_of_one_draw_is_one_over_sizes(tmp_path):
+def test_a_curve_of_one_seed_is_one_over_sizes(tmp_path):
     (text,) = law_conclusions(lines_of(tmp_path, seeds=(1,), change=CURVED))
-    assert "(+0.0601, one draw: 95% interval over sizes +0.0" in text
+    assert "(+0.0601, 1 seed: 95% interval over sizes +0.0" in text
 
 
 def test_the_form_that_predicts_left_out_sizes_best_is_preferred(tmp_path):
@@ -79,6 +88,49 @@ def test_the_form_that_predicts_left_out_sizes_best_is_preferred(tmp_path):
     assert floor[5].startswith("0.25") and floor[6].startswith(("2.0", "1.9"))
     (text,) = law_conclusions(lines)
     assert f"follows L = E + B \\* D^-beta better: {floor[4]} nats" in text and power[4] in text
+
+
+@pytest.mark.parametrize("change", [CURVED, FLOORED], ids=["curved", "another form"])
+def test_a_rejected_law_is_read_beyond_its_data_nowhere(tmp_path, change):
+    """Neither in tables, nor in sentences, the figure or the chart; the law within the data stays."""
+    lines = lines_of(tmp_path, change=change)
+    (line,) = lines
+    assert line.law is not None and line.rejections and not line.extrapolates
+    assert forecast_table(lines) == ""
+    power = next(row for row in rows(form_table(lines)) if row[1].startswith("PPL = A"))
+    assert power[-1] == "–"
+    largest = max(point.train_tokens for point in line.fitted)
+    assert end_tokens(line) == largest
+    drawn = scaling_chart(lines).data
+    assert all(x is None or x <= largest for trace in drawn for x in trace.x)
+    assert [trace for trace in drawn if trace.fill == "toself" or trace.line.dash == "dot"] == []
+    assert held_text(line).startswith("no: ") and f"| {held_text(line)} |" in law_table(lines)
+    (answer,) = law_answer(View(load_sweep(tmp_path), lines, "demo"))
+    assert answer == ("**Does one power law hold?** Not for 1L_768d_1tok: nothing is said beyond the data.")
+    write_report(tmp_path)
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "No forecast: something speaks against every power law of these models." in text
+    assert f"{line.forecasts[-1].ppl:.1f}" not in text and "go on" not in text
+
+
+def test_a_law_that_nothing_speaks_against_is_forecast_everywhere(tmp_path):
+    lines = lines_of(tmp_path, change=STRAIGHT)
+    (line,) = lines
+    assert line.rejections == () and held_text(line) == "nothing against it"
+    last = line.forecasts[-1]
+    told = f"{last.ppl:.1f} | {last.low:.1f} to {last.high:.1f} |"
+    assert told in forecast_table(lines) and f"| {last.tokens:,.0f} | 10 | {told}" in forecast_table(lines)
+    power = next(row for row in rows(form_table(lines)) if row[1].startswith("PPL = A"))
+    assert power[-1] == f"{last.ppl:.1f} ({last.low:.1f} to {last.high:.1f})"
+    assert end_tokens(line) == 10 * max(point.train_tokens for point in line.fitted)
+    (answer,) = law_answer(View(load_sweep(tmp_path), lines, "demo"))
+    assert answer.endswith("Nothing speaks against it for 1L_768d_1tok.")
+
+
+def test_sweeps_with_one_size_have_no_law_to_ask_for(tmp_path):
+    lines = lines_of(tmp_path, sizes=(50,))
+    assert law_answer(View(load_sweep(tmp_path), lines, "demo")) == []
+    assert held_text(lines[0]) == "–" and forecast_table(lines) == ""
 
 
 def test_what_is_not_determined_predicts_nothing(tmp_path):
@@ -114,7 +166,8 @@ def test_backtests_hide_the_largest_size_and_the_two_largest(tmp_path):
     shown = f"{one.predicted:.1f} ({one.low:.1f} to {one.high:.1f}) | {one.measured:.1f}, "
     assert f"| 1L_768d_1tok | 800 | PPL = A \\* D^alpha | {shown}" in text
     assert "| 1L_768d_1tok | 400, 800 | last local slope | " in text
-    assert "\n## Backtests\n" not in written(tmp_path / "two", sizes=(50, 100))
+    assert "Every prediction of a hidden size" in text
+    assert "Every prediction of a hidden size" not in written(tmp_path / "two", sizes=(50, 100))
 
 
 def written(directory, **settings) -> str:
@@ -150,13 +203,16 @@ def test_registered_forecasts_are_held_against_the_geometric_mean_of_their_size(
     found = registered(sweep, [line])
     assert [one.held for one in found] == [True, False, None]
     assert found[0].measured == pytest.approx(measured)
-    assert calibration_text(found) == "1 of 2 intervals held (nominal 95%)."
+    assert calibration_text(found) == (
+        "Of the forecasts registered before their size ran (nominal 95%), by "
+        r"PPL = A \* D^alpha: 1 of 2 intervals held."
+    )
     table = rows(calibration_table(found))
     assert [row[-1] for row in table] == [f"{measured:.1f}, in it", f"{measured:.1f}, missed", "not run yet"]
     assert table[2][1:5] == ["1,600", "last local slope", "2026-11-24 12:00:00", "50, 100, 200"]
     write_report(tmp_path)
     report = (tmp_path / "report.md").read_text(encoding="utf-8")
-    assert "**1 of 2 intervals held (nominal 95%).**" in report
+    assert f"**{calibration_text(found)}**" in report
 
 
 def test_a_sweep_without_forecasts_has_no_such_section(tmp_path):
@@ -182,14 +238,13 @@ def test_the_law_per_byte_is_that_of_nats_per_byte(tmp_path):
     assert "nats per byte" not in written(tmp_path / "without", change=without_bytes)
 
 
-def test_tuned_settings_are_told_beside_every_arm(tmp_path):
+def test_tuned_settings_are_told_beside_every_model(tmp_path):
     write_report(write_sweep(tmp_path, tuned={"cvfp": 12, "no-context": 7}))
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
-    summary = text.split("## Summary per line")[1].split("\n## ")[0]
-    headline = text.split("## Arms side by side")[1].split("\n## ")[0]
-    for section in (summary, headline):
-        for arm, said in (("cvfp", "tuned, 12 trials"), ("no-context", "tuned, 7 trials")):
-            assert any(row.startswith(f"| {arm} |") and f"| {said} |" in row for row in section.splitlines())
-        assert [
-            row for row in section.splitlines() if row.startswith(f"| {NGRAMS[1]} |") and "not tuned" in row
-        ]
+    scaling = text.split("\n## Scaling\n")[1].split("\n## ")[0]
+    for arm, said in (("cvfp", "tuned, 12 trials"), ("no-context", "tuned, 7 trials")):
+        assert any(row.startswith(f"| {arm} | {said} |") for row in scaling.splitlines())
+    assert [row for row in scaling.splitlines() if row.startswith(f"| {NGRAMS[1]} | not tuned |")]
+    answer = text.split("\n## Answer\n")[1].split("\n## ")[0]
+    assert f"Not tuned, unlike the others: {NGRAMS[1]}." in answer
+    assert "unlike the others" not in written(tmp_path / "none")

@@ -17,6 +17,7 @@ from test_report_language import texts_of_the_source
 
 from cvfp.records.sweep import load_sweep
 from cvfp.report.lines import report_lines
+from cvfp.report.view import View
 from cvfp.report.write import render_report
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
@@ -86,14 +87,15 @@ def test_a_changed_number_is_noticed():
     assert len(missed) < 0.25 * len(changed)
 
 
+TITLES = ("Answer", "Scaling", "What each part is worth", "Training", "Settings and data")
+
+
 def test_numbers_of_joint_training_and_of_mixtures_are_in_the_records_too(tmp_path):
     followed = {"by_size.joint.lr.75": 0.00317, "by_size.joint.lr.1625": 0.00219}
     lines = (*DEFAULT_LINES, replace(JOINT, settings=followed), MIXTURE)
     sweep = load_sweep(write_sweep(tmp_path, lines=lines, seeds=(1, 2, 3), documents=20))
-    text = render_report(sweep, report_lines(sweep), {}, [])
-    sections = [
-        text.split(f"\n## {title}")[1].split("\n## ")[0] for title in ("Setting\n", "Arms side by side")
-    ]
+    text, _sections = render_report(View(sweep, report_lines(sweep), "demo"), None)
+    sections = [text.split(f"\n## {title}\n")[1].split("\n## ")[0] for title in TITLES]
     found, known = [token for section in sections for token in numbers_of(section)], known_numbers(tmp_path)
     assert {"0.00317", "1,625", "50.0"} <= set(found)
     assert [token for token in found if token not in known] == []

@@ -10,8 +10,9 @@ import pytest
 from markdown_it import MarkdownIt
 from report_helpers import write_sweep
 
+from cvfp.report import blocks
 from cvfp.report.language import speaking
-from cvfp.report.markdown import plain, table
+from cvfp.report.markdown import plain, text_table
 from cvfp.report.page import plotly_script, render_page
 from cvfp.report.write import write_report
 
@@ -42,7 +43,7 @@ def test_the_page_needs_no_other_file_and_no_network(tmp_path):
     assert any(source.startswith("data:image/png;base64,") for source in sources)
     assert all(source.startswith(("data:", "#")) for source in sources)
     assert "url(" not in markup and "@import" not in markup and not re.search(r"<script[^>]*src", page)
-    assert "figures/context_dim_scaling.png</code>" in page
+    assert "<code>figures/</code>" in page
 
 
 def test_the_policy_lets_nothing_in_and_runs_no_script_but_the_pages_own():
@@ -146,5 +147,73 @@ def test_plain_text_survives_a_markdown_renderer():
     for text in texts:
         escaped = "".join(shown.get(character, character) for character in text)
         assert MarkdownIt("commonmark").render(plain(text)) == f"<p>{escaped}</p>\n"
-        cell = MarkdownIt("commonmark").enable("table").render(table(("h", "k"), [(plain(text), "1")]))
+        cell = MarkdownIt("commonmark").enable("table").render(text_table(("h", "k"), [(plain(text), "1")]))
         assert f">{escaped}</td>" in cell
+
+
+# --- Pictures side by side, and what is folded away.
+
+
+PAIR = "![one *x*](f.png)\n![two](g.png)\n"
+
+
+def test_pictures_in_one_paragraph_stand_side_by_side():
+    page = render_page(PAIR, "t", {"f.png": PNG, "g.png": PNG}, {}, "en")
+    (pair,) = re.findall(r'<div class="pair">(.*?)\n</div>', page, re.DOTALL)
+    assert pair.count("<figure>") == pair.count(f'<img src="data:image/png;base64,{EMBEDDED}"') == 2
+    assert 'alt="one x"' in pair and 'alt="two"' in pair
+    assert "<p><div" not in page and "<p></p>" not in page
+    alone = render_page("![one](f.png)\n\n![two](g.png)\n", "t", {"f.png": PNG, "g.png": PNG}, {}, "en")
+    assert 'class="pair"' not in alone and alone.count("<figure>") == 2
+    between = render_page("![one](f.png) and ![two](g.png)\n", "t", {"f.png": PNG, "g.png": PNG}, {}, "en")
+    assert 'class="pair"' not in between
+
+
+def folds(page: str) -> list[str]:
+    return re.findall(r"<details><summary>(.*?)</summary>", page.split("<main>")[1])
+
+
+def test_folds_are_folded_and_hold_what_stands_in_them():
+    markdown = blocks.page_of(
+        "t",
+        [
+            blocks.Section(
+                "S", ("before", blocks.Fold("Title & α", ("| a |\n| --- |\n| 1 |", "inside")), "after")
+            )
+        ],
+        None,
+    )
+    page = render_page(markdown, "t", {}, {}, "en")
+    assert folds(page) == ["Title &amp; α"]
+    inside = page.split("</summary>")[-1].split("</details>")[0]
+    assert "<td>1</td>" in inside and "<p>inside</p>" in inside and "after" not in inside
+    assert page.count("<details") == page.count("</details>")
+
+
+FAKE = (
+    "<details><summary>x</summary>",
+    "<details open><summary>x</summary>",
+    "</details>",
+    "a <details><summary>x</summary>",
+    "<details><summary>x</summary>\n<script>alert(1)</script>",
+)
+
+
+@pytest.mark.parametrize("text", FAKE)
+def test_no_text_out_of_a_record_folds_anything(text):
+    for markdown in (plain(text), f"- {plain(text)}", f"> {plain(text)}", f"| {plain(text)} |\n| --- |\n"):
+        page = render_page(markdown, "t", {}, {}, "en")
+        assert folds(page) == [] and "<script>alert" not in page
+        assert "<details" not in page.split("<main>")[1] and "</details>" not in page.split("<main>")[1]
+        assert html.escape(" ".join(text.split())) in page
+
+
+def test_a_title_of_a_fold_obeys_no_html():
+    page = render_page("<details><summary>a <b>x</b> & *y*</summary>\n\nz\n\n</details>\n", "t", {}, {}, "en")
+    assert folds(page) == ["a &lt;b&gt;x&lt;/b&gt; &amp; <em>y</em>"]
+
+
+def test_what_is_empty_is_no_block():
+    empty = blocks.Fold("none", ("", blocks.Fold("nested", ())))
+    assert blocks.present(["", None, empty, "text"]) == ("text",)
+    assert blocks.written(blocks.Section("S", blocks.present([empty])), None) == "## S"

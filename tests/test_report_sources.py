@@ -21,7 +21,8 @@ def section(tmp_path, **settings) -> str:
     settings = {"lines": CVFP, "sizes": (50, 100, 200), "documents": 30} | settings
     write_report(write_sweep(tmp_path / "sweep", **settings))
     text = (tmp_path / "sweep" / "report.md").read_text(encoding="utf-8")
-    found = re.search(r"## Where the spread comes from\n(.*?)\n## ", text, re.DOTALL)
+    title = re.escape("<details><summary>Where the spread comes from</summary>")
+    found = re.search(rf"\n{title}\n(.*?)\n</details>", text, re.DOTALL)
     return "" if found is None else found.group(1)
 
 

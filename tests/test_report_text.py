@@ -11,6 +11,7 @@ from cvfp.records.plan import Analysis
 from cvfp.records.results import PointRecord, RunRecord
 from cvfp.records.sweep import load_sweep
 from cvfp.report.lines import line_labels, report_lines
+from cvfp.report.sections.scaling import held_text
 from cvfp.report.write import write_report
 
 
@@ -21,6 +22,11 @@ def report(directory, **settings) -> str:
 
 def section(text: str, title: str) -> str:
     return text.split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0]
+
+
+def folded(text: str, title: str) -> str:
+    """What is folded away under this title."""
+    return text.split(f"\n<details><summary>{title}</summary>\n", 1)[1].split("\n</details>", 1)[0]
 
 
 def with_point(run, **changes):
@@ -42,7 +48,7 @@ TWO = DEFAULT_LINES[:2]
 
 def test_the_setting_names_data_protocol_and_machine(tmp_path):
     text = report(tmp_path)
-    setting = section(text, "Setting") + section(text, "Hardware and run time")
+    setting = section(text, "Settings and data")
     for row in (
         "| corpus | chitchat |",
         "| tokenizer | gpt2 |",
@@ -53,13 +59,14 @@ def test_the_setting_names_data_protocol_and_machine(tmp_path):
         "| hardware | cpu, 2 cores |",
         "| software | cvfp 0.1.0, commit abcdef123456, python 3.11.7, torch 2.9.0 |",
         "| run time | 3 min 38 s |",
+        "| time of all runs | 3 min 20 s for 16 runs |",
         "| chitchat | gpt2 | test | 300 | 345,000 | 1,450,000 |",
     ):
         assert row in setting
 
 
 def test_the_setting_says_how_arms_trained_through_time_were_trained(tmp_path):
-    text = section(report(tmp_path, lines=every_arm()), "Setting")
+    text = section(report(tmp_path, lines=every_arm()), "Settings and data")
     ends = "weight decay 0.5, precision bf16; dev loss 2 times per epoch, patience 6; word dropout 0.05, "
     lstm = "layers: 2, at most 60 epochs, batches of 32 windows of 64 tokens, learning rate 0.00087"
     assert f"| LSTM | {lstm}, dropout 0.4, {ends}" in text
@@ -69,50 +76,55 @@ def test_the_setting_says_how_arms_trained_through_time_were_trained(tmp_path):
 
 def test_a_report_can_be_written_without_any_metadata(tmp_path):
     text = report(tmp_path, metadata={})
-    assert "| corpus | chitchat |" in section(text, "Setting")
+    assert "| corpus | chitchat |" in section(text, "Settings and data")
     assert "| hardware |" not in text
 
 
 def test_machines_that_took_turns_are_all_named(tmp_path):
     other = ENVIRONMENT | {"device": "NVIDIA L4", "cores": 12}
     text = report(tmp_path, metadata=METADATA | {"environments": [ENVIRONMENT, other]})
-    machine = section(text, "Hardware and run time")
+    machine = section(text, "Settings and data")
     assert "| hardware | cpu, 2 cores; NVIDIA L4, 12 cores |" in machine
     assert "| software | cvfp 0.1.0, commit abcdef123456, python 3.11.7, torch 2.9.0 |" in machine
 
 
 def test_one_seed_gives_the_numbers_plainly_and_no_verdict(tmp_path):
     change = fixed_ppl({"cvfp": 151.2, "kneser-ney": 123.0})
-    text = section(report(tmp_path, lines=TWO, change=change), "Arms side by side at the largest common size")
-    assert "- cvfp 151.2, kneser-ney 123.0: kneser-ney -18.7%, one pair of results: no verdict.\n" in text
-    assert "loses to" not in text
-    assert re.search(r"\| kneser-ney \| not tuned \| 480,000 \| \*\*123\.0\*\* \|", text)
-    assert "| cvfp | not tuned | 480,000 | 151.2 |" in text
+    text = section(report(tmp_path, lines=TWO, change=change), "Answer")
+    assert "**kneser-ney has the lowest test PPL at 400 training documents (480,000 tokens): 123.0.**" in text
+    assert "cvfp, the model in question, is at +22.9% (1 seed) against it." in text
+    assert "no clear difference." not in text.split(">\n")[0] and "**1 seed: indicative only.**" in text
+    assert "| kneser-ney | **123.0** | -18.7% |" in text
+    assert "| cvfp | **151.2** | reference |" in text
 
 
 def test_winning_against_an_ngram_is_said_without_praise(tmp_path):
     text = report(tmp_path, lines=TWO, change=fixed_ppl({"cvfp": 100.0, "kneser-ney": 125.0}))
-    assert "kneser-ney +25.0%, one pair of results: no verdict.\n" in text
-    assert "loses to" not in text
+    assert "The closest rival, kneser-ney, is at +25.0% (1 seed) against it." in text
+    assert "| kneser-ney | **125.0** | +25.0% |" in text
+    assert not any(word in text for word in ("loses to", "wins", "beats"))
 
 
 def test_three_seeds_give_a_paired_interval(tmp_path):
     values = {"cvfp": {1: 100.0, 2: 110.0, 3: 121.0}, "kneser-ney": {1: 90.0, 2: 100.1, 3: 107.69}}
     text = report(tmp_path, lines=TWO, seeds=(1, 2, 3), change=fixed_ppl(values))
     # ln ratios: ln 0.90, ln 0.91, ln 0.89; t(2) = 4.3027
-    assert "cvfp 110.0, kneser-ney 99.0: kneser-ney -10.0%, 95% interval over draws -12.5% to -7.5%" in text
-    assert "paired over 3 draws: lower. **Here cvfp loses to kneser-ney.**" in text
+    assert "| kneser-ney | **99.0** | -10.0% (-12.5% to -7.5%) ▼ |" in text
+    assert "**kneser-ney has the lowest test PPL at 400 training documents (480,000 tokens): 99.0.**" in text
+    # The other way round: 1 / 0.900 - 1, from 1 / 0.925 - 1 to 1 / 0.875 - 1
+    assert "cvfp, the model in question, is at +11.1% (95% interval +8.1% to +14.2%) against it." in text
+    assert "kneser-ney is lower with 3 of 3 seeds there." in text
     assert "Seeds vary the draw of training documents and the initialisation" in text
 
 
-def test_several_seeds_give_intervals_across_draws(tmp_path):
+def test_several_seeds_give_intervals_across_seeds(tmp_path):
     text = report(tmp_path, seeds=(1, 2, 3))
     row = read_json(tmp_path / "summary.json")[0]
     low, high = row["alpha_ci95"]
     assert row["interval_kind"] == "draws"
-    assert f"| {low:.4f} to {high:.4f} | draws |" in section(text, "Summary per line")
-    assert "one law per draw" in section(text, "Summary per line")
-    assert "for the law of one new draw" in section(text, "Predictions")
+    assert f"| {low:.4f} to {high:.4f} |" in section(text, "Scaling")
+    assert "one law per seed" in section(text, "Scaling")
+    assert "for the law of one new seed" in section(text, "Scaling")
     assert "over sizes, not run-to-run noise" not in text
 
 
@@ -127,8 +139,9 @@ def test_under_file_order_seeds_are_not_said_to_vary_the_documents(tmp_path):
 def test_seeds_that_change_nothing_give_no_verdict(tmp_path):
     change = fixed_ppl({"cvfp": 100.0, "kneser-ney": 90.0})
     text = report(tmp_path, lines=TWO, seeds=(1, 2), change=change)
-    assert "kneser-ney -10.0%, one pair of results: no verdict." in text
-    assert "loses to" not in text
+    assert "cvfp, the model in question, is at +11.1% (1 seed) against it." in text
+    assert "| kneser-ney | **90.0** | -10.0% |" in text
+    assert not any(mark in section(text, "Scaling").split("First row")[0] for mark in "▲▼≈")
     assert "50 documents, seed 2: the same result as seed 1" in text
 
 
@@ -142,7 +155,7 @@ def test_the_flattering_split_is_known_by_the_settings_not_by_a_label(tmp_path, 
 
 def test_a_sweep_with_both_kinds_of_split_says_so(tmp_path):
     lines = (replace(TWO[0], settings={"data.split": "published"}), TWO[1])
-    assert "but not at the points of the published split" in report(tmp_path, lines=lines)
+    assert "but not at the runs of the published split" in report(tmp_path, lines=lines)
 
 
 def test_a_window_that_bridges_a_size_says_so(tmp_path):
@@ -151,7 +164,7 @@ def test_a_window_that_bridges_a_size_says_so(tmp_path):
         return with_point(run, stop_reason="cap") if is_100 else run
 
     analysis = Analysis(window_size=2)
-    text = section(report(tmp_path, lines=TWO, analysis=analysis, change=change), "Sliding windows")
+    text = folded(report(tmp_path, lines=TWO, analysis=analysis, change=change), "Sliding windows")
     assert "| cvfp | 50 to 200, without 100 |" in text
     assert "bridges it" in text
     assert "| kneser-ney | 50 to 100 |" in text
@@ -160,8 +173,9 @@ def test_a_window_that_bridges_a_size_says_so(tmp_path):
 def test_a_paired_interval_that_covers_zero_is_not_called_a_difference(tmp_path):
     values = {"cvfp": {1: 100.0, 2: 100.0, 3: 100.0}, "kneser-ney": {1: 90.0, 2: 108.0, 3: 95.0}}
     text = report(tmp_path, lines=TWO, seeds=(1, 2, 3), change=fixed_ppl(values))
-    assert "paired over 3 draws: not distinguishable." in text
-    assert "loses to" not in text
+    assert "That is no clear difference." in text
+    assert "kneser-ney is lower with 2 of 3 seeds there." in text
+    assert re.search(r"\| kneser-ney \| \*\*97\.4\*\* \| -2\.6% \(-\d+\.\d% to \+\d+\.\d%\) ≈ \|", text)
 
 
 def test_lines_trained_on_other_tokens_are_not_compared(tmp_path):
@@ -169,27 +183,43 @@ def test_lines_trained_on_other_tokens_are_not_compared(tmp_path):
         return with_point(run, train_tokens=99_000) if run.point.arm == "kneser-ney" else run
 
     text = report(tmp_path, lines=TWO, sizes=(50,), change=change)
-    reason = "because trained on other tokens or scored on other texts"
-    assert f"Not compared with cvfp, {reason}: kneser-ney." in text
-    assert "no verdict" not in section(text, "Arms side by side at the largest common size")
+    answer = section(text, "Answer")
+    assert "cvfp was trained on other tokens, or scored on other texts: not compared." in answer
+    assert "**How sure:** There is no other model to compare." in answer
+    assert re.search(r"\| cvfp \| \*\*[\d.]+\*\* \| reference \|", answer)
+    assert re.search(r"\| kneser-ney \| \*\*[\d.]+\*\* \| – \|", answer) and "%" not in answer.split(">")[1]
+
+
+def test_models_of_other_tokens_with_several_seeds_are_not_compared_either(tmp_path):
+    def change(run):
+        return with_point(run, train_tokens=99_000) if run.point.arm == "kneser-ney" else run
+
+    text = report(tmp_path, lines=TWO, sizes=(50, 100), seeds=(1, 2, 3), change=change)
+    assert "not compared." in text and "**How sure:** There is no other model to compare." in text
 
 
 def test_pretrained_tables_are_marked_and_ranked_apart(tmp_path):
     lines = (LineSpec("cvfp", "1L_768d_1tok", {"embedding.source": "gpt2"}), *DEFAULT_LINES[1:2])
     change = fixed_ppl({"cvfp": 90.0, "kneser-ney": 123.0})
     text = report(tmp_path, lines=lines, change=change)
-    assert "| cvfp† | not tuned | 480,000 | 90.0 |" in text
-    assert "Not on equal terms" in text
+    assert "| cvfp† | **90.0** | reference |" in text
+    assert "**kneser-ney has test PPL 123.0 at 400 training documents (480,000 tokens).**" in text
+    assert "Not on equal terms, with a token table that was trained on other data: cvfp 90.0." in text
+    assert "† uses a token table that was trained on other data." in text
     assert "| embedding | gpt2, frozen, without output bias |" in text
 
 
-def test_the_summary_holds_the_recorded_fit(tmp_path):
-    text = section(report(tmp_path), "Summary per line")
+def test_the_laws_are_the_recorded_fits(tmp_path):
+    text = section(report(tmp_path), "Scaling")
     row = read_json(tmp_path / "summary.json")[0]
     low, high = row["alpha_ci95"]
-    law = f"{row['alpha']:.4f} | {low:.4f} to {high:.4f} | sizes |"
-    assert f"| cvfp | 1L_768d_1tok | not tuned | 768 | 1,181,952 | {law}" in text
-    assert f"| {row['r_squared']:.4f} | 4 of 4 | {row['best_ppl']:.1f} |" in text
+    law = f"{row['alpha']:.4f} | {low:.4f} to {high:.4f} | {row['A']:,.0f} | {row['r_squared']:.4f}"
+    line = report_lines(load_sweep(tmp_path))[0]
+    assert float(f"{row['A']:.4g}") == round(row["A"], 0)
+    shown = (
+        f"| cvfp | not tuned | 768 | 1,181,952 | {law} | 4 of 4 | {held_text(line)} | {row['best_ppl']:.1f} |"
+    )
+    assert shown in text
 
 
 def test_iterations_stopped_by_their_cap_are_a_lower_bound(tmp_path):
@@ -197,9 +227,10 @@ def test_iterations_stopped_by_their_cap_are_a_lower_bound(tmp_path):
         return run.model_copy(update={"phase1_converged": False}) if run.point.arm == "cvfp" else run
 
     text = report(tmp_path, change=change)
-    assert "| ≥ 23 |" in section(text, "Summary per line")
-    assert section(text, "Details per size").count("| ≥ 23 |") == 4
-    assert "≥" not in section(report(tmp_path / "converged"), "Summary per line")
+    assert section(text, "Contexts").count("| ≥ 23 |") == 4
+    assert folded(text, "Every run").count("| ≥ 23 |") == 4
+    converged = report(tmp_path / "converged")
+    assert "≥ 23" not in converged and section(converged, "Contexts").count("| 23 |") == 4
 
 
 def test_capped_points_are_flagged_and_their_exclusion_explained(tmp_path):
@@ -208,9 +239,10 @@ def test_capped_points_are_flagged_and_their_exclusion_explained(tmp_path):
         return with_point(run, stop_reason="cap") if is_small else run
 
     text = report(tmp_path, change=change)
-    assert "- cvfp, 50 documents, seed 42: stopped at its cap" in section(text, "Summary per line")
-    assert "| 3 of 4 |" in section(text, "Summary per line")
-    assert "| cap‡ |" in section(text, "Details per size")
+    left_out = folded(text, "Failed, missing, and left out of the fits")
+    assert "- cvfp, 50 documents, seed 42: stopped at its cap" in left_out
+    assert "| 3 of 4 |" in section(text, "Scaling")
+    assert "| cap‡ |" in folded(text, "Every run")
 
 
 def failing_at_100(run):
@@ -224,12 +256,12 @@ def failing_at_100(run):
 
 def test_failed_points_are_listed_with_their_error_on_one_line(tmp_path):
     text = report(tmp_path, change=failing_at_100)
-    assert "15 of 16 planned points are done, 1 failed" in text
+    assert "15 of 16 planned runs are done, 1 failed" in text
     assert (
         "- cvfp 1L_768d_1tok, 100 documents, seed 42: CvfpError: loss is not finite \\| at step 3 \\|\n"
         in text
     )
-    assert "- cvfp, 100 documents, seed 42: failed" in text
+    assert "| 100 | – | – | failed |" in folded(text, "Every run")
 
 
 def test_a_partial_sweep_says_what_is_missing(tmp_path):
@@ -237,15 +269,15 @@ def test_a_partial_sweep_says_what_is_missing(tmp_path):
         return run if run.point.arm != "cvfp" or run.point.num_samples < 200 else None
 
     text = report(tmp_path, change=change)
-    assert "14 of 16 planned points are done, 0 failed, 2 have no record" in text
-    assert "- cvfp 1L_768d_1tok: 200 documents, seed 42; 400 documents, seed 42" in text
-    assert "At 100 documents, the largest size that every line with a result has been run at" in text
+    assert "14 of 16 planned runs are done, 0 failed, 2 have no record" in text
+    assert "- cvfp 1L_768d_1tok: no record yet of 200 documents, seed 42; 400 documents, seed 42" in text
+    assert "At 100 documents, the largest size that all of them have; seed 42." in text
 
 
 def test_a_whole_sweep_is_not_called_partial(tmp_path):
     text = report(tmp_path)
     assert "partial" not in text
-    assert "Missing points" not in text and "Failed points" not in text
+    assert "Failed, missing" not in text
 
 
 @pytest.mark.parametrize("keep", [0, 1])
@@ -254,13 +286,15 @@ def test_a_sweep_that_has_hardly_begun_gets_a_report(tmp_path, keep):
         return run if keep and run.point.arm == "cvfp" and run.point.num_samples == 50 else None
 
     text = report(tmp_path, change=change)
-    assert "No line has a fit, so nothing can be predicted." in text
-    assert ("There is no size" in text) == (keep == 0)
+    assert "Can it predict?" not in text and "power law" not in text.lower().split("## appendix")[0]
+    assert ("**No run has a record yet: there is nothing to report.**" in text) == (keep == 0)
+    assert ("\n## Answer\n" in text) == (keep == 1) == ("has test PPL" in text)
+    assert ("This report is of a partial sweep." in text) == (keep == 1)
     assert (tmp_path / "figures" / "context_dim_scaling.png").exists() == (keep == 1)
 
 
 def test_predictions_are_at_four_and_ten_times_the_largest_size_with_their_label(tmp_path):
-    text = section(report(tmp_path, lines=DEFAULT_LINES[:1]), "Predictions")
+    text = section(report(tmp_path, lines=DEFAULT_LINES[:1]), "Can it predict?")
     forecast = report_lines(load_sweep(tmp_path))[0].forecasts[1]
     row = (
         f"| 1L_768d_1tok | 4,800,000 | 10 | {forecast.ppl:.1f} | {forecast.low:.1f} to {forecast.high:.1f} |"
@@ -271,12 +305,12 @@ def test_predictions_are_at_four_and_ten_times_the_largest_size_with_their_label
 
 
 def test_two_sizes_predict_without_an_interval(tmp_path):
-    text = section(report(tmp_path, lines=DEFAULT_LINES[:1], sizes=(50, 100)), "Predictions")
+    text = section(report(tmp_path, lines=DEFAULT_LINES[:1], sizes=(50, 100)), "Can it predict?")
     assert text.count(" | – |\n") == 2
 
 
 def test_windows_show_exponents_change_and_trend(tmp_path):
-    text = section(report(tmp_path, analysis=Analysis(window_size=3)), "Sliding windows")
+    text = folded(report(tmp_path, analysis=Analysis(window_size=3)), "Sliding windows")
     row = read_json(tmp_path / "alpha_progression.json")[0]
     first, last = row["windows"]
     assert f"| cvfp | 50 to 200 | 60,000 to 240,000 | {first['alpha']:.4f} |" in text
@@ -294,7 +328,7 @@ def test_windows_are_absent_unless_asked_for(tmp_path):
 
 
 def test_details_show_every_point_in_order_of_size(tmp_path):
-    text = section(report(tmp_path, lines=DEFAULT_LINES[:1]), "Details per size")
+    text = folded(report(tmp_path, lines=DEFAULT_LINES[:1]), "Every run")
     points = read_json(tmp_path / "detailed_results.json")
     rows = [line for line in text.splitlines() if re.match(r"\| \d", line)]
     assert [row.split(" | ")[0] for row in rows] == ["| 50", "| 100", "| 200", "| 400"]
@@ -316,7 +350,7 @@ def test_health_and_prior_data_come_from_the_run_records(tmp_path):
         "expanding: a wrong start is not forgotten |" in text
     )
     assert "| random-context | 50 | 42 | – | 37 | 0.83 | 0.839 | 2 | 0.412 | converged | none |" in text
-    assert "- cvfp: GPT-2's table" in section(text, "Prior data")
+    assert "- cvfp: GPT-2's table" in section(text, "Settings and data")
 
 
 def test_lines_with_one_name_in_several_arms_are_told_apart():
@@ -325,11 +359,15 @@ def test_lines_with_one_name_in_several_arms_are_told_apart():
     assert line_labels(names[:2]) == ["a", "b"]
 
 
-def test_of_several_lines_of_an_arm_the_best_stands_for_it_and_that_is_said(tmp_path):
-    text = report(tmp_path, lines=nine_lines())
-    arms = section(text, "Arms side by side at the largest common size")
-    assert len(re.findall(r"^- cvfp 1L_\w+ [\d.]+, ", arms, re.MULTILINE)) == 2
-    assert "it was chosen on the test split, which flatters it" in text
+def test_of_several_lines_of_an_arm_the_best_stands_for_it(tmp_path):
+    text = section(report(tmp_path, lines=nine_lines()), "Answer")
+    ppl = {}
+    for line in report_lines(load_sweep(tmp_path)):
+        ppl[line.label] = line.points[-1].val_ppl
+    best = min((label for label in ppl if label.startswith("cvfp ")), key=ppl.get)
+    assert f"| {best} | **{ppl[best]:.1f}** | reference |" in text
+    rows = [row for row in text.splitlines() if re.match(r"\| (cvfp|random|kneser)", row)]
+    assert [row.split(" | ")[0].strip("| ") for row in rows] == sorted(ppl, key=ppl.get)
 
 
 HOSTILE = "x|y *b* <script>alert(1)</script> ![i](http://example.org/i.png)\n# head `code` $a$ &lt;"
@@ -348,7 +386,7 @@ def test_a_hostile_corpus_name_is_shown_literally(tmp_path):
 def test_a_hostile_line_name_breaks_neither_tables_nor_figure(tmp_path):
     lines = (LineSpec("cvfp", "a|b $x_{$ <i>"), LineSpec("cvfp", "other", {"model.context_dim": 10}))
     text = report(tmp_path, lines=lines)
-    assert "| cvfp | a\\|b $x\\_{$ \\<i\\> | not tuned | 768 |" in text
+    assert "| a\\|b $x\\_{$ \\<i\\> | not tuned | 768 |" in text
     assert "a|b $x_{$ &lt;i&gt;" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 

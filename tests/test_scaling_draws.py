@@ -1,9 +1,21 @@
 """Laws of several draws: intervals that cover the truth when sizes are nested within draws."""
 
+import itertools
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
+from scipy import stats
 
-from cvfp.scaling.draws import MeanLaw, earlier_copies, fit_draws, lone_draws
+from cvfp.scaling.draws import (
+    Estimate,
+    MeanLaw,
+    across_draws,
+    earlier_copies,
+    fit_draws,
+    holm,
+    lone_draws,
+)
 from cvfp.scaling.power_law import fit_power_law
 
 TOKENS = 6e4 * 2.0 ** np.arange(5)
@@ -76,3 +88,42 @@ def test_lone_draws_take_no_part_beside_two_with_laws():
 
 def test_copies_point_at_the_first_of_them():
     assert earlier_copies(["x", "y", "x", "x", "y"]) == [None, None, 0, 0, 1]
+
+
+def slow_holm(p_values: Sequence[float], level: float) -> list[bool]:
+    """The closed test that Holm's is: a difference is told from 0 where every family with it has one that is.
+
+    A family of m has one where its smallest p-value is at most level / m (Bonferroni).
+    """
+    everyone = range(len(p_values))
+    families = [set(some) for size in everyone for some in itertools.combinations(everyone, size + 1)]
+    rejected = [family for family in families if min(p_values[i] for i in family) <= level / len(family)]
+    return [
+        sum(i in family for family in rejected) == sum(i in family for family in families) for i in everyone
+    ]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 5, 8])
+def test_holm_is_the_closed_test(count):
+    rng = np.random.default_rng(count)
+    for _trial in range(40):
+        p_values = (rng.uniform(0, 1, count) ** 4).round(3).tolist()  # many are small, some equal
+        for level in (0.05, 0.2):
+            assert holm(p_values, level) == slow_holm(p_values, level)
+
+
+def test_holm_finds_a_false_difference_in_one_of_twenty_families():
+    rng = np.random.default_rng(0)
+    nulls = rng.uniform(0, 1, (4000, 10))
+    false = sum(any(holm(row)) for row in nulls.tolist())
+    uncorrected = sum(min(row) <= 0.05 for row in nulls.tolist())
+    assert 0.03 < false / 4000 < 0.06 and uncorrected / 4000 > 0.3
+    with_true = sum(any(holm([1e-9, 1e-9, *row])[2:]) for row in nulls.tolist())
+    assert with_true / 4000 < 0.06  # true ones beside them make no false one likelier
+
+
+def test_the_p_value_is_that_of_a_t_test():
+    changes = [0.02, 0.035, 0.011, 0.027]
+    assert across_draws(changes).p_value == pytest.approx(stats.ttest_1samp(changes, 0).pvalue)
+    assert across_draws([-one for one in changes]).p_value == pytest.approx(across_draws(changes).p_value)
+    assert Estimate(1.0, None, 1, "draws").p_value is None

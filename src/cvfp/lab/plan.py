@@ -282,8 +282,7 @@ def make_plan(spec: SweepSpec) -> Plan:
 
 
 def extended(plan: Plan, samples: Sequence[int] | None, seeds: int | None) -> Plan:
-    """The plan with more sizes, or more seeds: every line at each of its sizes, and the new ones, with each
-    seed.
+    """The plan with more seeds, or more sizes: every line at each of its sizes and the new, with each seed.
 
     Args:
         plan: of a sweep that is there; all of its points stay.

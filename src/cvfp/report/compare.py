@@ -20,7 +20,7 @@ from cvfp.report.conclusions import setting_text
 from cvfp.report.figures.answer import ppl_figure, ratio_figure
 from cvfp.report.figures.style import save
 from cvfp.report.figures.versions import versions_figure
-from cvfp.report.language import _, sentences, spoken
+from cvfp.report.language import _, listed, sentences, spoken
 from cvfp.report.lines import Line
 from cvfp.report.markdown import Column, bold, bullets, plain, quote, table
 from cvfp.report.page import render_page
@@ -430,7 +430,11 @@ def _answer(versions: Sequence[Version], rows: Sequence[Row]) -> Section:
                 _whole_picture(versions) if compared else None,
                 Fold(
                     _("Every change in words"),
-                    (bullets(f"{plain(step.name)}: {setting_text(step.change)}" for step in compared),),
+                    (
+                        bullets(
+                            _(": ").join([plain(step.name), setting_text(step.change)]) for step in compared
+                        ),
+                    ),
                 ),
                 _(
                     "Versions are compared at equal tokens only: the same number of documents, seed and "
@@ -580,7 +584,7 @@ def _scores(rows: Sequence[Row]) -> Section | None:
         _("Scores"),
         present(
             [
-                f"### {_('Test PPL')}",
+                "### " + _("Test PPL"),
                 ppl_table(compared),
                 Fold(_("Accuracy"), (share_table(compared, "val_acc"),)),
                 Fold(_("Effective rank"), (share_table(compared, "val_er"),)),
@@ -623,7 +627,7 @@ def _other(rows: Sequence[Row]) -> Section | None:
                 bullets(same),
                 _("Without a common size on equal tokens, or scored on other texts:") if apart else "",
                 bullets(apart),
-                _("In one version only: {names}.").format(names=", ".join(alone)) if alone else "",
+                _("In one version only: {names}.").format(names=listed(alone)) if alone else "",
             ]
         ),
     )

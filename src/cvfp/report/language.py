@@ -58,8 +58,13 @@ def in_language(path: Path, language: str) -> Path:
 
 
 def sentences(*texts: str) -> str:
-    """Sentences one after the other, with a space between them where the language has one."""
-    return ("" if spoken() == "ja" else " ").join(texts)
+    """Sentences one after the other, with a space between them where the language has one.
+
+    There is one behind bold text always: without it CommonMark does not see that `。` or `：` ends bold.
+    """
+    if spoken() != "ja":
+        return " ".join(texts)
+    return "".join(f"{text} " if text.endswith("**") else text for text in texts).rstrip()
 
 
 def listed(texts: Iterable[str]) -> str:

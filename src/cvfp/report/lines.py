@@ -264,7 +264,7 @@ REASONS = {
 def exclusion_text(why: Exclusion) -> str:
     """Which run is in no fit, and why."""
     reason = _(REASONS[why.reason]).format(seed=why.repeated_seed)
-    return f"{place_text(why.num_samples, why.seed)}: {reason}"
+    return _(": ").join([place_text(why.num_samples, why.seed), reason])
 
 
 def place_text(num_samples: int, seed: int) -> str:

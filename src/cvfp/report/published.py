@@ -12,7 +12,7 @@ from cvfp.records.published import load_published, published_experiment
 from cvfp.records.schema import N_
 from cvfp.report import numbers
 from cvfp.report.changes import LineChange
-from cvfp.report.language import _
+from cvfp.report.language import _, sentences
 from cvfp.report.lines import Line
 from cvfp.report.markdown import bullets, plain, text_table
 from cvfp.report.verdicts import alpha_text
@@ -291,7 +291,7 @@ def _introduction() -> str:
     title = _("Published tables, recomputed")
     method = _("α, A and R² are least squares of ln PPL on ln tokens over the printed perplexities.")
     mark = _("A printed number is marked{mark} only if no inputs within half a printed unit give it.")
-    return f"# {title}\n\n{method} {mark.format(mark=MARK)}"
+    return f"# {title}\n\n{sentences(method, mark.format(mark=MARK))}"
 
 
 def _version(name: str, experiment: dict[str, Any]) -> str:
@@ -374,7 +374,7 @@ def _windows(experiment: dict[str, Any]) -> str:
         rows.append([numbers.count_range((low, high)), *_law_cells(window, inside, marker)])
     text = text_table((_("documents"), *_law_header()), rows)
     sentence = marker.sentence(_("α, A and R² of the windows"), _(PERPLEXITIES))
-    return _section(_("Sliding windows"), text, f"{sentence} {_change(experiment, points, members)}")
+    return _section(_("Sliding windows"), text, sentences(sentence, _change(experiment, points, members)))
 
 
 def _change(
@@ -438,7 +438,7 @@ def _extrapolations(experiment: dict[str, Any]) -> str:
     note = _(
         "The interval is for one new run: deviation from a straight line over sizes, not run-to-run noise."
     )
-    return _section(_("Extrapolations"), text_table(header, rows), f"{sentence} {note}")
+    return _section(_("Extrapolations"), text_table(header, rows), sentences(sentence, note))
 
 
 def _extrapolation_row(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from cvfp.records.schema import N_
 from cvfp.report import numbers
 from cvfp.report.changes import LineChange
-from cvfp.report.language import _
+from cvfp.report.language import _, listed
 from cvfp.report.lines import Line
 from cvfp.report.markdown import Column, plain, table
 from cvfp.report.standings import MIXTURE, Headline, Standing, headline
@@ -120,4 +120,4 @@ def _support(goal: Goal, best: Standing, others: Sequence[Standing], top: Headli
     if all(change is None or change.one_draw for _other, change in changes):
         return _("any: one seed, no verdict")
     unsure = [plain(other.line.label) for other, change in changes if not (change and change.distinguishable)]
-    return ", ".join(unsure) or _("none")
+    return listed(unsure) or _("none")

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 from cvfp.records.schema import N_
 from cvfp.report import numbers
-from cvfp.report.language import _
+from cvfp.report.language import _, sentences
 from cvfp.scaling.difference import Crossover
 from cvfp.scaling.forms import FORMULAS
 from cvfp.scaling.points import Change
@@ -211,4 +211,4 @@ def band_note(kinds: Collection[str | None]) -> str:
 
 
 def _joined(texts: dict[str, str], kinds: Collection[str | None]) -> str:
-    return " ".join(text for kind, text in texts.items() if kind in kinds)
+    return sentences(*(text for kind, text in texts.items() if kind in kinds))

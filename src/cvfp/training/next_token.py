@@ -245,12 +245,15 @@ class TokenLearner:
             self.settings.consistency,
             batch.soft,
         )
-        torch.autograd.backward(readings, found.hidden)
+        if readings[0].requires_grad:  # else the head reads frozen contexts as they are
+            torch.autograd.backward(readings, found.hidden)
         if model.output_bias is not None:
             model.output_bias.grad = found.bias
         if self.train_embedding:
-            assert found.table is not None and vectors.grad is not None
-            model.embedding.grad = _add_rows(found.table, ids.flatten(), vectors.grad.flatten(0, -2))
+            assert found.table is not None
+            if vectors.grad is not None:  # else nothing reads them: there are no token layers
+                _add_rows(found.table, ids.flatten(), vectors.grad.flatten(0, -2))
+            model.embedding.grad = found.table
         self.loss.copy_(found.loss)
         batch.after_gradients()
 
@@ -407,8 +410,9 @@ def dropout_seed(seed: int, step: int = 0) -> int:
     return derived_seed(seed, "dropout", *(() if group.is_main() else (group.rank(), step)))
 
 
-def _add_rows(table: Tensor, ids: Tensor, rows: Tensor) -> Tensor:
+def _add_rows(table: Tensor, ids: Tensor, rows: Tensor) -> None:
     """Add rows to a table in place, always in the same order: on each device the call that has one."""
     if table.is_cuda:
-        return table.index_put_((ids,), rows, accumulate=True)
-    return table.index_add_(0, ids, rows)
+        table.index_put_((ids,), rows, accumulate=True)
+    else:
+        table.index_add_(0, ids, rows)

@@ -141,7 +141,7 @@ def _phase1_title(shown: Sequence[Shown]) -> str:
     """Whose curves these are, where it is one line, and of which runs."""
     labels = {one.line.label for one in shown}
     of = runs([one.curve.point for one in shown])
-    return f"{short_label(labels.pop())}, {of}" if len(labels) == 1 else of
+    return _(", ").join([short_label(labels.pop()), of]) if len(labels) == 1 else of
 
 
 def _face(one: Shown) -> str | None:

@@ -249,4 +249,4 @@ def _note(shown: Sequence[Line], top: Headline | None) -> str:
         draws = ", ".join(map(str, top.draws))
         text = _("light markers: seeds {seeds}, of which PPL is the geometric mean")
         parts.append(text.format(seeds=draws))
-    return "; ".join(parts)
+    return _("; ").join(parts)

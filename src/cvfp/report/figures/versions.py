@@ -12,11 +12,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from cvfp.records.results import PointRecord
+from cvfp.records.schema import N_
 from cvfp.report.changes import LineChange
 from cvfp.report.figures.axes import set_linear
 from cvfp.report.figures.marks import NARROW, Column, Mark, draw_column, mean_mark, name_rows, places
 from cvfp.report.figures.style import (
     Style,
+    _,
     documents,
     grid_along,
     handle,
@@ -152,10 +154,10 @@ ROW, GAP = 0.23, 0.8
 """Inches per row, and rows of space between two lines."""
 TITLES = {
     "alpha": "α",
-    "rank": "effective rank, %",
-    "iterations": "phase 1 iterations",
-    "ppl": "test PPL",
-    "accuracy": "test accuracy, %",
+    "rank": N_("effective rank, %"),
+    "iterations": N_("phase 1 iterations"),
+    "ppl": N_("test PPL"),
+    "accuracy": N_("test accuracy, %"),
 }
 """By the fields of an entry."""
 BAR_ROOM = 1.5
@@ -195,8 +197,8 @@ def _draw(axes: Axes, name: str, entries: Sequence[Entry], heights: Sequence[flo
     if name == "iterations":
         _draw_bars(axes, values, heights, styles)
     else:
-        draw_column(axes, Column(TITLES[name], tuple(values), log=name == "ppl"), heights, styles)
-    axes.set_title(TITLES[name])
+        draw_column(axes, Column(_(TITLES[name]), tuple(values), log=name == "ppl"), heights, styles)
+    axes.set_title(_(TITLES[name]))
     axes.tick_params(axis="y", length=0)
 
 
@@ -217,7 +219,7 @@ def _draw_bars(
 
 def _label(group: Group) -> str:
     """Its name, and below it the size of what is compared."""
-    size = "no size in common" if group.num_samples is None else documents(group.num_samples)
+    size = _("no size in common") if group.num_samples is None else documents(group.num_samples)
     return f"{short_label(group.name)}\n{size}"
 
 
@@ -228,7 +230,7 @@ def _legend(versions: Sequence[Version], entries: Sequence[Entry]) -> list[tuple
         if any(entry.version == index for entry in entries)
     ]
     if any(entry.alpha is not None and entry.alpha.other is not None for entry in entries):
-        found.append(("α over common sizes only", plain_handle(marker="o", markerfacecolor="white")))
+        found.append((_("α over common sizes only"), plain_handle(marker="o", markerfacecolor="white")))
     if any(len(mark.seeds) > 1 for entry in entries for mark in (entry.ppl, entry.accuracy) if mark):
         found.append(seeds_entry())
     return found

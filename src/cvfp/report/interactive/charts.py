@@ -228,16 +228,3 @@ def _reach(window: WindowRecord) -> tuple[float | None, float | None]:
         return None, None
     low, high = window.alpha_ci95
     return high - window.alpha, window.alpha - low
-
-
-# --- All charts of a report, by the names that its figures have there.
-
-
-def report_charts(lines: Sequence[Line]) -> dict[str, go.Figure]:
-    """The charts that have something to show, in the language of the block that this runs in."""
-    found = {
-        "scaling": scaling_chart(lines),
-        "analysis": rank_chart(lines),
-        "progression": progression_chart(lines),
-    }
-    return {name: chart for name, chart in found.items() if chart is not None}

@@ -159,8 +159,15 @@ def _lacking(view: View) -> list[str]:
 def failures(sweep: Sweep) -> list[str]:
     """A sentence per failed run, with its error."""
     return [
-        f"{plain(point.arm)} {plain(point.config_name)}, {place_text(point.num_samples, point.seed)}: "
-        f"{_error(sweep.run_of(point))}"
+        _(": ").join(
+            [
+                _("{model}, {why}").format(
+                    model=f"{plain(point.arm)} {plain(point.config_name)}",
+                    why=place_text(point.num_samples, point.seed),
+                ),
+                _error(sweep.run_of(point)),
+            ]
+        )
         for point in sweep.points
         if point.status == "failed"
     ]
@@ -174,7 +181,7 @@ def missing(sweep: Sweep) -> list[str]:
         lacking.setdefault((point.config.arm, point.config_name), []).append(place)
     text = _("{model}: no record yet of {places}")
     return [
-        text.format(model=f"{plain(arm)} {plain(name)}", places="; ".join(places))
+        text.format(model=f"{plain(arm)} {plain(name)}", places=_("; ").join(places))
         for (arm, name), places in lacking.items()
     ]
 
@@ -347,8 +354,9 @@ def file_list(sweep: Sweep) -> list[str]:
     if sweep.runs:
         text = _("a directory for each of {count} runs").format(count=len(sweep.runs))
         found.append(f"`{files.runs.name}/`: {text}")
+    figures, page = _("the figures"), _("this report as a page")
     return [
         *found,
-        f"`{files.figures.name}/`: {_('the figures')}",
-        f"`{in_language(files.page, spoken()).name}`: {_('this report as a page')}",
+        f"`{files.figures.name}/`: {figures}",
+        f"`{in_language(files.page, spoken()).name}`: {page}",
     ]

@@ -78,7 +78,7 @@ def prior_texts(lines: Sequence[Line]) -> list[str]:
             users.setdefault(prior, []).append(plain(line.label))
     everyone = _("all models")
     return [
-        f"{everyone if len(labels) == len(lines) else ', '.join(labels)}: {plain(_(prior))}"
+        _(": ").join([everyone if len(labels) == len(lines) else listed(labels), plain(_(prior))])
         for prior, labels in users.items()
     ]
 
@@ -404,7 +404,7 @@ def embedding_text(config: EmbeddingConfig) -> str:
     """The token table in words."""
     trained = _("trained") if config.trained else _("frozen")
     bias = _("with output bias") if config.output_bias else _("without output bias")
-    return f"{config.source}, {trained}, {bias}"
+    return listed([config.source, trained, bias])
 
 
 def _table(rows: Sequence[Row]) -> str:

@@ -1,19 +1,9 @@
-"""The curves of both phases, and their figures."""
+"""The curves of phase 1 and of learning tokens, their figures, and that of compute."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from cvfp.report.figures.phases import (
-    curves_by_size,
-    largest_curve,
-    phase1_curve,
-    phase1_figure,
-    phase2_curve,
-    phase2_figure,
-    write_phase1,
-    write_phase2,
-)
 from figure_helpers import (
     RESULTS,
     assert_readable,
@@ -22,12 +12,17 @@ from figure_helpers import (
     four_arms,
     legend_names,
     read,
+    texts_of,
     titled,
     xy,
 )
-from report_helpers import DEFAULT_LINES, LineSpec, every_arm
+from report_helpers import DEFAULT_LINES, LineSpec, every_arm, write_sweep
 
 from cvfp.records.errors import InputError
+from cvfp.report.figures.curves import curves_by_size, largest_curve, learning_curve, phase1_curve
+from cvfp.report.figures.marks import by_size
+from cvfp.report.figures.phase1 import phase1_figure
+from cvfp.report.figures.training import compute_figure, learning_figure
 
 WIDTHS = [LineSpec("cvfp", f"1L_{width}d_1tok", {"model.context_dim": width}) for width in (768, 1200)]
 
@@ -39,7 +34,7 @@ def metrics_file(sweep, point):
 def test_curves_hold_what_the_run_told(tmp_path):
     sweep, lines = drawn_sweep(tmp_path, DEFAULT_LINES)
     point = lines[0].points[-1]
-    first, second = phase1_curve(sweep, point), phase2_curve(sweep, point)
+    first, second = phase1_curve(sweep, point), learning_curve(sweep, point)
     assert list(first.iterations) == list(range(2, 24)) and first.converged is True
     assert first.convergence_loss[0] == pytest.approx(np.exp(-0.6))
     assert list(second.steps) == list(range(50, 501, 50))
@@ -50,7 +45,7 @@ def test_curves_hold_what_the_run_told(tmp_path):
 def test_tokens_seen_are_those_of_the_run_at_its_last_step(tmp_path):
     sweep, lines = drawn_sweep(tmp_path, DEFAULT_LINES, change=lambda run: changed_point(run, steps=500))
     point = lines[0].points[0]
-    curve = phase2_curve(sweep, point)
+    curve = learning_curve(sweep, point)
     assert curve.tokens_seen[-1] == pytest.approx(point.tokens_seen)
     assert curve.epochs[-1] == pytest.approx(point.tokens_seen / point.train_tokens)
 
@@ -58,8 +53,8 @@ def test_tokens_seen_are_those_of_the_run_at_its_last_step(tmp_path):
 def test_arms_without_a_phase_have_no_curve_of_it(tmp_path):
     sweep, lines = drawn_sweep(tmp_path, DEFAULT_LINES)
     ngram, without = (line.points[0] for line in lines[1:3])
-    assert phase1_curve(sweep, ngram) is None and phase2_curve(sweep, ngram) is None
-    assert phase1_curve(sweep, without) is None and phase2_curve(sweep, without) is not None
+    assert phase1_curve(sweep, ngram) is None and learning_curve(sweep, ngram) is None
+    assert phase1_curve(sweep, without) is None and learning_curve(sweep, without) is not None
 
 
 def test_missing_numbers_are_nan_and_lines_without_any_are_left_out(tmp_path):
@@ -68,7 +63,7 @@ def test_missing_numbers_are_nan_and_lines_without_any_are_left_out(tmp_path):
     text = '{"phase": "phase 2", "step": 50, "dev_ppl": null}\n{"phase": "phase 2", "step": 60}\n'
     text += '{"phase": "phase 2", "step": 100, "dev_ppl": 90, "train_ppl": "?"}\n'
     metrics_file(sweep, point).write_text(text)
-    curve = phase2_curve(sweep, point)
+    curve = learning_curve(sweep, point)
     assert list(curve.steps) == [50, 100] and curve.best == 1
     assert np.isnan(curve.dev_ppl[0]) and np.isnan(curve.train_ppl).all()
 
@@ -77,7 +72,7 @@ def test_a_damaged_file_is_an_error(tmp_path):
     sweep, lines = drawn_sweep(tmp_path, DEFAULT_LINES)
     metrics_file(sweep, lines[0].points[-1]).write_text("nonsense\n")
     with pytest.raises(InputError, match="line 1"):
-        write_phase1(tmp_path / "phase1.png", sweep, lines)
+        phase1_figure(sweep, lines)
 
 
 def test_the_largest_size_is_shown_of_the_first_seed_that_has_a_curve(tmp_path):
@@ -97,14 +92,14 @@ def test_the_largest_size_is_shown_of_the_first_seed_that_has_a_curve(tmp_path):
 
 
 @pytest.mark.parametrize("configs", [1, 3, 9])
-@pytest.mark.parametrize("draw", [phase1_figure, phase2_figure])
-def test_no_labels_touch_in_figures_of_phases(tmp_path, configs, draw):
+@pytest.mark.parametrize("draw", [phase1_figure, learning_figure])
+def test_no_labels_touch_in_figures_of_training(tmp_path, configs, draw):
     assert_readable(draw(*drawn_sweep(tmp_path, four_arms(configs))))
 
 
 @pytest.mark.parametrize("version", ["v1", "v2", "v3"])
-@pytest.mark.parametrize("draw", [phase1_figure, phase2_figure])
-def test_no_labels_touch_in_figures_of_phases_of_real_sweeps(version, draw):
+@pytest.mark.parametrize("draw", [phase1_figure, learning_figure])
+def test_no_labels_touch_in_figures_of_training_of_real_sweeps(version, draw):
     assert_readable(draw(*read(RESULTS / version)))
 
 
@@ -126,8 +121,8 @@ def test_lines_that_reached_other_sizes_say_so(tmp_path):
     names = legend_names(phase1_figure(sweep, lines))
     assert names[:2] == ["1L_768d_1tok, 100 documents", "1L_1200d_1tok, 400 documents"]
     assert phase1_figure(sweep, lines).get_suptitle() == "100 to 400 documents, seed 42"
-    (axes,) = phase2_figure(sweep, lines).axes
-    assert axes.get_title(loc="left") == "cvfp\n100 to 400 documents, seed 42"
+    (axes,) = learning_figure(sweep, lines).axes
+    assert axes.get_title(loc="left") == "Dev PPL while learning, largest size of each"
 
 
 def test_the_threshold_is_that_of_the_config(tmp_path):
@@ -149,21 +144,35 @@ def test_runs_that_ended_at_their_cap_end_hollow(tmp_path):
     assert legend_names(figure)[-1] == "ended at its cap"
 
 
-def test_phase_2_shows_dev_and_train_with_the_best_evaluation_marked(tmp_path):
-    sweep, lines = drawn_sweep(tmp_path, DEFAULT_LINES)
-    figure = phase2_figure(sweep, lines)
-    assert len(figure.axes) == 3 and len({axes.get_ylim() for axes in figure.axes}) == 1
-    dev, train = titled(figure, "cvfp").lines
-    curve = phase2_curve(sweep, lines[0].points[-1])
-    assert xy(dev) == list(zip(curve.steps, curve.dev_ppl, strict=True)) and dev.get_linestyle() == "-"
-    assert xy(train) == list(zip(curve.steps, curve.train_ppl, strict=True)) and train.get_linestyle() != "-"
-    assert dev.get_markevery() == train.get_markevery() == [5]
+def drawn_curves(figure):
+    """What the only panel joins, without what leads names to their lines."""
+    (axes,) = figure.axes
+    return [drawn for drawn in axes.lines if len(drawn.get_xdata()) > 1]
+
+
+def test_learning_shows_dev_ppl_by_tokens_seen_with_the_kept_evaluation_marked(tmp_path):
+    sweep, lines = drawn_sweep(tmp_path, DEFAULT_LINES, seeds=(42, 43))
+    figure = learning_figure(sweep, lines)
+    drawn = drawn_curves(figure)
+    shown = [line for line in lines if line.arm != "kneser-ney"]
+    assert len(drawn) == len(shown) == 3
+    for one, line in zip(drawn, shown, strict=True):
+        (point,) = [p for p in line.points if (p.num_samples, p.seed) == (400, 42)]
+        seen = [step * point.tokens_seen / point.steps for step in range(50, 501, 50)]
+        dev = [point.dev_ppl * (1 + ((step - 300) / 300) ** 2) for step in range(50, 501, 50)]
+        assert xy(one) == [pytest.approx(place) for place in zip(seen, dev, strict=True)]
+        assert one.get_markevery() == [5] and dev[5] == min(dev)
+    (axes,) = figure.axes
+    assert axes.get_title(loc="left") == "Dev PPL while learning, 400 documents"
+    assert {"cvfp", "no-context", "random-context"} <= {text.get_text() for text in texts_of(figure)}
 
 
 def test_arms_trained_through_time_are_among_the_curves(tmp_path):
-    figure = phase2_figure(*drawn_sweep(tmp_path, every_arm()))
-    shown = [axes.get_title(loc="left").split("\n")[0] for axes in figure.axes]
-    assert shown == ["cvfp", "cvfp-joint", "random-context", "no-context", "lstm", "transformer"]
+    figure = learning_figure(*drawn_sweep(tmp_path, every_arm()))
+    named = {text.get_text() for text in texts_of(figure)}
+    assert {"cvfp", "cvfp-joint", "random-context", "no-context", "lstm", "transformer"} <= named
+    assert not {"kneser-ney", "unigram", "mixture"} & named
+    assert len(drawn_curves(figure)) == 6
     assert_readable(figure)
 
 
@@ -174,18 +183,50 @@ def test_unfinished_failed_and_unkept_runs_are_left_out(tmp_path):
         return changed_point(run, status="failed", val_ppl=None) if run.point.num_samples == 200 else run
 
     sweep, lines = drawn_sweep(tmp_path, DEFAULT_LINES, change=partial)
-    assert len(phase2_figure(sweep, lines).axes) == 3
+    assert len(drawn_curves(learning_figure(sweep, lines))) == 3
     for line in lines[2:]:
         for point in line.points:
             metrics_file(sweep, point).unlink()
-    (axes,) = phase2_figure(sweep, lines).axes
-    assert axes.get_title(loc="left") == "cvfp\n100 documents, seed 42"
+    figure = learning_figure(sweep, lines)
+    assert len(drawn_curves(figure)) == 1
+    assert figure.axes[0].get_title(loc="left") == "Dev PPL while learning, 100 documents"
 
 
-def test_nothing_told_writes_nothing(tmp_path):
+def test_nothing_told_draws_nothing(tmp_path):
     sweep, lines = drawn_sweep(tmp_path, DEFAULT_LINES)
     for path in tmp_path.glob("runs/*/metrics.jsonl"):
         path.write_text("")
-    assert write_phase1(tmp_path / "phase1.png", sweep, lines) is False
-    assert write_phase2(tmp_path / "phase2.png", sweep, lines) is False
-    assert list(tmp_path.glob("*.png")) == []
+    assert phase1_figure(sweep, lines) is None
+    assert learning_figure(sweep, lines) is None
+
+
+def counting_flops(run):
+    """Twelve FLOPs per parameter and token seen; the mixture is known not to tell."""
+    tokens = run.point.tokens_seen or run.point.train_tokens
+    flops = None if run.point.arm == "kneser-ney" else 12.0 * run.point.total_params * tokens * run.point.seed
+    return changed_point(run, flops=flops)
+
+
+def test_compute_shows_test_ppl_by_flops_seeds_light_and_means_joined(tmp_path):
+    _sweep, lines = drawn_sweep(tmp_path, DEFAULT_LINES, seeds=(42, 43), change=counting_flops)
+    figure = compute_figure(lines)
+    shown = [xy(drawn) for drawn in figure.axes[0].lines]
+    for line in lines:
+        seeds = [(p.flops, p.val_ppl) for p in line.points]
+        assert (seeds in shown) == (line.arm != "kneser-ney")
+        if line.arm != "kneser-ney":
+            means = [
+                (np.mean([p.flops for p in at]), np.exp(np.mean(np.log([p.val_ppl for p in at]))))
+                for at in by_size(line.points).values()
+            ]
+            assert [pytest.approx(place) for place in means] in shown
+    assert "kneser-ney" not in {text.get_text() for text in texts_of(figure)}
+    assert_readable(figure)
+
+
+def test_without_flops_or_with_one_size_there_is_no_figure_of_compute(tmp_path):
+    def unknown(run):
+        return changed_point(run, flops=None)
+
+    assert compute_figure(read(write_sweep(tmp_path / "a", change=unknown))[1]) is None
+    assert compute_figure(read(write_sweep(tmp_path / "b", sizes=(50,)))[1]) is None
