@@ -78,7 +78,7 @@ def test_a_crossover_of_lines_that_may_be_parallel_is_unbounded():
     assert found.exponent.sign == 0
     assert (found.crossover.status, found.crossover.interval) == ("unbounded", None)
     two = compared(line(SIXTEENFOLD[:2], FIRST[:2]), line(SIXTEENFOLD[:2], SECOND[:2]))
-    assert two.crossover.status == "not testable" and two.first_ahead is None
+    assert two.crossover.status == "not said" and two.first_ahead is None
 
 
 def test_intervals_of_exponent_and_crossover_hold_across_draws():

@@ -27,7 +27,7 @@ def test_the_largest_sizes_are_hidden_from_every_form():
     noise = 0.01 * np.random.default_rng(0).normal(size=6)
     found = by_name(line(SIX, SOURCE + noise), 2)
     altered = by_name(line(SIX, SOURCE + noise + [0, 0, 0, 0, 1, 2]), 2)
-    assert list(found) == ["ppl_power", "loss_power", "loss_floor", "last_slope"]
+    assert list(found) == ["outlook", "ppl_power", "loss_power", "loss_floor", "last_slope"]
     for name, one in found.items():
         assert [(p.tokens, p.predicted, p.low) for p in one.predictions] == [
             (p.tokens, p.predicted, p.low) for p in altered[name].predictions
@@ -101,7 +101,7 @@ def test_across_draws_the_intervals_are_for_the_law_of_a_new_draw():
 
 def test_without_a_loss_above_0_only_the_power_law_of_ppl_is_asked():
     found = holdout(points_of([1, 2, 4, 8, 16], [0.9, 0.7, 0.6, 0.5, 0.4]), 1)
-    assert [one.form for one in found.forms] == ["ppl_power", "last_slope"]
+    assert [one.form for one in found.forms] == ["outlook", "ppl_power", "last_slope"]
 
 
 def test_at_least_one_size_is_hidden():

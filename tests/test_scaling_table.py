@@ -65,12 +65,12 @@ def test_result_has_exactly_the_keys_of_the_contract(tmp_path):
     a, b = result["groups"]
     law = {"alpha", "A", "r_squared", "alpha_ci95", "interval_kind"}
     more = {"forms", "curvature", "local_exponents", "robustness", "holdout"}
-    keys = {"group", "n", "windows", "extrapolation"} | law | more
+    keys = {"group", "n", "windows", "extrapolation", "no_forecast"} | law | more
     assert set(a) == set(b) == keys
     assert (a["group"], a["n"], b["group"], b["n"]) == ("a", 3, "b", 2)
     assert (a["alpha"], b["alpha"]) == (pytest.approx(-0.5), pytest.approx(-1))
     assert b["alpha_ci95"] is None
-    assert b["extrapolation"] == [{"tokens": 6400, "ppl": pytest.approx(1.25), "low": None, "high": None}]
+    assert (b["extrapolation"], b["no_forecast"]) == ([], "fewer than four sizes")
     assert set(a["windows"][0]) == {"sample_range", "token_range", "missing_sizes"} | law
     assert a["windows"][1]["token_range"] == [400, 1600]
     assert a["windows"][1]["sample_range"] is None
@@ -126,10 +126,11 @@ def test_without_names_all_rows_are_one_group(tmp_path):
 
 
 def test_forecasts_default_to_four_and_ten_times_the_largest_size(tmp_path):
-    path = write_csv(tmp_path / "t.csv", ["tokens", "ppl"], [(100, 50), (400, 25), (200, 36)])
-    (group,) = fit_table(path)["groups"]
-    assert [one["tokens"] for one in group["extrapolation"]] == [1600, 4000]
-    assert all(one["low"] < one["ppl"] < one["high"] for one in group["extrapolation"])
+    rows = [(100, 50), (400, 25), (200, 36), (50, 72), (800, 17.5)]
+    (group,) = fit_table(write_csv(tmp_path / "t.csv", ["tokens", "ppl"], rows))["groups"]
+    assert [one["tokens"] for one in group["extrapolation"]] == [3200, 8000]
+    for one in group["extrapolation"]:
+        assert one["run_low"] < one["low"] < one["ppl"] < one["high"] < one["run_high"]
 
 
 def test_failed_and_capped_points_are_left_out_and_noted(tmp_path):
@@ -160,7 +161,7 @@ def test_a_group_left_with_one_size_has_no_fit_and_a_note(tmp_path):
     assert (a["n"], a["alpha"], a["windows"], a["extrapolation"]) == (1, None, [], [])
     assert notes[1:] == ["a: no fit, since fewer than two sizes are left"]
     assert set(a) == set(b) and b["alpha"] == pytest.approx(-0.5)
-    assert text_rows({"groups": [a]}) == [("a", "1", "–", "–", "–", "–", "")]
+    assert text_rows({"groups": [a]}) == [("a", "1", "–", "–", "–", "–", "no forecast: no law")]
 
 
 def test_seeds_of_a_table_are_draws_unless_grouped_by(tmp_path):
@@ -191,12 +192,16 @@ def test_printed_rows_show_the_numbers(tmp_path):
     (row,) = text_rows(result)
     assert len(row) == len(HEADER)
     assert row[:6] == ("1L_768d_2tok", "5", "-0.4658", "-0.5435 to -0.3881", "97,080", "0.9918")
-    assert row[6] == "155.8 at 1,000,000 tokens (125.9 to 192.7)"
+    (one,) = result["groups"][0]["extrapolation"]
+    ends = [f"{one[name]:.1f}" for name in ("ppl", "low", "high", "run_low", "run_high")]
+    assert row[6] == "{} at 1,000,000 tokens ({} to {}; {} to {})".format(*ends)
     assert len(window_rows(result)[0]) == len(WINDOW_HEADER)
     assert window_rows(result)[0][:3] == ("1L_768d_2tok", "50 to 400 samples", "-0.5043")
     path = write_csv(tmp_path / "two.csv", ["tokens", "ppl"], [(100, 50), (400, 25)])
     (row,) = text_rows(fit_table(path, window=2, extrapolate=[1600]))
-    assert row[3:] == ("–", "500", "1.0000", "12.5 at 1,600 tokens")
+    assert row[3:] == (
+        *("–", "500", "1.0000", "no forecast: fewer than four sizes; last local slope -0.5000"),
+    )
     assert window_rows(fit_table(path, window=2))[0][1] == "100 to 400 tokens"
 
 

@@ -16,7 +16,15 @@ from cvfp.scaling.robustness import Flip
 Table = tuple[str, tuple[str, ...], list[tuple[str, ...]]]
 """Title, header, rows."""
 
-HEADER = ("group", "n", "alpha", "95% interval", "A", "R²", "forecast PPL (95% interval)")
+HEADER = (
+    "group",
+    "n",
+    "alpha",
+    "95% interval",
+    "A",
+    "R²",
+    "forecast PPL (95% interval of the law; of one new run)",
+)
 WINDOW_HEADER = ("group", "sizes", "alpha", "95% interval", "A", "R²")
 FORM_HEADER = ("group", "form", "verdict", "parameters", "error at sizes left out (nats)")
 BEND_HEADER = ("group", "alpha between neighbouring sizes", "curvature", "95% interval", "verdict")
@@ -197,13 +205,15 @@ def _pair(interval: Sequence[float] | None) -> tuple[float, float] | None:
 def _forecasts(group: dict[str, Any]) -> str:
     """The one forecast of a group, or why there is none."""
     if group["no_forecast"] is not None:
-        return f"no forecast: {group['no_forecast']}"
+        slopes = group["local_exponents"]
+        last = f"; last local slope {numbers.exponent(slopes[-1]['alpha'])}" if slopes else ""
+        return f"no forecast: {group['no_forecast']}{last}"
     return "; ".join(_forecast(one) for one in group["extrapolation"])
 
 
 def _forecast(one: dict[str, Any]) -> str:
-    shown = f"{numbers.ppl(one['ppl'])} at {numbers.count(one['tokens'])} tokens"
-    return shown if one["low"] is None else f"{shown} ({numbers.ppl_interval(one['low'], one['high'])})"
+    law, run = (numbers.ppl_interval(one[f"{of}low"], one[f"{of}high"]) for of in ("", "run_"))
+    return f"{numbers.ppl(one['ppl'])} at {numbers.count(one['tokens'])} tokens ({law}; {run})"
 
 
 def _short_forecast(one: dict[str, Any]) -> str:

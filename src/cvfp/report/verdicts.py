@@ -142,7 +142,7 @@ def flip_texts(name: str, found: Sequence[Flip]) -> list[str]:
 def crossover_text(found: Crossover) -> str:
     """Where two lines cross, as far as that is known."""
     if found.status == "not said":
-        return _("Nothing is said beyond the data: one of the two has no forecast.")
+        return _("Nothing is said beyond the data: a power law of PPL does not fit both.")
     if found.status == "unbounded":
         return _("Where the lines cross, if they do, is not determined: the exponents may be equal.")
     if found.tokens is None:

@@ -29,8 +29,9 @@ class Crossover:
 
     `status`: bounded; unbounded where the interval of the difference of the exponents covers 0, so that the
     lines may be parallel and cross anywhere, or never; not testable without degrees of freedom. Only a
-    bounded one has an `interval`. Not said, where one of the lines has no forecast (`cvfp.scaling.outlook`).
-    `tokens` is None where the lines are parallel; it and an upper end also beyond the range of a float.
+    bounded one has an `interval`. Not said, where the power law of one of the lines is not adequate
+    (`cvfp.scaling.outlook`). `tokens` is None where the lines are parallel; it and an upper end also beyond
+    the range of a float.
     """
 
     status: CrossoverStatus
@@ -156,8 +157,8 @@ def difference(one: LineAnalysis, other: LineAnalysis, losses: Losses | None = N
 
 
 def _gated(found: Difference, one: LineAnalysis, other: LineAnalysis) -> Difference:
-    """Without what is beyond the data, where one of the two has no forecast."""
-    if one.outlook.refused is None and other.outlook.refused is None:
+    """Without what is beyond the data, unless the power law of both is adequate."""
+    if all("ppl_power" in [form.form for form in each.outlook.forms] for each in (one, other)):
         return found
     return replace(found, first_ahead=None, crossover=Crossover("not said", None, None))
 

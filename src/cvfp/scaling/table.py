@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -274,16 +275,19 @@ def analyse_table(
     columns = _columns(table, x, y, grouping, nats)
     usable = _usable_rows(table, include_capped, note)
     sizes = _known_sizes(table, columns) if window is not None else frozenset()
-    every, fits, fitted = {}, [], {}
-    for name, rows in _group(table.rows, grouping).items():
-        every[name] = read_points([row for row in rows if row.where in usable], columns)
-        group = _group_to_fit(name, every[name], len(rows), note)
+    groups = _group(table.rows, grouping)
+    left = {name: [row for row in rows if row.where in usable] for name, rows in groups.items()}
+    every = {name: read_points(rows, columns) for name, rows in left.items()}
+    _require_sizes(groups, columns.x)
+    fits, fitted = [], {}
+    for name, rows in left.items():
+        if by is None:
+            _note_pooled(name, rows, columns, note)
+        group = _group_to_fit(name, every[name], note)
         line = None if group is None else LineAnalysis(group.points, group.half_units)
         fits.append(GroupFit(name, every[name] if group is None else group, line))
         if group is not None:
             fitted[name] = group
-            if by is None:
-                _note_unused_names(name, group, note)
     _check_sizes(table.path, fitted, window, holdout, note)
     asked = Asked(window, sizes, tuple(extrapolate), holdout)
     return TableFit(tuple(fits), asked, _compared(table.path, difference, every, fitted))
@@ -323,14 +327,19 @@ def _columns(table: Table, x: str | None, y: str | None, grouping: Sequence[str]
     return columns
 
 
-def _group_to_fit(name: str, group: GroupPoints, num_rows: int, note: Note) -> GroupPoints | None:
-    """The independent points of a group; None, and a note why, where they have no law.
+def _require_sizes(groups: Mapping[str, Sequence[Row]], x: str) -> None:
+    """Raise `InputError` where no group ever had two sizes: there is nothing to fit."""
+    if all(len({row.values.get(x) for row in rows}) == 1 for rows in groups.values()):
+        name, rows = next(iter(groups.items()))
+        raise InputError(
+            f"group {name!r}: column {x!r} is {rows[0].values.get(x)} in every row; a power law needs at "
+            "least two sizes"
+        )
 
-    Raises `InputError` where every row of the file has one size: there is nothing to fit.
-    """
-    left, x = independent(name, group, note), group.columns.x
-    if len(left.rows) == num_rows and len(np.unique(left.points.tokens)) < 2:
-        raise InputError(f"group {name!r}: {_constant(left, x)}; a power law needs at least two sizes")
+
+def _group_to_fit(name: str, group: GroupPoints, note: Note) -> GroupPoints | None:
+    """The independent points of a group; None, and a note why, where they have no law."""
+    left = independent(name, group, note)
     reason = _reason_for_no_fit(left)
     if reason is None:
         return left
@@ -341,27 +350,32 @@ def _group_to_fit(name: str, group: GroupPoints, num_rows: int, note: Note) -> G
 def _reason_for_no_fit(group: GroupPoints) -> str | None:
     if len(np.unique(group.points.tokens)) < 2:
         return "fewer than two sizes are left"
-    return _constant(group, group.columns.y) if len(np.unique(group.points.ppl)) == 1 else None
+    if len(np.unique(group.points.ppl)) > 1:
+        return None
+    return f"column {group.columns.y!r} is {group.rows[0].number(group.columns.y):g} in every row"
 
 
-def _constant(group: GroupPoints, column: str) -> str:
-    return f"column {column!r} is {group.rows[0].number(column):g} in every row"
+def _note_pooled(name: str, rows: Sequence[Row], columns: Columns, note: Note) -> None:
+    """Say so when rows that may be of several lines, or several runs of one size, are taken together.
 
-
-def _note_unused_names(name: str, group: GroupPoints, note: Note) -> None:
-    """Say so when another column seems to tell lines apart: its values share sizes, and each has several."""
-    columns, num_sizes = group.columns, len(np.unique(group.points.tokens))
+    A column seems to tell lines apart when several of its values have several sizes, in ranges that overlap.
+    """
+    tokens = [row.positive(columns.x) for row in rows]
     read = {columns.x, columns.y, columns.samples, columns.seed, columns.draw, *STATES}
     names = []
-    for column in dict.fromkeys(column for row in group.rows for column in row.values):
+    for column in dict.fromkeys(column for row in rows for column in row.values):
         sizes: dict[str, set[float]] = {}
-        for row, tokens in zip(group.rows, group.points.tokens.tolist(), strict=True):
-            sizes.setdefault(row.text(column), set()).add(tokens)
-        counts = [len(each) for each in sizes.values()]
-        if column not in read and min(counts) > 1 and sum(counts) > num_sizes:
+        for row, size in zip(rows, tokens, strict=True):
+            sizes.setdefault(row.text(column), set()).add(size)
+        ranges = sorted((min(each), max(each)) for each in sizes.values() if len(each) > 1)
+        overlap = any(before[1] >= after[0] for before, after in pairwise(ranges))
+        if column not in read and overlap and 2 * len(ranges) > len(sizes):
             names.append(column)
     if names:
         note(f"{name}: fitted as one line; where {', '.join(names)} tells lines apart, use --by")
+    elif columns.seed is None and len(set(tokens)) < len(tokens):
+        count = len(tokens) - len(set(tokens))
+        note(f"{name}: rows of one size count once, with their mean ({count} fewer): no column {SEED!r}")
 
 
 def _check_sizes(
