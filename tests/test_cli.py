@@ -479,3 +479,85 @@ def test_a_setting_of_train_may_be_a_neutral_one(capsys, tmp_path, corpus, arm, 
     train = ["train", "--out", tmp_path / "m", "--corpus", corpus, "--samples", 4, "--device", "cpu"]
     own = [one for one in settings_read_by(arm) if str(one).partition("=")[0] != setting.partition("=")[0]]
     assert call(capsys, *train, "--arm", arm, *own, setting)[0] == 0
+
+
+# --- A sweep grows: `cvfp run DIR`.
+
+
+def started(capsys, directory, corpus, *options) -> None:
+    run = [
+        "run",
+        "v3",
+        "--corpus",
+        corpus,
+        "--arms",
+        "unigram",
+        "kneser-ney",
+        "--samples",
+        4,
+        8,
+        "--device",
+        "cpu",
+    ]
+    code, _, err = call(capsys, *run, "--out", directory, *options)
+    assert code == 0, err
+
+
+def planned(directory) -> set[tuple[str, int, int]]:
+    points = json.loads((directory / "plan.json").read_text())["points"]
+    configs = [point["config"] for point in points]
+    return {(config["arm"], config["data"]["num_samples"], config["seed"]) for config in configs}
+
+
+def test_a_sweep_grows_by_seeds_and_sizes_and_keeps_what_it_has(capsys, tmp_path, corpus):
+    out = tmp_path / "sweep"
+    started(capsys, out, corpus)
+    records = {path: path.stat().st_mtime_ns for path in out.glob("runs/*/record.json")}
+    assert len(records) == 4
+    code, text, err = call(capsys, "run", out, "--seeds", 2, "--samples", 16, "--device", "cpu", "--json")
+    assert code == 0, err
+    assert json.loads(text) == {"out": str(out), "done": 12, "failed": 0}
+    arms, sizes, seeds = ("unigram", "kneser-ney"), (4, 8, 16), (42, 43)
+    assert planned(out) == {(arm, size, seed) for arm in arms for size in sizes for seed in seeds}
+    assert {path: path.stat().st_mtime_ns for path in records} == records
+    report = (out / "report.md").read_text(encoding="utf-8")
+    assert "| training documents | 4, 8, 16 |" in report and "| seeds | 42, 43 |" in report
+    anew = tmp_path / "anew"
+    started(capsys, anew, corpus, "--seeds", 2, "--samples", 4, 8, 16)
+    assert planned(anew) == planned(out)
+    names = [{path.name for path in one.glob("runs/*")} for one in (anew, out)]
+    assert names[0] == names[1]
+
+
+def test_a_directory_alone_is_gone_on_with(capsys, tmp_path, corpus):
+    started(capsys, tmp_path / "sweep", corpus)
+    code, out, err = call(capsys, "run", tmp_path / "sweep", "--device", "cpu", "--json")
+    assert code == 0, err
+    assert json.loads(out)["done"] == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--arms", "cvfp"], "--arms: the sweep in "),
+        (["--set", "phase2.lr=1"], "--set: the sweep in "),
+        (["--corpus", "other.txt"], "--corpus: the sweep in "),
+        (["--out", "elsewhere"], "--out: the sweep in "),
+        (["--published"], "--published: the sweep in "),
+        (["--inits", "2"], "--inits: the sweep in "),
+        (["--seeds", "0"], "--seeds"),
+        (["--samples", "0"], "--samples"),
+    ],
+)
+def test_what_does_not_add_to_a_sweep_is_refused(capsys, tmp_path, options, message):
+    write_sweep(tmp_path / "sweep")
+    before = (tmp_path / "sweep" / "plan.json").read_bytes()
+    code, _, err = call(capsys, "run", tmp_path / "sweep", *options, "--device", "cpu")
+    assert code == 2 and message in err and "Traceback" not in err
+    assert (tmp_path / "sweep" / "plan.json").read_bytes() == before
+
+
+def test_fewer_seeds_than_there_are_are_refused(capsys, tmp_path):
+    write_sweep(tmp_path / "sweep", seeds=(1, 2, 3))
+    code, _, err = call(capsys, "run", tmp_path / "sweep", "--seeds", 2, "--device", "cpu")
+    assert code == 2 and "--seeds 2: the sweep has 3 already; give at least as many" in err

@@ -140,6 +140,17 @@ def test_each_question_is_answered_from_its_own_sizes(tmp_path):
     assert "at 400 documents." in phase1 and phase1.endswith("Uncorrected, 2 of 4 intervals exclude 0.")
 
 
+def test_an_answer_is_corrected_for_all_differences_of_the_table(tmp_path):
+    """What has a hollow mark there is not counted here."""
+    effects: Effects = {"no-context": dict.fromkeys(SIZES, NONE) | {400: (0.02, 0.0031)}}
+    wide = replace(CVFP, config_name="wide", settings={"model.context_dim": 900})
+    alone = question_texts(view_of(tmp_path / "one", lines=PARTS[:2], change=planted(effects)))
+    many = question_texts(view_of(tmp_path / "many", lines=(*PARTS, wide), change=planted(effects)))
+    assert "Yes at 1 of 4 sizes: -2.0% (95% interval " in alone[0]
+    assert "No clear difference at any of 4 sizes" in many[0]
+    assert many[0].endswith("Uncorrected, 1 of 4 intervals exclude 0.")
+
+
 def test_no_clear_difference_anywhere_is_the_answer_too(tmp_path):
     effects: Effects = {"no-context": dict.fromkeys(SIZES, NONE), "random-context": {}}
     context, phase1 = question_texts(view_of(tmp_path, change=planted(effects)))

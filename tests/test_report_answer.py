@@ -290,8 +290,11 @@ def test_where_all_is_clear_the_sizes_double_as_far_as_the_corpus_reaches(tmp_pa
 def test_tables_without_a_directory_and_sweeps_without_a_score_have_no_next_run(tmp_path):
     view = view_of(tmp_path / "all", lines=TWO, seeds=(1,))
     assert next_run(replace(view, sweep=replace(view.sweep, files=None))) is None
-    unscored = view_of(tmp_path / "none", lines=TWO, change=lambda run: changed_point(run, val_ppl=None))
-    assert next_run(unscored) is None
+
+    def failed(run: RunRecord) -> RunRecord:
+        return changed_point(run, status="failed", val_ppl=None)
+
+    assert next_run(view_of(tmp_path / "none", lines=TWO, change=failed)) is None
 
 
 def test_the_next_run_is_a_command_that_plans_what_it_says(tmp_path, capsys):

@@ -22,6 +22,8 @@ pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium is installe
 SWITCHES = "no-sandbox disable-gpu disable-quic disable-background-networking disable-component-update"
 ARGUMENTS = [f"--{name}" for name in f"{SWITCHES} disable-sync no-first-run".split()]
 SCALING = "figure.chart >> nth=0"
+LAWS = ".wide:has(th:has-text('does it hold?'))"
+"""The table of the laws."""
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +55,8 @@ class Visit:
         self.opened.append(file.as_uri())
         page.goto(file.as_uri())
         if settings.get("java_script_enabled", True):
+            for fold in page.locator("main details:has(figure.chart)").all():
+                fold.evaluate("fold => { fold.open = true; }")
             for chart in page.locator("figure.chart").all():
                 chart.locator(".main-svg").first.wait_for()
         return page
@@ -111,7 +115,10 @@ def test_the_report_opens_without_a_complaint_and_draws_its_charts(page):
     assert (
         page.locator("figure:not(.chart) img:visible").count() == page.locator("figure:not(.chart)").count()
     )
-    assert page.title() == "demo: CVFP scaling report" and page.locator("html").get_attribute("lang") == "en"
+    assert (
+        page.title() == "demo: test perplexity against training data"
+        and page.locator("html").get_attribute("lang") == "en"
+    )
 
 
 def test_pointing_at_a_mark_shows_its_record(page, report):
@@ -126,7 +133,7 @@ def test_pointing_at_a_mark_shows_its_record(page, report):
     for fact in (
         "cvfp",
         "documents: 400",
-        f"val PPL: {last.val_ppl:.1f}",
+        f"test PPL: {last.val_ppl:.1f}",
         "tokens: 480,000",
         "P1 iterations: 23",
     ):
@@ -161,21 +168,20 @@ def test_a_point_outside_the_fit_is_hollow(page):
 
 
 def test_clicking_a_head_sorts_and_clicking_it_again_turns_round(page):
-    frame = "#summary-per-line + .wide"
-    names, ppl = column(page, frame, 1), column(page, frame, 12)
+    names, ppl = column(page, LAWS, 1), column(page, LAWS, 11)
     rows = dict(zip(ppl, names, strict=True))
-    head = page.locator(f"{frame} th:nth-child(12)")
+    head = page.locator(f"{LAWS} th:nth-child(11)")
     assert head.get_attribute("aria-sort") is None
-    head.get_by_role("button", name="best val PPL").click()
-    assert column(page, frame, 12) == sorted(ppl, key=float) != ppl
+    head.get_by_role("button", name="best test PPL").click()
+    assert column(page, LAWS, 11) == sorted(ppl, key=float) != ppl
     assert head.get_attribute("aria-sort") == "ascending"
-    assert column(page, frame, 1) == [rows[value] for value in sorted(ppl, key=float)]
+    assert column(page, LAWS, 1) == [rows[value] for value in sorted(ppl, key=float)]
     head.get_by_role("button").press("Enter")
-    assert column(page, frame, 12) == sorted(ppl, key=float, reverse=True)
+    assert column(page, LAWS, 11) == sorted(ppl, key=float, reverse=True)
     assert head.get_attribute("aria-sort") == "descending"
-    other = page.locator(f"{frame} th:nth-child(1)")
+    other = page.locator(f"{LAWS} th:nth-child(1)")
     other.get_by_role("button").press("Space")
-    assert column(page, frame, 1) == sorted(names)
+    assert column(page, LAWS, 1) == sorted(names)
     assert (head.get_attribute("aria-sort"), other.get_attribute("aria-sort")) == (None, "ascending")
 
 
@@ -227,7 +233,11 @@ def test_in_print_there_are_pictures_instead_of_charts_and_no_arrows(page):
 
 def test_without_scripts_there_are_pictures_and_plain_tables(visit, report):
     page = visit(report, java_script_enabled=False)
-    assert page.locator("img:visible").count() == page.locator("figure").count() == 3
+    folded = page.locator("main details:not([open]) figure").count()
+    assert page.locator("img:visible").count() == page.locator("figure").count() - folded
+    assert folded == 1 and page.locator("figure").count() >= 5
+    page.get_by_text("Sliding windows", exact=True).click()
+    assert page.locator("img:visible").count() == page.locator("figure").count()
     assert page.locator("th button").count() == 0 and page.locator("th").count() > 20
 
 
@@ -238,13 +248,13 @@ def test_nothing_sticks_out_of_the_window(visit, report, width):
     contents = page.locator("nav details")
     assert contents.evaluate("details => details.open") == (width == 1600)
     page.evaluate("document.querySelector('nav details').open = true")
-    page.get_by_role("link", name="Predictions").click()
-    assert 0 <= page.locator("#predictions").bounding_box()["y"] < 300
+    page.get_by_role("link", name="Can it predict?").click()
+    assert 0 <= page.locator("#can-it-predict").bounding_box()["y"] < 300
 
 
 def test_a_wide_table_is_marked_where_it_goes_on(page):
     page.set_viewport_size({"width": 600, "height": 900})
-    frame = page.locator("#summary-per-line + .wide")
+    frame = page.locator(LAWS)
     api.expect(frame).to_have_class("wide more-right")
     frame.evaluate("frame => frame.scrollTo(9999, 0)")
     api.expect(frame).to_have_class("wide more-left")
@@ -292,3 +302,70 @@ def test_hostile_names_are_shown_and_do_nothing(visit, tmp_path):
     assert "<b>b</b> &lt; $x_{$" in label.text_content()
     assert page.locator(f"h3:has-text({HOSTILE.split()[2]!r})").count() == 1
     assert plain(link) != link
+
+
+# --- The first screen, and what is folded away.
+
+
+def test_the_answer_stands_in_a_box_on_the_first_screen_over_two_figures_side_by_side(page):
+    box = page.locator("blockquote").first
+    assert box.locator("p").count() == 3
+    answer, sure, following = box.locator("p").all_inner_texts()
+    assert "has the lowest test PPL at 400 training documents" in answer
+    assert sure.startswith("How sure: ") and following.startswith("Next: cvfp run ")
+    place = box.bounding_box()
+    assert place["y"] + place["height"] < 900  # without scrolling
+    shades = box.evaluate(
+        "box => [box, document.querySelector('main')].map(e => getComputedStyle(e).backgroundColor)"
+    )
+    assert shades[0] != shades[1]
+    first, second = (figure.bounding_box() for figure in page.locator(".pair >> nth=0 >> figure").all())
+    assert first["y"] == second["y"] and first["x"] + first["width"] <= second["x"]
+    assert second["x"] + second["width"] <= 1200
+    for image in page.locator(".pair img").all():
+        assert image.evaluate("image => image.naturalWidth") > 500
+
+
+def test_on_a_phone_figures_stand_under_each_other_and_only_tables_scroll_sideways(visit, report):
+    page = visit(report, 390, color_scheme="light")
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    first, second = (figure.bounding_box() for figure in page.locator(".pair >> nth=0 >> figure").all())
+    assert first["x"] == second["x"] and first["y"] + first["height"] <= second["y"]
+    assert first["width"] <= 390
+    for fold in page.locator("main details").all():
+        fold.evaluate("fold => { fold.open = true; }")
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    box = page.locator("blockquote").first.bounding_box()
+    assert box["x"] >= 0 and box["x"] + box["width"] <= 390
+    wide = page.locator(LAWS)
+    assert wide.evaluate("frame => frame.scrollWidth > frame.clientWidth")
+
+
+def test_in_the_dark_the_answer_is_light_on_dark(visit, report):
+    def luminance(color: str) -> float:
+        channels = [int(part) / 255 for part in color.removeprefix("rgb(").rstrip(")").split(",")]
+        linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        return sum(share * c for share, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    for scheme, dark in (("dark", True), ("light", False)):
+        page = visit(report, color_scheme=scheme)
+        styles = "box => [getComputedStyle(box).color, getComputedStyle(box).backgroundColor]"
+        ink, paper = map(luminance, page.locator("blockquote").first.evaluate(styles))
+        assert (ink > paper) == dark
+        assert (max(ink, paper) + 0.05) / (min(ink, paper) + 0.05) > 7  # WCAG's bound for text, the stricter
+
+
+def test_folds_open_by_a_click_and_their_charts_are_drawn_then(visits, report):
+    context = visits.browser.new_context(viewport={"width": 1200, "height": 900})
+    page = context.new_page()
+    page.goto(report.as_uri())
+    folds = page.locator("main details")
+    assert folds.count() >= 8 and page.locator("main details[open]").count() == 0
+    windows = page.locator("main details:has(> summary:has-text('Sliding windows'))")
+    assert windows.locator(".main-svg").count() == 0
+    windows.locator("summary").click()
+    windows.locator("figure.chart.drawn .main-svg").first.wait_for()
+    assert windows.locator(".plot").bounding_box()["width"] > 300
+    windows.locator("summary").click()
+    assert not windows.locator(".plot").is_visible()
+    context.close()

@@ -18,6 +18,7 @@ from cvfp.report.compare import read_versions, write_comparison
 from cvfp.report.write import write_report
 
 HOSTILE = '</script><script>alert({!r})</script><img src=x onerror=alert(1)>" onload="x\' &lt;&amp;'
+FOLDING = "</details><details><summary>{}</summary>"
 PLAIN = "plain words of {}"
 PLACES = (
     "arm",
@@ -94,7 +95,7 @@ def sweep_of(directory: Path, template: str) -> Path:
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The page of a sweep, and its text in Markdown, by template."""
     found = {}
-    for template in (PLAIN, HOSTILE):
+    for template in (PLAIN, HOSTILE, FOLDING):
         directory = sweep_of(tmp_path_factory.mktemp("sweep"), template)
         write_report(directory)
         found[template] = SweepFiles(directory).page.read_text(encoding="utf-8")
@@ -108,9 +109,16 @@ def test_no_text_adds_an_element_or_an_attribute(pages):
     assert not any(name.startswith("on") for name in hostile.attributes)
 
 
+def test_no_text_folds_or_unfolds_anything(pages):
+    plain, folding = Page(pages[PLAIN]), Page(pages[FOLDING])
+    assert folding.elements == plain.elements and plain.elements["details"] > 5
+    assert folding.elements["summary"] == folding.elements["details"]
+
+
+@pytest.mark.parametrize("template", [HOSTILE, FOLDING])
 @pytest.mark.parametrize("place", PLACES)
-def test_every_text_is_shown_as_it_is(pages, place):
-    assert HOSTILE.format(place) in Page(pages[HOSTILE]).text
+def test_every_text_is_shown_as_it_is(pages, place, template):
+    assert template.format(place) in Page(pages[template]).text
 
 
 def test_the_settings_of_the_charts_hold_no_markup_of_a_name(pages):

@@ -96,6 +96,7 @@ def test_numbers_of_joint_training_and_of_mixtures_are_in_the_records_too(tmp_pa
     sweep = load_sweep(write_sweep(tmp_path, lines=lines, seeds=(1, 2, 3), documents=20))
     text, _sections = render_report(View(sweep, report_lines(sweep), "demo"), None)
     sections = [text.split(f"\n## {title}\n")[1].split("\n## ")[0] for title in TITLES]
+    sections.append(text.split("<summary>Weights of the mixtures</summary>")[1].split("</details>")[0])
     found, known = [token for section in sections for token in numbers_of(section)], known_numbers(tmp_path)
     assert {"0.00317", "1,625", "50.0"} <= set(found)
     assert [token for token in found if token not in known] == []

@@ -315,6 +315,8 @@ def _ahead(row: Compared) -> str:
 
 def _verdict(step: Step, found: Difference) -> str:
     faster = {"first falls faster": step.change.reference, "second falls faster": step.change.other}
+    if found.verdict == "not distinguishable":
+        return _("no clear difference")
     if found.verdict not in faster:
         return _(found.verdict)
     return _("{line} falls faster").format(line=plain(faster[found.verdict].label))

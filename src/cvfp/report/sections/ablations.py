@@ -177,17 +177,19 @@ def _rank(change: LineChange) -> str:
 
 
 def question_texts(view: View) -> list[str]:
-    """Does the context help, does phase 1 help: a short answer each, as far as there is one."""
-    changes = ablation_changes(view.lines)
-    family = Family(tuple(changes))
+    """Does the context help, does phase 1 help: a short answer each, as far as there is one.
+
+    They are corrected as in the table, for all of its differences.
+    """
+    family = Family(tuple(compared(view.lines)))
     texts = {
         WITHOUT_CONTEXT: _("**Does the context help {model}?**"),
         WITHOUT_PHASE1: _("**Does phase 1 help {model}?**"),
     }
     return [
         sentences(texts[change.reference.arm].format(model=plain(change.other.label)), _help(family, change))
-        for change in changes
-        if change.pairs
+        for change in family.changes
+        if change.reference.arm in texts and change.other.arm == TWO_PHASE
     ]
 
 

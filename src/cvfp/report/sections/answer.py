@@ -108,8 +108,8 @@ def opponent(view: View, ranked: Sequence[Standing]) -> Standing | None:
 
 
 def _trend(alpha: Change | None) -> list[str]:
-    """Whether the ratio of the two grows with data: by the exponent of their ratio."""
-    if alpha is None or alpha.distinguishable is None:
+    """Whether the ratio of the two grows with data: by the exponent of their ratio; one seed does not say."""
+    if alpha is None or alpha.one_draw:
         return []
     if not alpha.distinguishable:
         return [_("With more data the gap neither clearly grows nor shrinks.")]

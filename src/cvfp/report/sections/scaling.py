@@ -31,7 +31,7 @@ def section(view: View) -> Section | None:
         "Test PPL against training tokens with the fitted power laws; below, exponent, factor and scores of "
         "every model"
     )
-    byte_laws = byte_law_table(view.lines)
+    byte_laws, fitted = byte_law_table(view.lines), any(line.law is not None for line in view.lines)
     return Section(
         _("Scaling"),
         present(
@@ -46,13 +46,17 @@ def section(view: View) -> Section | None:
                         "prediction interval, only where nothing speaks against it."
                     ),
                     band_note(kinds),
-                ),
+                )
+                if fitted
+                else "",
                 law_table(view.lines),
                 sentences(
                     _("PPL = A · tokens^α, by least squares of ln PPL on ln tokens."),
                     alpha_note(kinds, seeds_vary(view.sweep.plan)),
                     _("R² near 1 is no evidence of a power law."),
-                ),
+                )
+                if fitted
+                else "",
                 Fold(_("The same laws per byte of text, which compare across tokenizers"), (byte_laws,)),
             ]
         ),
