@@ -12,40 +12,48 @@ from cvfp.lab import runner
 from cvfp.lab.runner import run_sweep
 from cvfp.records.errors import InputError
 from cvfp.records.sweep import read_forecasts
-from cvfp.scaling.power_law import fit_power_law
+from cvfp.scaling.forecast import last_slope
+from cvfp.scaling.outlook import outlook
+from cvfp.scaling.points import points_of
 
 CPU = torch.device("cpu")
 ARMS = ("unigram", "kneser-ney")
+SIZES = (4, 6, 8, 11, 14, 18)
 
 
-def test_a_forecast_is_the_law_of_the_smaller_sizes(tmp_path, corpus):
-    run_sweep(tiny_plan(corpus, arms=ARMS, samples=(4, 6, 9, 16)), tmp_path, CPU)
+def test_a_forecast_is_that_of_the_smaller_sizes(tmp_path, corpus):
+    """The last slope from three sizes on; the gated forecast where there are enough, and a form fits them."""
+    run_sweep(tiny_plan(corpus, arms=ARMS, samples=SIZES), tmp_path, CPU)
     found = read_forecasts(tmp_path / "forecasts.json")
-    assert {(one.arm, one.rule, one.num_samples) for one in found} == {
-        (arm, rule, 16) for arm in ARMS for rule in ("ppl_power", "last_slope")
-    }
     rows = json.loads((tmp_path / "detailed_results.json").read_text())
+    rules: dict[str, int] = {}
     for one in found:
-        assert one.known_samples == (4, 6, 9) and one.seeds == (42,)
+        assert one.known_samples == tuple(size for size in SIZES if size < one.num_samples)
+        assert one.seeds == (42,)
         line = [row for row in rows if row["arm"] == one.arm]
-        assert one.tokens == line[-1]["train_tokens"]
-        law = fit_power_law([row["train_tokens"] for row in line[:3]], [row["val_ppl"] for row in line[:3]])
-        if one.rule == "ppl_power":
-            assert one.ppl == pytest.approx(law.predict(one.tokens))
-            assert (one.low, one.high) == pytest.approx(law.prediction_interval(one.tokens))
-        assert one.low < one.ppl < one.high
+        known = [row for row in line if row["num_samples"] in one.known_samples]
+        points = points_of([row["train_tokens"] for row in known], [row["val_ppl"] for row in known])
+        assert one.tokens == line[SIZES.index(one.num_samples)]["train_tokens"]
+        rule = outlook(points) if one.rule == "outlook" else last_slope(points)
+        assert one.ppl == pytest.approx(float(rule.predict(one.tokens)))
+        assert (one.low, one.high) == pytest.approx(tuple(map(float, rule.prediction_interval(one.tokens))))
+        assert one.low <= one.ppl <= one.high
+        rules[one.rule] = rules.get(one.rule, 0) + 1
+    assert rules["last_slope"] == 3 * len(ARMS) and rules["outlook"] >= 1
     log = (tmp_path / "output.txt").read_text().splitlines()
     told = [index for index, line in enumerate(log) if "forecast of" in line]
-    first = next(index for index, line in enumerate(log) if "16 samples" in line and index not in told)
-    assert len(told) == len(found) and max(told) < first
-    assert all(any(one.digest in log[index] for index in told) for one in found)
+    assert len(told) == len(found)
+    for one in found:
+        size = f"{one.num_samples} samples"
+        made = next(index for index in told if one.digest in log[index])
+        assert made < next(index for index, line in enumerate(log) if size in line and index not in told)
 
 
 def test_a_forecast_of_several_initialisations_is_across_their_draws(tmp_path, corpus):
     plan = tiny_plan(corpus, arms=("unigram",), samples=(4, 6, 9, 16), seeds=2, inits=2)
     run_sweep(plan, tmp_path, CPU)
     found = read_forecasts(tmp_path / "forecasts.json")
-    (law,) = [one for one in found if (one.num_samples, one.rule) == (16, "ppl_power")]
+    (law,) = [one for one in found if (one.num_samples, one.rule) == (16, "last_slope")]
     rows = json.loads((tmp_path / "detailed_results.json").read_text())
     largest = {row["seed"]: row["train_tokens"] for row in rows if row["num_samples"] == 16}
     assert (law.seeds, sorted(largest)) == ((42, 43), [42, 43, 44, 45])

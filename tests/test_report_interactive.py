@@ -19,6 +19,13 @@ from cvfp.report.language import speaking
 from cvfp.report.lines import Line, report_lines
 
 WINDOWS = Analysis(window_size=3)
+FIVE = (50, 100, 200, 400, 800)
+
+
+def bent_below(run):
+    """The n-gram falls at first, and hardly after 100 documents."""
+    factor = 3.0 if run.point.arm == "kneser-ney" and run.point.num_samples == 50 else 1.0
+    return with_point(run, val_ppl=run.point.val_ppl * factor)
 
 
 def lines_of(directory, **settings) -> list[Line]:
@@ -101,35 +108,38 @@ def test_points_outside_the_fit_are_hollow_and_say_why(tmp_path):
 
 
 def test_laws_are_dotted_beyond_the_data_to_ten_times_the_largest_size(tmp_path):
-    line = lines_of(tmp_path, lines=DEFAULT_LINES[:1])[0]
+    line = lines_of(tmp_path, lines=DEFAULT_LINES[:1], sizes=FIVE)[0]
     inside, beyond, read = [t for t in scaling_chart([line]).data if t.mode == "lines" and t.fill is None]
-    assert (inside.line.dash, inside.x[0], inside.x[-1]) == ("solid", 60_000, 480_000)
-    assert (beyond.line.dash, beyond.x[0], beyond.x[-1]) == ("dot", 480_000, 4_800_000)
-    for trace in (inside, beyond, read):
-        assert np.allclose(trace.y, line.law.predict(trace.x), rtol=1e-5)
+    assert (inside.line.dash, inside.x[0], inside.x[-1]) == ("solid", 60_000, 960_000)
+    assert (beyond.line.dash, beyond.x[0], beyond.x[-1]) == ("dot", 960_000, 9_600_000)
+    assert np.allclose(inside.y, line.law.predict(inside.x), rtol=1e-5)
+    for trace in (beyond, read):
+        assert np.allclose(trace.y, line.analysis.outlook.predict(trace.x), rtol=1e-5)
     forecast = line.forecasts[-1]
-    told = f"tokens: 4,800,000<br>predicted PPL: {forecast.ppl:.1f}<br>"
-    told += f"95% prediction interval: {forecast.low:.1f} to {forecast.high:.1f}<br>"
+    told = f"tokens: 9,600,000<br>predicted PPL: {forecast.ppl:.1f}<br>"
+    told += f"95% interval of the law: {forecast.low:.1f} to {forecast.high:.1f}<br>"
+    told += f"95% interval of one new run: {forecast.run_low:.1f} to {forecast.run_high:.1f}"
     assert told in read.hovertext[-1]
     # Where records lie, they are what is told.
     assert inside.hoverinfo == beyond.hoverinfo == "skip"
-    assert read.line.width == 0 and read.x[0] > 1.05 * 480_000
+    assert read.line.width == 0 and read.x[0] > 1.05 * 960_000
 
 
-def test_the_band_is_the_prediction_interval(tmp_path):
-    line = lines_of(tmp_path, lines=DEFAULT_LINES[:1])[0]
+def test_the_band_is_the_interval_of_the_law(tmp_path):
+    line = lines_of(tmp_path, lines=DEFAULT_LINES[:1], sizes=FIVE)[0]
     (band,) = [trace for trace in scaling_chart([line]).data if trace.fill == "toself"]
     half = len(band.x) // 2
-    low, high = line.law.prediction_interval(band.x[:half])
-    assert np.allclose(band.y[:half], high, rtol=1e-4)
-    assert np.allclose(band.y[half:][::-1], low, rtol=1e-4)
+    found = [line.analysis.outlook.at(tokens) for tokens in band.x[:half]]
+    assert np.allclose(band.y[:half], [one.high for one in found], rtol=1e-4)
+    assert np.allclose(band.y[half:][::-1], [one.low for one in found], rtol=1e-4)
     assert band.fillcolor == "rgba(0, 114, 178, 0.12)"
 
 
-def test_two_sizes_have_a_law_without_a_band(tmp_path):
+def test_two_sizes_have_a_law_and_nothing_beyond_it(tmp_path):
     figure = scaling_chart(lines_of(tmp_path, lines=DEFAULT_LINES[:1], sizes=(50, 100)))
     assert [trace for trace in figure.data if trace.fill == "toself"] == []
-    assert any("95% prediction interval: –" in text for text in texts(figure))
+    assert not any("predicted PPL" in text for text in texts(figure))
+    assert any(trace.mode == "lines" and trace.line.dash == "solid" for trace in figure.data)
 
 
 def test_one_size_has_hollow_points_and_no_law(tmp_path):
@@ -159,7 +169,7 @@ def test_lines_look_as_in_the_pngs(tmp_path):
 
 
 def test_the_legend_names_every_line_in_the_order_of_their_ends_and_hides_all_of_it(tmp_path):
-    lines = lines_of(tmp_path, lines=DEFAULT_LINES[:2])
+    lines = lines_of(tmp_path, lines=DEFAULT_LINES[:2], sizes=FIVE, seeds=(1, 2, 3), change=bent_below)
     figure, extrapolates = scaling_chart(lines), {line.label: line.extrapolates for line in lines}
     assert set(extrapolates.values()) == {True, False}
     assert [entry.name for entry in entries(figure)] == ["kneser-ney", "cvfp"]
@@ -295,9 +305,10 @@ def test_charts_are_in_the_language_of_the_block(tmp_path):
 
 
 def test_infinite_bounds_are_open_and_make_valid_json(tmp_path):
-    line = lines_of(tmp_path, lines=DEFAULT_LINES[:1], sizes=(50, 100, 200))[0]
+    line = lines_of(tmp_path, lines=DEFAULT_LINES[:1], sizes=FIVE)[0]
     analysis = replace(line.analysis)
-    vars(analysis)["law"] = replace(line.law, residual_variance=1e6)
+    forms = [replace(form, covariance=1e12 * form.covariance) for form in line.analysis.outlook.forms]
+    vars(analysis)["outlook"] = replace(line.analysis.outlook, forms=tuple(forms))
     wild = replace(line, fit=replace(line.fit, analysis=analysis))
     figure = scaling_chart([wild])
     assert any("to ∞" in text for text in texts(figure))

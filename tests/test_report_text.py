@@ -294,19 +294,17 @@ def test_a_sweep_that_has_hardly_begun_gets_a_report(tmp_path, keep):
 
 
 def test_predictions_are_at_four_and_ten_times_the_largest_size_with_their_label(tmp_path):
-    text = section(report(tmp_path, lines=DEFAULT_LINES[:1]), "Can it predict?")
-    forecast = report_lines(load_sweep(tmp_path))[0].forecasts[1]
-    row = (
-        f"| 1L_768d_1tok | 4,800,000 | 10 | {forecast.ppl:.1f} | {forecast.low:.1f} to {forecast.high:.1f} |"
-    )
-    assert row in text
-    assert "| 1L_768d_1tok | 1,920,000 | 4 |" in text
-    assert "not run-to-run noise" in text
+    sizes = (50, 100, 200, 400, 800)
+    text = section(report(tmp_path, lines=DEFAULT_LINES[:1], sizes=sizes), "Can it predict?")
+    one = report_lines(load_sweep(tmp_path))[0].forecasts[1]
+    ends = f"{one.low:.1f} to {one.high:.1f} | {one.run_low:.1f} to {one.run_high:.1f}"
+    assert f"| 1L_768d_1tok | 9,600,000 | 10 | {one.ppl:.1f} | {ends} |" in text
+    assert "| 1L_768d_1tok | 3,840,000 | 4 |" in text
 
 
-def test_two_sizes_predict_without_an_interval(tmp_path):
+def test_two_sizes_predict_nothing_and_the_reason_is_told(tmp_path):
     text = section(report(tmp_path, lines=DEFAULT_LINES[:1], sizes=(50, 100)), "Can it predict?")
-    assert text.count(" | – |\n") == 2
+    assert "No forecast of 1L_768d_1tok: fewer than four sizes." in text and "predicted PPL |" not in text
 
 
 def test_windows_show_exponents_change_and_trend(tmp_path):

@@ -30,7 +30,7 @@ from cvfp.scaling.draws import Law
 from cvfp.scaling.forecast import Backtest, Holdout
 from cvfp.scaling.line import LineAnalysis
 from cvfp.scaling.local_exponent import bend
-from cvfp.scaling.outlook import Extrapolated
+from cvfp.scaling.outlook import ADEQUATE, Extrapolated
 from cvfp.scaling.points import Change
 from cvfp.scaling.summary import LineFit, fit_lines, progressions, summarise
 
@@ -42,7 +42,7 @@ REACH, PLACES = 10, 8
 """Figures go on to this multiple of the largest fitted size, by so many places."""
 LEAST_SIZES = 3
 """That a law can be held against."""
-Rejection = Literal["sizes", "form", "curvature", "windows", "largest size"]
+Rejection = Literal["sizes", "form", "fit", "curvature", "windows", "largest size"]
 
 
 @dataclass(frozen=True)
@@ -120,11 +120,12 @@ class Line:
 
     @cached_property
     def rejections(self) -> tuple[Rejection, ...]:
-        """What speaks against the power law of PPL of a line that has one: nothing is said beyond its data.
+        """What speaks against the power law of PPL of a line that has one.
 
         `sizes`: it has two sizes, through which any law goes. `form`: another form of the law predicts
-        left-out sizes better. `curvature`: the line bends beyond error. `windows`: so does the exponent of
-        its windows. `largest size`: the law of the smaller sizes misses it.
+        left-out sizes better. `fit`: it misses sizes by more than their error explains. `curvature`: the
+        line bends beyond error. `windows`: so does the exponent of its windows. `largest size`: the law of
+        the smaller sizes misses it.
         """
         if self.law is None:
             return ()
@@ -133,6 +134,7 @@ class Line:
             "form": any(
                 one.verdict == "preferred" and one.fit.form != "ppl_power" for one in self.analysis.forms
             ),
+            "fit": self.analysis.outlook.tried.get("ppl_power", 1.0) < ADEQUATE,
             "curvature": bend(self.analysis.curvature) == "curved",
             "windows": self.progression is not None and bool(window_change(self).distinguishable),
             "largest size": self.backtest is not None and not self.backtest.held,
@@ -146,8 +148,7 @@ class Line:
 
     @cached_property
     def ahead(self) -> tuple[Extrapolated, ...]:
-        """What is forecast from its largest size to `REACH` times that, for figures; empty where nothing "
-        "is."""
+        """The forecast from its largest size to `REACH` times that, for figures; empty without one."""
         if not self.extrapolates:
             return ()
         largest = float(self.analysis.points.tokens.max())

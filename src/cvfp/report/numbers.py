@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from cvfp.records.results import OF_ONE_DRAW, IntervalKind
@@ -54,7 +55,8 @@ def ppl(value: Number | None) -> str:
 
 def ppl_interval(low: Number | None, high: Number | None) -> str:
     """An interval of a perplexity; without a lower bound there is none, without an upper one it is open."""
-    return ABSENT if low is None else between(ppl(low), "∞" if high is None else ppl(high))
+    endless = high is None or math.isinf(high)
+    return ABSENT if low is None else between(ppl(low), "∞" if endless else ppl(high))
 
 
 def exponent(value: Number | None) -> str:

@@ -116,6 +116,7 @@ def _size_note(view: View) -> str:
 REASONS: dict[Rejection, str] = {
     "sizes": N_("two sizes cannot test it"),
     "form": N_("another form of the law predicts left-out sizes better"),
+    "fit": N_("it misses sizes by more than their error"),
     "curvature": N_("it is curved"),
     "windows": N_("its exponent changes from window to window"),
     "largest size": N_("its law of the smaller sizes misses the largest"),
@@ -166,8 +167,10 @@ def law_answer(view: View) -> list[str]:
     if holds:
         parts.append(_("Nothing speaks against it for {models}.").format(models=listed(holds)))
     if rejected:
-        text = _("Not for {models}: nothing is said beyond the data.")
-        parts.append(text.format(models=listed(rejected)))
+        parts.append(_("Not for {models}.").format(models=listed(rejected)))
+    silent = [plain(line.label) for line in known if not line.extrapolates]
+    if silent:
+        parts.append(_("No forecast is made of {models}.").format(models=listed(silent)))
     return [sentences(*parts)]
 
 
