@@ -241,8 +241,7 @@ def _scaled(value: float | None, perplexity: bool) -> float | None:
 
 def _note(shown: Sequence[Line], top: Headline | None) -> str:
     """What the light markers and the intervals are."""
-    known = (line.summary.interval_kind for line in shown)
-    kinds: list[IntervalKind] = [kind for kind in known if kind is not None]
+    kinds: list[IntervalKind] = [kind for line in shown if (kind := line.summary.interval_kind) is not None]
     parts = [_(INTERVALS[kind]) for kind in dict.fromkeys(kinds)]
     if top is not None and len(top.draws) > 1:
         draws = ", ".join(map(str, top.draws))
