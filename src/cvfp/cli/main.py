@@ -126,8 +126,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     _keep_memory()
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a terminal without Greek letters gets question marks
-            stream.reconfigure(errors="replace")
+        if reconfigure := getattr(stream, "reconfigure", None):
+            reconfigure(errors="replace")  # a terminal without Greek letters gets question marks
     debug = "--debug" in arguments
     with _signals_raise():
         return _answer([argument for argument in arguments if argument != "--debug"], debug)

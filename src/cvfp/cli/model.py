@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from cvfp.cli.options import (
-    Corpora,
     Device,
     Embedding,
     Json,
+    OtherCorpora,
     Set,
     Track,
     corpus_and_table,
@@ -33,7 +33,7 @@ def train(
     preset: Annotated[str, tyro.conf.arg(help="settings to start from (cvfp presets)")] = "recommended",
     samples: Annotated[int, tyro.conf.arg(help="number of training documents")] = 200,
     arm: Annotated[str, tyro.conf.arg(help="cvfp-joint, or cvfp for the two-phase model")] = "cvfp-joint",
-    corpus: Corpora = None,
+    corpus: OtherCorpora = None,
     embedding: Embedding = None,
     device: Device = "auto",
     set_: Set = (),

@@ -23,12 +23,12 @@ def optional(metavar: str, meaning: str) -> Any:
     return tyro.conf.arg(metavar=metavar, help=meaning, help_behavior_hint="")
 
 
-Corpora = Annotated[
-    tuple[str, ...] | None,
-    optional(
-        "CORPUS [CORPUS ...]", "chitchat, ultrachat, hub:OWNER/NAME, or a path; several are read as one"
-    ),
-]
+CORPORA = optional(
+    "CORPUS [CORPUS ...]", "chitchat, ultrachat, hub:OWNER/NAME, or a path; several are read as one"
+)
+Corpora = Annotated[tuple[str, ...], CORPORA]
+OtherCorpora = Annotated[tuple[str, ...] | None, CORPORA]
+"""Instead of those of a preset."""
 Embedding = Annotated[str | None, optional("random|gpt2|PATH", "the token table")]
 Device = Annotated[str, tyro.conf.arg(metavar="auto|cpu|cuda|cuda:N|mps", help="where to compute")]
 Devices = Annotated[

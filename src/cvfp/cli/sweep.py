@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from cvfp.cli.options import (
-    Corpora,
     Devices,
     Embedding,
     Executor,
@@ -18,6 +17,7 @@ from cvfp.cli.options import (
     Growing,
     Json,
     Lang,
+    OtherCorpora,
     SaveEvery,
     Set,
     Track,
@@ -112,7 +112,7 @@ def run(
     growth: Growing = None,
     seeds: Annotated[int | None, optional("N", "how many seeds, each with its own documents")] = None,
     inits: Annotated[int | None, optional("N", "how many initialisations of each seed's documents")] = None,
-    corpus: Corpora = None,
+    corpus: OtherCorpora = None,
     embedding: Embedding = None,
     tuned: Annotated[Path | None, optional("DIR", "settings per model that cvfp tune chose there")] = None,
     published: Annotated[bool, tyro.conf.arg(help="the published protocol (UltraChat, GPT-2 table)")] = False,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -212,10 +211,10 @@ def without_paths(config: RunConfig) -> RunConfig:
     return config.model_copy(update=changes)
 
 
-def _named(spec: str | Sequence[str]) -> Any:
+def _named(spec: str | tuple[str, ...]) -> Any:
     """The names of local files and folders in a setting such as `hub:FOLDER:SPLIT`, or in each of several."""
     if not isinstance(spec, str):
-        return type(spec)(map(_named, spec))
+        return tuple(map(_named, spec))
     parts = [Path(part) for part in spec.split(":")]
     return ":".join(
         part.resolve().name if is_file(part) or is_dir(part) else text

@@ -81,7 +81,7 @@ def _forecasts(
         for rule in RULES:
             found = _forecast(line.analysis, rule, tokens)
             if found is not None and found.low is not None and found.low > 0:
-                yield _registered(line, rule, size, found)
+                yield _registered(line, rule, size, found, found.low)
 
 
 def _forecast(line: LineAnalysis, rule: Rule, tokens: float) -> Forecast | None:
@@ -94,7 +94,9 @@ def _forecast(line: LineAnalysis, rule: Rule, tokens: float) -> Forecast | None:
         return None
 
 
-def _registered(line: LineFit, rule: Rule, num_samples: int, found: Forecast) -> RegisteredForecast:
+def _registered(
+    line: LineFit, rule: Rule, num_samples: int, found: Forecast, low: float
+) -> RegisteredForecast:
     first = line.points[0]
     return RegisteredForecast(
         arm=first.arm,
@@ -106,7 +108,7 @@ def _registered(line: LineFit, rule: Rule, num_samples: int, found: Forecast) ->
         known_samples=tuple(sorted({point.num_samples for point in line.fitted})),
         seeds=tuple(sorted({point.draw for point in line.fitted})),
         ppl=found.ppl,
-        low=found.low,
+        low=low,
         high=found.high,
         made=time.strftime("%Y-%m-%d %H:%M:%S"),
     )

@@ -191,6 +191,7 @@ def _estimate(config: RunConfig, name: str, dataset: Dataset, rate: float) -> Po
 def _evaluations(config: RunConfig, tokens: int) -> int:
     """Evaluations on dev if training runs to its cap."""
     settings = config.resolved().token_training
+    assert settings is not None  # arms that count cost nothing
     epoch_steps = -(-tokens // settings.step_tokens)
     every = settings.steps_between_evaluations(epoch_steps)
     return settings.most_tokens(tokens) // (settings.step_tokens * every)

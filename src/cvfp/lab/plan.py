@@ -320,14 +320,11 @@ def extended(plan: Plan, samples: Sequence[int] | None, seeds: int | None) -> Pl
 def _mixing(config: RunConfig, others: dict[str, RunConfig], name: str) -> RunConfig:
     """A mixture with the lines that it is made of: the first one of each arm. Raises `InputError`."""
     lines = []
+    at = (config.data.num_samples, config.seed)
+    there = {(other.config_hash, other.data.num_samples, other.seed) for other in others.values()}
     for arm in config.mixture.arms:
         first = next((other for other in others.values() if other.arm == arm), None)
-        at = (config.data.num_samples, config.seed)
-        there = first is not None and any(
-            other.config_hash == first.config_hash and (other.data.num_samples, other.seed) == at
-            for other in others.values()
-        )
-        if not there:
+        if first is None or (first.config_hash, *at) not in there:
             missing = (
                 f"{arm!r} is not among its arms" if first is None else f"{arm!r} does not run at {at[0]}"
             )
@@ -429,7 +426,7 @@ def base_name(config: RunConfig) -> str:
     if config.own is not None:
         return f"{config.model.embed_dim}d"
     if kind.neural and not kind.two_phase and not kind.has_context:
-        return f"{config.token_training.num_layers}L_{config.model.embed_dim}d"
+        return f"{config.sequence_training.num_layers}L_{config.model.embed_dim}d"
     if kind.neural:
         context_dim = config.shape.context_dim if kind.has_context else 0
         return f"{config.shape.num_layers}L_{context_dim}d_{config.shape.num_input_tokens}tok"

@@ -20,7 +20,7 @@ from cvfp.records.arms import arm_kind
 from cvfp.records.config import DataConfig, RunConfig
 from cvfp.records.errors import CvfpError
 from cvfp.records.plan import PlannedPoint
-from cvfp.records.results import DocumentScores, PointRecord, RunRecord
+from cvfp.records.results import DocumentScores, PointRecord, RunFacts, RunRecord
 from cvfp.records.schema import digest
 
 # --- The data sets and embedding tables of a sweep, opened once each.
@@ -117,12 +117,12 @@ def _record(
     config = point.config
     train = dataset.train(config.data.num_samples, config.draw)
     row = identity(point) | _figures(facts, train, dataset.test, nll) | {"status": "done"} | measured
+    known = {"prior": [*dataset.prior, *facts.prior], "test_corpora": corpus_scores(nll, dataset)}
     return RunRecord(
         run_hash=config.run_hash,
         point=PointRecord.parse(row, f"arm {config.arm}"),
         phase1_converged=facts.phase1_converged,
-        facts=facts.notes
-        | {"prior": [*dataset.prior, *facts.prior], "test_corpora": corpus_scores(nll, dataset)},
+        facts=RunFacts.model_validate(facts.notes | known),
         test_documents=document_scores(nll, dataset.test.offsets),
     )
 
@@ -183,7 +183,7 @@ def _shape(config: RunConfig) -> dict:
     if not kind.neural:
         return {}
     if not kind.two_phase and not kind.has_context:
-        return {} if config.own is not None else {"num_layers": config.token_training.num_layers}
+        return {} if config.own is not None else {"num_layers": config.sequence_training.num_layers}
     return {
         "num_layers": config.shape.num_layers,
         "context_dim": config.shape.context_dim if kind.has_context else 0,

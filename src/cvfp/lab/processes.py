@@ -139,7 +139,8 @@ class _Pool:
     def listen(self) -> None:
         """Pass on what the processes tell, until all have ended."""
         while self.pipes:
-            for pipe in wait(list(self.pipes)):
+            ready = wait(list(self.pipes))
+            for pipe in [pipe for pipe in self.pipes if pipe in ready]:
                 try:
                     self.hearing.hear(self.pipes[pipe], pipe.recv())
                 except EOFError:

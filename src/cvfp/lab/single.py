@@ -85,18 +85,18 @@ def _one_config(preset: str, samples: int, settings: dict[str, Any], arm: str) -
         raise InputError(f"arm {arm!r} leaves no checkpoint; there are {', '.join(WITH_CHECKPOINTS)}")
     spec = find_spec(preset).with_settings(settings)
     spec = spec.override(arms=(arm,), samples=(samples,), largest_only=(), seeds=1, inits=1)
-    points = make_plan(spec).points
-    if len(points) > 1:
+    point, *others = make_plan(spec).points
+    if others:
         keys = set().union(*spec.variants)
         varies = ", ".join(sorted(key for key in keys if len({str(v.get(key)) for v in spec.variants}) > 1))
         raise InputError(f"preset {preset!r} has {len(spec.variants)} lines; choose one by setting {varies}")
-    read = dotted(points[0].config.read())
+    read = dotted(point.config.read())
     for key in settings:
         if key not in read and not any(other.startswith(f"{key}.") for other in read):
             near = [other for other in read if other.rpartition(".")[2] == key.rpartition(".")[2]]
             told = f"; it has {near[0]}" if near else ""
             raise InputError(f"--set {key}: arm {arm} does not read it{told}")
-    return points[0].config
+    return point.config
 
 
 def open_model(checkpoint: Path, device: torch.device) -> tuple[CVFPModel, Tokenizer]:

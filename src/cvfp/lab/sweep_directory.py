@@ -312,7 +312,7 @@ class SweepDirectory:
         self.update_metadata({"busy": busy, "wall_seconds": wall})
 
 
-def merged(spans: Iterable[Sequence[float]], gap: float = BREAK_SECONDS) -> list[list[float]]:
+def merged(spans: Iterable[list[float]], gap: float = BREAK_SECONDS) -> list[list[float]]:
     """The union of spans of time; those less than `gap` seconds apart become one."""
     union: list[list[float]] = []
     for start, end in sorted(spans):

@@ -175,14 +175,16 @@ class _TensorBoardRun(TrackedRun):
     def __init__(self, writer: SummaryWriter, config: dict[str, Any]) -> None:
         from torch.utils.tensorboard.summary import hparams
 
-        self.writer = writer
+        self.writer, files = writer, writer.file_writer
+        assert files is not None  # until it is closed
+        self.files = files
         plain = {
             key: value if isinstance(value, int | float | str) else str(value)
             for key, value in config.items()
         }
         experiment, start, self.end = hparams(plain, dict.fromkeys(SCORES, 0.0))
-        writer.file_writer.add_summary(experiment)
-        writer.file_writer.add_summary(start)
+        files.add_summary(experiment)
+        files.add_summary(start)
 
     def log(self, number: int, line: Measurement) -> None:
         for name, value in values_of(line).items():
@@ -192,7 +194,7 @@ class _TensorBoardRun(TrackedRun):
         tokens = record.point.train_tokens
         for name, value in numbers_of(record).items():
             self.writer.add_scalar(name, value, 0 if tokens is None else tokens)
-        self.writer.file_writer.add_summary(self.end)
+        self.files.add_summary(self.end)
         self.writer.close()
 
     def leave(self) -> None:

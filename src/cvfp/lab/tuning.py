@@ -131,8 +131,8 @@ def _shipped(spec: SweepSpec) -> dict[str, TokenTraining]:
     """The sections of training of a sweep's arms, as its first line has them."""
     one = spec.override(variants=spec.variants[:1], samples=spec.samples[:1], seeds=1, inits=1)
     configs = {point.config.arm: point.config for point in make_plan(one).points}
-    sections = {arm_kind(arm).training_section: config.token_training for arm, config in configs.items()}
-    return {section: shipped for section, shipped in sections.items() if section is not None}
+    found = [(arm_kind(arm).training_section, config.token_training) for arm, config in configs.items()]
+    return {section: shipped for section, shipped in found if section is not None and shipped is not None}
 
 
 def tuning_plan(
@@ -216,7 +216,7 @@ def _ran(plan: Plan, line: str, points: list[PointRecord], size: int) -> bool:
 
 def _mean(points: list[PointRecord], size: int) -> float:
     """Mean over seeds of ln dev PPL at a size."""
-    return fmean(math.log(point.dev_ppl) for point in points if point.num_samples == size)
+    return fmean(math.log(p.dev_ppl) for p in points if p.num_samples == size and p.dev_ppl is not None)
 
 
 def _chosen(arm: str, best: dict[int, RunConfig]) -> Settings:

@@ -19,6 +19,7 @@ from cvfp.records.training_config import (
     NgramConfig,
     Phase1Config,
     Phase2Config,
+    SequenceTraining,
     TokenTraining,
     TransformerConfig,
 )
@@ -335,6 +336,13 @@ class RunConfig(Schema):
         """How this arm learns to predict tokens; None for one that counts."""
         section = arm_kind(self.arm).training_section
         return None if section is None else getattr(self, section)
+
+    @property
+    def sequence_training(self) -> SequenceTraining:
+        """`token_training` of an arm that is trained through time."""
+        training = self.token_training
+        assert isinstance(training, SequenceTraining)
+        return training
 
     @property
     def shape(self) -> ModelConfig:

@@ -143,7 +143,7 @@ def reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path | str) -> str:
     """The file's text, decoded as UTF-8: exactly as it is but for a byte order mark.
 
     Raises:

@@ -94,6 +94,18 @@ class PointRecord(Schema):
         assert self.val_ppl is not None
         return self.val_ppl
 
+    @property
+    def rank(self) -> float:
+        """`val_er` of a point that has one, as one of a model with contexts may."""
+        assert self.val_er is not None
+        return self.val_er
+
+    @property
+    def compute(self) -> float:
+        """`flops` of a point that has them."""
+        assert self.flops is not None
+        return self.flops
+
     @model_validator(mode="after")
     def _done_has_a_result(self) -> PointRecord:
         for name in ("val_ppl", "train_tokens"):
@@ -227,6 +239,18 @@ class SummaryRecord(Schema):
     fitted_points: int
     excluded: tuple[Exclusion, ...] = ()
     """The points that are not in the fit, with the reason."""
+
+    @property
+    def width(self) -> int:
+        """`context_dim` of a line that has one."""
+        assert self.context_dim is not None
+        return self.context_dim
+
+    @property
+    def block_params(self) -> int:
+        """`context_block_params` of a line with a context block."""
+        assert self.context_block_params is not None
+        return self.context_block_params
 
 
 class WindowRecord(Schema):

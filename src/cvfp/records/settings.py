@@ -52,7 +52,7 @@ def _texts_below(schema: type[BaseModel]) -> dict[str, str]:
         assert isinstance(definition, ast.ClassDef)
         for statement, following in zip(definition.body, [*definition.body[1:], None], strict=True):
             text = getattr(getattr(following, "value", None), "value", None)
-            named = isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)
-            if named and isinstance(text, str):
-                found[statement.target.id] = " ".join(text.split())
+            match statement:
+                case ast.AnnAssign(target=ast.Name(id=name)) if isinstance(text, str):
+                    found[name] = " ".join(text.split())
     return found

@@ -98,7 +98,13 @@ class LineChange:
     @cached_property
     def ppl(self) -> Change | None:
         """Percent, at the largest common size."""
-        return self.ppl_at(self.num_samples) if self.top else None
+        return self.ppl_at(self.top[0][0].num_samples) if self.top else None
+
+    @property
+    def percent(self) -> Change:
+        """`ppl` of two lines that share tokens."""
+        assert self.ppl is not None
+        return self.ppl
 
     def ppl_at(self, num_samples: int) -> Change | None:
         """Percent, at any size: over draws and test documents where losses were kept, else over draws.
@@ -173,7 +179,7 @@ def setting_changes(reference: RunConfig, other: RunConfig) -> tuple[SettingChan
     else:
         keys = [key for key in before if key in after or _at_default(key, other)]
         keys += [key for key in after if key not in before and _at_default(key, reference)]
-    skipped = set(VARIES_ALONG_A_LINE)
+    skipped: set[str] = set(VARIES_ALONG_A_LINE)
     if arm_kind(reference.arm).has_context != arm_kind(other.arm).has_context:
         skipped |= CONTEXTS
     if before.get("mixture.arms") != after.get("mixture.arms"):

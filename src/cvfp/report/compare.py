@@ -152,10 +152,11 @@ def iteration_table(steps: Sequence[Step]) -> str:
     return table(_at_largest(), rows)
 
 
-def _names() -> list[Column]:
+def _names() -> list[Column[Any]]:
+    """Of rows of any kind that are of a step."""
     return [
-        Column(_("model"), lambda row: plain(row.step.name), words=True),
-        Column(_("versions"), lambda row: row.step.versions, words=True),
+        Column[Any](_("model"), lambda row: plain(row.step.name), words=True),
+        Column[Any](_("versions"), lambda row: row.step.versions, words=True),
     ]
 
 
@@ -170,8 +171,9 @@ def _of_values() -> list[Column[_Values]]:
     ]
 
 
-def _at_largest() -> list[Column]:
-    return [*_names(), Column(_("documents"), lambda row: numbers.count(row.documents)), *_of_values()]
+def _at_largest() -> list[Column[_Values]]:
+    documents = Column[_Values](_("documents"), lambda row: numbers.count(row.documents))
+    return [*_names(), documents, *_of_values()]
 
 
 def _ppl_values(step: Step) -> list[_Values]:
@@ -188,7 +190,7 @@ def _ppl_at(step: Step, pairs: list[Pair]) -> _Values:
     return _Values(
         step,
         pairs[0][0].num_samples,
-        statistics.fmean(a.train_tokens for a, _b in pairs),
+        statistics.fmean(a.tokens for a, _b in pairs),
         before=numbers.ppl(before),
         after=numbers.ppl(after),
         change=numbers.signed_decimals(after - before, 1),

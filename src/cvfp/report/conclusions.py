@@ -38,7 +38,7 @@ def against_rivals(lines: Sequence[Line]) -> list[str]:
     ours = [line for line in lines if line.arm == reference and line.scored]
     if not ours:
         return []
-    best = min(ours, key=lambda line: min(point.val_ppl for point in line.scored))
+    best = min(ours, key=lambda line: min(point.ppl for point in line.scored))
     changes = [LineChange(line, best) for line in lines if line.arm not in (reference, *ABLATIONS)]
     return [_rival_change_text(change) for change in changes if change.pairs]
 
@@ -56,13 +56,11 @@ def _rival_change_text(change: LineChange) -> str:
 
 
 def _both_ends_text(change: LineChange) -> str:
-    first, last = change.pairs[0][0].num_samples, change.num_samples
-    sizes = [first] if first == last else [first, last]
+    sizes = dict.fromkeys([change.pairs[0][0].num_samples, change.top[0][0].num_samples])
     ends = _("; ").join(
-        _("{ppl} at {documents} documents").format(
-            ppl=ppl_text(change.ppl_at(size)), documents=numbers.count(size)
-        )
+        _("{ppl} at {documents} documents").format(ppl=ppl_text(ppl), documents=numbers.count(size))
         for size in sizes
+        if (ppl := change.ppl_at(size)) is not None
     )
     return _("{line} against {other}, PPL: {ends}; exponent {alpha}.").format(
         line=plain(change.other.label),
@@ -193,7 +191,7 @@ def setting_text(change: LineChange) -> str:
     return text.format(
         line=plain(change.other.label),
         other=plain(change.reference.label),
-        ppl=ppl_text(change.ppl),
+        ppl=ppl_text(change.percent),
         documents=numbers.count(change.num_samples),
         alpha=alpha_text(change.alpha),
         cause=_cause_text(change),

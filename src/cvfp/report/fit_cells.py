@@ -138,7 +138,8 @@ def _scored(form: dict[str, Any]) -> tuple[str, ...]:
 
 def _refused(status: str) -> str:
     """Why a form said nothing: the forecast was refused, or its parameters are not determined."""
-    return REFUSALS.get(status, status.replace("_", " "))
+    reasons: dict[str, str] = {**REFUSALS}
+    return reasons.get(status, status.replace("_", " "))
 
 
 def _form_verdict(form: dict[str, Any]) -> str:
@@ -154,7 +155,10 @@ def _parameter(form: dict[str, Any], name: str) -> str:
 
 
 def _flip_texts(name: str, found: Sequence[dict[str, Any]]) -> list[str]:
-    return flip_texts(name, [Flip(**one | {"dropped": _pair(one["dropped"])}) for one in found])
+    flips = [
+        Flip(one["verdict"], one["given"], one["becomes"], one["by"], _pair(one["dropped"])) for one in found
+    ]
+    return flip_texts(name, flips)
 
 
 def _difference_texts(found: dict[str, Any]) -> list[str]:
@@ -186,7 +190,7 @@ def _difference_texts(found: dict[str, Any]) -> list[str]:
 
 
 def _crossover_text(found: dict[str, Any]) -> str:
-    return crossover_text(Crossover(**found | {"interval": _pair(found["interval"])}))
+    return crossover_text(Crossover(found["status"], found["tokens"], _pair(found["interval"])))
 
 
 def _law_cells(law: dict[str, Any]) -> tuple[str, str, str, str]:

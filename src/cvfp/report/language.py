@@ -80,7 +80,7 @@ def catalogue(language: Language) -> dict[str, str]:
     with resources.files("cvfp.report").joinpath("locale", f"{language}.po").open("rb") as file:
         messages = read_po(file)
     return {
-        message.id: message.string
+        str(message.id): str(message.string)
         for message in messages
         if message.id and message.string and not message.fuzzy
     }

@@ -20,6 +20,7 @@ from cvfp.records.results import (
     ProgressionRecord,
     RunRecord,
     SummaryRecord,
+    WindowRecord,
 )
 from cvfp.records.schema import N_
 from cvfp.records.sweep import Sweep, key_of, planned_key
@@ -84,10 +85,11 @@ class Line:
         """
         chosen = set(points)
         runs = [run for point, run in zip(self.points, self.runs, strict=True) if point in chosen]
-        if not runs or any(run is None or run.test_documents is None for run in runs):
+        known = [run for run in runs if run is not None and run.test_documents is not None]
+        if not known or len(known) < len(runs):
             return None
         try:
-            return losses_of(runs)
+            return losses_of(known)
         except InputError:
             return None
 
@@ -96,6 +98,11 @@ class Line:
         """What the points of the fit say, of a line that has a law."""
         assert self.fit.analysis is not None
         return self.fit.analysis
+
+    @property
+    def windows(self) -> tuple[WindowRecord, ...]:
+        """Those of its local exponent; empty where it has none."""
+        return () if self.progression is None else self.progression.windows
 
     @cached_property
     def forecasts(self) -> list[Extrapolated]:

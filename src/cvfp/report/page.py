@@ -27,7 +27,7 @@ from cvfp.report.language import _
 
 def _environment() -> Environment:
     """The template beside this file; a name that it does not get is an error."""
-    made = Environment(
+    made: Any = Environment(  # to which its extension adds methods
         loader=PackageLoader("cvfp.report"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -189,8 +189,9 @@ def _set_images(
     """Put the images into the tokens, with their charts where they stand alone. Whether there is a chart."""
     drawn = False
     for index, token in enumerate(tokens):
-        pictures = [child for child in token.children or [] if child.type == "image"]
-        if len(pictures) > 1 and all(child.type in ("image", "softbreak") for child in token.children or []):
+        children = token.children or []
+        pictures = [child for child in children if child.type == "image"]
+        if len(pictures) > 1 and all(child.type in ("image", "softbreak") for child in children):
             shown = "".join(
                 _figure(_image(images[_link(one)], _text(one)), _text(one), None) for one in pictures
             )
@@ -200,7 +201,7 @@ def _set_images(
         for picture in pictures:
             if picture.type == "image":
                 link, text = _link(picture), _text(picture)
-                alone = len(token.children) == 1 and tokens[index - 1].type == "paragraph_open"
+                alone = len(children) == 1 and tokens[index - 1].type == "paragraph_open"
                 picture.type, picture.children = "html_inline", None
                 if link not in images:
                     picture.content = str(escape(text))
@@ -239,7 +240,7 @@ def _figure(image: Markup, text: str, chart: go.Figure | None) -> Markup:
         hint=_("Point at a mark for its record; click a name to hide its line; drag to enlarge."),
         there=_("Show the printed figure"),
         back=_("Show the interactive figure"),
-        chart=_inert(chart.to_json(engine="json")),
+        chart=_inert(str(chart.to_json(engine="json"))),
     )
 
 

@@ -113,7 +113,7 @@ def _unequal_data(versions: Sequence[Version]) -> Section:
 
 def _unequal_row(row: Row, change: LineChange) -> list[str] | None:
     before, after = (
-        min(line.scored, key=lambda point: point.val_ppl) for line in (change.reference, change.other)
+        min(line.scored, key=lambda point: point.ppl) for line in (change.reference, change.other)
     )
     if before.train_tokens == after.train_tokens:
         return None
@@ -126,9 +126,9 @@ def _unequal_row(row: Row, change: LineChange) -> list[str] | None:
         numbers.count(before.train_tokens),
         numbers.ppl(after.val_ppl),
         numbers.count(after.train_tokens),
-        numbers.signed_percent(100 * (after.val_ppl / before.val_ppl - 1)),
+        numbers.signed_percent(100 * (after.ppl / before.ppl - 1)),
         ", ".join(equal),
-        numbers.ABSENT if law is None else numbers.ppl(float(law.predict(after.train_tokens))),
+        numbers.ABSENT if law is None else numbers.ppl(float(law.predict(after.tokens))),
     ]
 
 
@@ -174,8 +174,9 @@ def _undertrained(versions: Sequence[Version]) -> Section:
 def _undertrained_row(version: Version, line: Line) -> list[str]:
     first, *rest = sorted(line.scored, key=lambda point: point.num_samples)
     config = line.config.phase2
-    steps = config.epochs * math.ceil((first.train_tokens - 1) / config.batch_size)
-    without = law_of(rest).alpha
+    steps = config.epochs * math.ceil((first.tokens - 1) / config.batch_size)
+    alpha, without = line.summary.alpha, law_of(rest).alpha
+    assert alpha is not None  # every published line has a law
     return [
         plain(version.name),
         plain(line.config_name),
@@ -183,9 +184,9 @@ def _undertrained_row(version: Version, line: Line) -> list[str]:
         numbers.count(steps),
         numbers.ppl(first.train_ppl),
         numbers.ppl(rest[-1].train_ppl),
-        numbers.exponent(line.summary.alpha),
+        numbers.exponent(alpha),
         numbers.exponent(without),
-        numbers.signed_exponent(without - line.summary.alpha),
+        numbers.signed_exponent(without - alpha),
     ]
 
 
@@ -207,7 +208,7 @@ def _unsupported_rankings(versions: Sequence[Version]) -> Section:
 def _capped_iterations(versions: Sequence[Version]) -> Section:
     """Lines whose phase 1 ended at its cap: no percentage can be taken from them."""
     rows = [
-        [plain(version.name), plain(line.config_name), f"≥ {line.runs[0].point.phase1_iter}"]
+        [plain(version.name), plain(line.config_name), f"≥ {line.points[0].phase1_iter}"]
         for version in versions
         for line in version.lines
         if any(run is not None and run.phase1_converged is False for run in line.runs)
@@ -241,15 +242,16 @@ def _parameter_efficiency(versions: Sequence[Version]) -> Section:
 
 def _efficiency_row(version: Version, line: Line) -> list[str]:
     row = line.summary
-    rank = row.best_val_er * row.context_dim
+    assert row.best_ppl is not None and row.best_val_er is not None  # which are published of every line
+    rank = row.best_val_er * row.width
     return [
         plain(version.name),
         plain(line.config_name),
-        numbers.count(row.context_block_params),
+        numbers.count(row.block_params),
         numbers.ppl(row.best_ppl),
-        numbers.decimals(row.best_ppl / (row.context_block_params / 1e6), 1),
+        numbers.decimals(row.best_ppl / (row.block_params / 1e6), 1),
         numbers.share(row.best_val_er),
-        f"{rank:.0f}/{row.context_dim}",
+        f"{rank:.0f}/{row.width}",
     ]
 
 
@@ -450,14 +452,15 @@ def _extrapolation_row(
     from_points = reachable(
         lambda *ppl: float(_fit(points, ppl).predict(tokens)), [_ppl(point) for point in points]
     )
-    low, high = law.prediction_interval(tokens)
+    interval = law.prediction_interval(tokens)
+    assert interval is not None  # of more than two points
     return [
         plain(one["config_name"]),
         numbers.short_count(tokens),
         marker.cell(Printed(one["ppl"], FORECAST_UNIT), numbers.count, from_law, from_points),
         numbers.ppl(A.value * tokens**alpha.value),
         numbers.ppl(float(law.predict(tokens))),
-        numbers.ppl_interval(float(low), float(high)),
+        numbers.ppl_interval(*map(float, interval)),
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import geometric_mean
 
 from cvfp.records.results import PointRecord
 from cvfp.report.changes import LineChange
@@ -35,7 +36,7 @@ class Standing:
     @property
     def ppl(self) -> float:
         """exp of the mean loss over draws."""
-        return mean_over(self.cells, "val_ppl")
+        return geometric_mean(cell.val_ppl for cell in self.cells)
 
     def mean(self, name: str) -> float | None:
         """Mean of a field over draws; None when a run does not have it."""

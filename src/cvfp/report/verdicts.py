@@ -10,7 +10,6 @@ from cvfp.report.language import _, sentences
 from cvfp.scaling.difference import Crossover
 from cvfp.scaling.forms import FORMULAS
 from cvfp.scaling.points import Change
-from cvfp.scaling.power_law import Number
 from cvfp.scaling.robustness import Flip
 
 
@@ -120,6 +119,7 @@ WORDS = (
 
 def flip_texts(name: str, found: Sequence[Flip]) -> list[str]:
     """One sentence per verdict on `name` and what it becomes."""
+    formulas: dict[str, str] = {**FORMULAS}
     sizes: dict[tuple[str, ...], list[str]] = {}
     for one in found:
         sizes.setdefault((one.verdict, one.given, one.becomes, one.by), []).append(_dropped(one.dropped))
@@ -131,8 +131,8 @@ def flip_texts(name: str, found: Sequence[Flip]) -> list[str]:
         texts[by].format(
             name=name,
             verdict=_(verdict),
-            given=_(FORMULAS.get(given, given)),
-            becomes=_(FORMULAS.get(becomes, becomes)),
+            given=_(formulas.get(given, given)),
+            becomes=_(formulas.get(becomes, becomes)),
             sizes=_(" or ").join(left_out),
         )
         for (verdict, given, becomes, by), left_out in sizes.items()
@@ -167,7 +167,7 @@ def _amount(tokens: float | None) -> str:
     return numbers.count(tokens) if 1 <= tokens < 1e15 else f"{tokens:.2g}"
 
 
-def _dropped(sizes: tuple[Number, Number] | None) -> str:
+def _dropped(sizes: tuple[int | float, int | float] | None) -> str:
     if sizes is None:
         return ""
     return numbers.count(sizes[0]) if sizes[0] == sizes[1] else numbers.count_range(sizes)

@@ -79,10 +79,9 @@ def published_version(name: str) -> Version:
 
 def rows_of(versions: Sequence[Version]) -> list[Row]:
     """The lines that belong together, in order of first appearance; arms of other shapes by their names."""
-    for pattern, key in KEYS:  # noqa: B007 (the one that the loop ends at)
-        by_key = [_by_key(version, key) for version in versions]
-        if all(len(found) == len(version.lines) for found, version in zip(by_key, versions, strict=True)):
-            break
+    numbers = [len(version.lines) for version in versions]
+    tried = [(pattern, [_by_key(version, key) for version in versions]) for pattern, key in KEYS]
+    pattern, by_key = next((one for one in tried if [*map(len, one[1])] == numbers), tried[-1])
     keys = dict.fromkeys(one for found in by_key for one in found)
     names = tuple(version.name for version in versions)
     return [_row(pattern, one, names, tuple(found.get(one) for found in by_key)) for one in keys]

@@ -57,7 +57,9 @@ def write_report(
         sweep = load_sweep(directory)
     files = SweepFiles(Path(directory))
     view = View(sweep, report_lines(sweep), _place(Path(directory)))
-    there = [one for one in LANGUAGES if one == language or in_language(files.report, one).exists()]
+    there: list[Language] = [
+        one for one in LANGUAGES if one == language or in_language(files.report, one).exists()
+    ]
     drawn, written = set[Path](), list[Path]()
     for one in sorted(there, key=lambda one: one != language):
         with speaking(one):

@@ -142,7 +142,7 @@ class LawOfOneDraw(Protocol):
 class MeanOfDraws:
     """The mean of ln PPL over the laws, of one form, of at least two draws."""
 
-    interval_kind: ClassVar = "draws"
+    interval_kind: ClassVar[IntervalKind] = "draws"
 
     laws: Mapping[Hashable, LawOfOneDraw]
     """By draw."""

@@ -214,8 +214,8 @@ class ScoredForm:
 class Holdout:
     """The forecast, all forms, and the last local slope, which comes last, on the same hidden sizes."""
 
-    known: tuple[Number, ...]
-    hidden: tuple[Number, ...]
+    known: tuple[int | float, ...]
+    hidden: tuple[int | float, ...]
     forms: tuple[ScoredForm, ...]
 
 

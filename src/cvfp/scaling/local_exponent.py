@@ -244,7 +244,7 @@ def bends(points: Points, rows: np.ndarray) -> list[str]:
 class LocalExponent:
     """The slope of ln PPL on ln D between two neighbouring sizes; None where their tokens do not differ."""
 
-    size_range: tuple[Number, Number]
+    size_range: tuple[int | float, int | float]
     token_range: tuple[float, float]
     exponent: Estimate | None
 
@@ -258,6 +258,6 @@ def local_exponents(points: Points) -> list[LocalExponent]:
     return [_between(points.of_sizes(ends), ends) for ends in pairwise(points.distinct_sizes)]
 
 
-def _between(points: Points, ends: tuple[Number, Number]) -> LocalExponent:
+def _between(points: Points, ends: tuple[int | float, int | float]) -> LocalExponent:
     token_range = float(points.tokens.min()), float(points.tokens.max())
     return LocalExponent(ends, token_range, top_coefficients(points, points.log_ppl[None], 1)[0])

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from scipy.optimize import brentq
@@ -94,9 +94,9 @@ class Mixture:
         centre = np.einsum("mp,mp->m", basis, self.coefficients)
         variance = np.einsum("mp,mpq,mq->m", basis, self.covariance, basis)
         tail = (1 - level) / 2
-        ends = [self._quantile(q, centre, np.sqrt(variance)) for q in (0.5, tail, 1 - tail)]
+        median, low, high = (self._quantile(q, centre, np.sqrt(variance)) for q in (0.5, tail, 1 - tail))
         whole = np.sqrt(variance + self.error)
-        return (*ends, self._quantile(tail, centre, whole), self._quantile(1 - tail, centre, whole))
+        return median, low, high, self._quantile(tail, centre, whole), self._quantile(1 - tail, centre, whole)
 
     def _quantile(self, q: float, centre: np.ndarray, error: np.ndarray) -> float:
         def excess(z: float) -> float:
@@ -105,9 +105,9 @@ class Mixture:
         reach = 10.0
         while excess((centre - reach * error).min()) > 0 or excess((centre + reach * error).max()) < 0:
             reach *= 10
-        return float(
-            brentq(excess, (centre - reach * error).min(), (centre + reach * error).max(), xtol=1e-10)
-        )
+        ends = (centre - reach * error).min(), (centre + reach * error).max()
+        root: Any = brentq(excess, *ends, xtol=1e-10)
+        return float(root)
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,8 +153,8 @@ class Outlook:
         return self._each(tokens, "run_low"), self._each(tokens, "run_high")
 
     def _each(self, tokens: Number | Numbers, name: str) -> np.ndarray:
-        flat = np.ravel(np.asarray(tokens, dtype=np.float64))
-        return np.array([getattr(self.at(one), name) for one in flat.tolist()]).reshape(np.shape(tokens))
+        asked = np.asarray(tokens, dtype=np.float64)
+        return np.array([getattr(self.at(one), name) for one in asked.ravel().tolist()]).reshape(asked.shape)
 
 
 def outlook(points: Points) -> Outlook:
@@ -174,7 +174,7 @@ def outlook(points: Points) -> Outlook:
         fitted = [_averaged(points, form, noises, len(sizes)) for form in possible_forms(points)]
     else:
         fitted = _of_one_seed(points)
-    tried = {one.form: one.lack_of_fit for one in fitted}
+    tried: dict[FormName, float] = {one.form: one.lack_of_fit for one in fitted}
     adequate = tuple(one for one in fitted if one.lack_of_fit >= ADEQUATE)
     return Outlook(None if adequate else "fit", adequate, centre, tried)
 
@@ -344,5 +344,13 @@ def _mixture(
         return Mixture(form, 0.0, empty, empty, empty, empty, empty, dof)
     joined = np.concatenate(weights)
     kept = joined > NEGLIGIBLE * joined.max()
-    columns = [np.concatenate(one)[kept] for one in (betas, coefficients, covariances, errors)]
-    return Mixture(form, lack_of_fit, joined[kept] / joined[kept].sum(), *columns, float(dof))
+    return Mixture(
+        form,
+        lack_of_fit,
+        joined[kept] / joined[kept].sum(),
+        np.concatenate(betas)[kept],
+        np.concatenate(coefficients)[kept],
+        np.concatenate(covariances)[kept],
+        np.concatenate(errors)[kept],
+        float(dof),
+    )

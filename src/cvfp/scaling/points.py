@@ -169,6 +169,12 @@ class Cell:
         ppl = [run.ppl for run in self.runs]
         return geometric_mean(ppl) if len(ppl) > 1 else ppl[0]
 
+    def known(self, name: str) -> float:
+        """`mean` of a field that every run has."""
+        value = self.mean(name)
+        assert value is not None
+        return value
+
     def mean(self, name: str) -> float | None:
         """Mean of a field over the initialisations, geometric of `val_ppl`; None where a run lacks it."""
         if name == "val_ppl":

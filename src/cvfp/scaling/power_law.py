@@ -10,6 +10,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from cvfp.records.errors import InputError
+from cvfp.records.results import IntervalKind
 
 Number = int | float | np.number
 Numbers = Sequence[Number] | np.ndarray
@@ -24,7 +25,7 @@ class PowerLaw:
     run-to-run noise: repeating the runs may move alpha by more, and a smooth curve widens it as noise does.
     """
 
-    interval_kind: ClassVar = "line"
+    interval_kind: ClassVar[IntervalKind] = "line"
 
     alpha: float
     A: float

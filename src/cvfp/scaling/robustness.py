@@ -12,7 +12,6 @@ import numpy as np
 from cvfp.scaling.forms import choices
 from cvfp.scaling.local_exponent import bends, top_weights
 from cvfp.scaling.points import Points
-from cvfp.scaling.power_law import Number
 
 Verdict = Callable[[Points, np.ndarray], list[str]]
 """One text for each row (m, n) of values of ln PPL at points."""
@@ -34,7 +33,7 @@ class Flip:
     given: str
     becomes: str
     by: Literal["dropping", "rounding"]
-    dropped: tuple[Number, Number] | None
+    dropped: tuple[int | float, int | float] | None
 
 
 def flips(

@@ -60,15 +60,15 @@ def draw_ranks(axes: Axes, lines: Sequence[Line], styles: Styles) -> None:
     for line in lines:
         style = styles[line.label]
         if several_seeds(ranked(line)):
-            draw_seeds(axes, [(p.train_tokens, 100 * p.val_er) for p in ranked(line)], style)
+            draw_seeds(axes, [(p.tokens, 100 * p.rank) for p in ranked(line)], style)
         means = [
             (mean_of(points, "train_tokens"), 100 * mean_of(points, "val_er"))
             for points in by_size(ranked(line)).values()
         ]
         draw_mean(axes, means, style, joined=True)
     points = [point for line in lines for point in ranked(line)]
-    set_log(axes.xaxis, padded([point.train_tokens for point in points], 0.06), most=5)
-    set_linear(axes.yaxis, widened([100 * point.val_er for point in points], 0.10))
+    set_log(axes.xaxis, padded([point.tokens for point in points], 0.06), most=5)
+    set_linear(axes.yaxis, widened([100 * point.rank for point in points], 0.10))
     axes.set(xlabel=_("training tokens"), ylabel=_("% of the width"))
     axes.set_title(_("effective rank of the test contexts"))
 
@@ -76,11 +76,11 @@ def draw_ranks(axes: Axes, lines: Sequence[Line], styles: Styles) -> None:
 def draw_dimensions(axes: Axes, lines: Sequence[Line], styles: Styles) -> None:
     """Rank times width against the width, at each line's largest size; dotted where all would be used."""
     for line in lines:
-        width, points = line.summary.context_dim, largest(line)
-        draw_seeds(axes, [(width, width * p.val_er) for p in points], styles[line.label])
+        width, points = line.summary.width, largest(line)
+        draw_seeds(axes, [(width, width * p.rank) for p in points], styles[line.label])
         draw_mean(axes, [(width, width * mean_of(points, "val_er"))], styles[line.label])
-    widths = sorted({line.summary.context_dim for line in lines})
-    used = [line.summary.context_dim * p.val_er for line in lines for p in largest(line)]
+    widths = sorted({line.summary.width for line in lines})
+    used = [line.summary.width * p.rank for line in lines for p in largest(line)]
     limits = _above_zero(widened(widths, 0.15))
     axes.plot(limits, limits, color="#555555", linestyle=":", zorder=1)
     set_linear_at(axes.xaxis, limits, widths, [str(width) for width in widths])
@@ -121,7 +121,7 @@ def changes_of_size(lines: Sequence[Line]) -> list[LineChange]:
 
 def ratio(change: LineChange) -> float:
     """Parameters of the context block over those of the reference line."""
-    return change.other.summary.context_block_params / change.reference.summary.context_block_params
+    return change.other.summary.block_params / change.reference.summary.block_params
 
 
 def draw_efficiency(axes: Axes, changes: Sequence[LineChange], styles: Styles) -> None:
@@ -133,30 +133,30 @@ def draw_efficiency(axes: Axes, changes: Sequence[LineChange], styles: Styles) -
     axes.plot([1], [0], marker="o", color=INK, markersize=4)
     for change, x in zip(changes, places, strict=True):
         style = styles[change.other.label]
-        draw_interval(axes, x, change.ppl.interval, style)
-        draw_mean(axes, [(x, change.ppl.value)], style)
-    values = [0.0, *(change.ppl.value for change in changes)]
-    shown = with_intervals(values, [change.ppl.interval for change in changes])
+        draw_interval(axes, x, change.percent.interval, style)
+        draw_mean(axes, [(x, change.percent.value)], style)
+    values = [0.0, *(change.percent.value for change in changes)]
+    shown = with_intervals(values, [change.percent.interval for change in changes])
     set_log_at(axes.xaxis, limits, ratios, [f"{each:.3g}×" for each in ratios])
     set_linear(axes.yaxis, widened(shown, 0.10))
     axes.set(xlabel=_("parameters of the context block"), ylabel=_("% against the first setting"))
     axes.set_title(_("change of test PPL, {size}").format(size=_sizes(changes)))
 
 
-def several_perplexities(top: Headline | None) -> bool:
+def several_perplexities(top: Headline) -> bool:
     """Whether a line with a context block has anything to stand beside."""
-    return top is not None and len(_sized(top)) > 0 and len(_sized(top)) + len(_references(top)) > 1
+    return len(_sized(top)) > 0 and len(_sized(top)) + len(_references(top)) > 1
 
 
 def draw_perplexity(axes: Axes, top: Headline, styles: Styles) -> None:
     """Test PPL against parameters; a horizontal line for the best line of every arm without contexts."""
     shown = _sized(top)
-    params = [one.line.summary.context_block_params for one in shown]
+    params = [one.line.summary.block_params for one in shown]
     across = padded(params, 0.12)
     for one, x in zip(shown, dodged(params, across), strict=True):
-        draw_seeds(axes, [(x, point.val_ppl) for point in one.points], styles[one.line.label])
+        draw_seeds(axes, [(x, point.ppl) for point in one.points], styles[one.line.label])
         draw_mean(axes, [(x, one.ppl)], styles[one.line.label])
-    ppls = [point.val_ppl for one in shown for point in one.points]
+    ppls = [point.ppl for one in shown for point in one.points]
     references = _references(top)
     near = [one for one in references if _near(one, ppls)]
     limits = padded([*ppls, *(one.ppl for one in near)], 0.10)
@@ -226,7 +226,7 @@ def _millions(count: int) -> str:
 
 
 def _sizes(changes: Sequence[LineChange]) -> str:
-    sizes = {change.num_samples for change in changes}
+    sizes = {change.top[0][0].num_samples for change in changes}
     return documents(sizes.pop()) if len(sizes) == 1 else _("largest common size")
 
 
@@ -270,7 +270,7 @@ def _panels(shown: Sequence[Line], lines: Sequence[Line], styles: Styles) -> lis
     if changes:
         found.append(partial(draw_efficiency, changes=changes, styles=styles))
     top = headline(lines)
-    if several_perplexities(top):
+    if top is not None and several_perplexities(top):
         found.append(partial(draw_perplexity, top=top, styles=styles))
     return found
 

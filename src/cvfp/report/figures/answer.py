@@ -49,14 +49,14 @@ def ppl_figure(lines: Sequence[Line]) -> Figure | None:
     named = named_lines(shown)
     for line in shown:
         style = styles[line.label]
-        draw_seeds(axes, [(p.train_tokens, p.val_ppl) for p in line.scored], style)
+        draw_seeds(axes, [(p.tokens, p.ppl) for p in line.scored], style)
         means = [(mean_of(at, "train_tokens"), mean_ppl(at)) for at in by_size(line.scored).values()]
         draw_mean(axes, means, style, joined=True)
         if line in named:
             ends.append(End(*means[-1], line.label, style.color))
     points = [point for line in shown for point in line.scored]
-    set_log(axes.xaxis, padded([point.train_tokens for point in points], 0.05), most=6)
-    set_log(axes.yaxis, padded([point.val_ppl for point in points], 0.05))
+    set_log(axes.xaxis, padded([point.tokens for point in points], 0.05), most=6)
+    set_log(axes.yaxis, padded([point.ppl for point in points], 0.05))
     axes.set(xlabel=_("training tokens"))
     axes.set_title(_("Test PPL (lower is better)"), loc="left", fontweight="bold")
     name_ends(axes, ends)
@@ -137,6 +137,6 @@ def named_lines(lines: Sequence[Line]) -> list[Line]:
     if len(lines) <= MOST_NAMES:
         return list(lines)
     best: dict[str, Line] = {}
-    for line in sorted(lines, key=lambda line: min(point.val_ppl for point in line.scored)):
+    for line in sorted(lines, key=lambda line: min(point.ppl for point in line.scored)):
         best.setdefault(line.arm, line)
     return list(best.values())[:MOST_NAMES]

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
+from matplotlib.axis import XAxis, YAxis
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator
 
 from cvfp.report.figures.style import drawable
-from cvfp.report.numbers import short_count
-from cvfp.scaling.power_law import Number
+from cvfp.report.numbers import Number, short_count
 
+Axis = XAxis | YAxis
 Limits = tuple[Number, Number]
 
 MANTISSAS = (

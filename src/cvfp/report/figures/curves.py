@@ -56,6 +56,12 @@ class LearningCurve:
         return self.steps * (self.point.tokens_seen / self.point.steps)
 
     @property
+    def tokens(self) -> np.ndarray:
+        """`tokens_seen` of a run that counted them."""
+        assert self.tokens_seen is not None
+        return self.tokens_seen
+
+    @property
     def epochs(self) -> np.ndarray | None:
         """Passes over the training tokens at each evaluation."""
         if self.tokens_seen is None or self.point.train_tokens is None:

@@ -20,17 +20,16 @@ def fit_figure(fit: TableFit) -> Figure:
     """Perplexity against training tokens in log-log axes, a law within its data, named at its end."""
     figure = new_figure(HEIGHT, HALF)
     axes, ends = figure.subplots(), []
-    groups = [group for group in fit.groups if group.line is not None]
-    for index, group in enumerate(groups):
+    groups = [(group, group.line.law) for group in fit.groups if group.line is not None]
+    for index, (group, law) in enumerate(groups):
         style, points = style_of(index), group.points.points
         settings = {"color": style.color, "marker": style.marker, "markersize": style.size}
         axes.plot(points.tokens, points.ppl, linestyle="none", **settings)
-        law = group.line.law
         tokens = np.geomspace(points.tokens.min(), points.tokens.max(), PLACES)
         axes.plot(tokens, law.predict(tokens), color=style.color, linestyle=style.dashes, linewidth=1.3)
         ends.append(End(tokens[-1], float(law.predict(tokens[-1])), group.name, style.color))
     if groups:
-        every = [group.points.points for group in groups]
+        every = [group.points.points for group, _law in groups]
         set_log(axes.xaxis, padded(np.concatenate([one.tokens for one in every]), 0.05), most=6)
         set_log(axes.yaxis, padded(np.concatenate([one.ppl for one in every]), 0.05))
         name_ends(axes, ends[:MOST_NAMES])

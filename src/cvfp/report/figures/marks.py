@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from cvfp.records.results import PointRecord
 from cvfp.report.figures.axes import Limits, padded, set_linear, set_log, widened, with_intervals
 from cvfp.report.figures.style import Style, grid_along, short_label
-from cvfp.scaling.power_law import Number
+from cvfp.report.numbers import Number
 
 Place = tuple[Number, Number]
 MARKER = 4.5
@@ -36,7 +37,7 @@ def mean_of(points: Sequence[PointRecord], name: str) -> float:
 
 def mean_ppl(points: Sequence[PointRecord]) -> float:
     """exp of the mean loss on the test text."""
-    return statistics.geometric_mean(point.val_ppl for point in points)
+    return statistics.geometric_mean(point.ppl for point in points)
 
 
 def draw_seeds(axes: Axes, places: Sequence[Place], style: Style) -> None:
@@ -97,6 +98,7 @@ def name_ends(axes: Axes, ends: Sequence[End]) -> None:
 
     Limits and scales are set before. The panel is the only one of its figure.
     """
+    assert isinstance(axes.figure, Figure)
     panel = axes.transAxes.inverted()
     heights = [float(panel.transform(axes.transData.transform((end.x, end.y)))[1]) for end in ends]
     gap = NAME_HEIGHT / (72 * PANEL_SHARE * axes.figure.get_figheight())
@@ -193,10 +195,11 @@ def name_rows(axes: Axes, rows: Sequence[float], names: Sequence[str]) -> None:
 
 def mean_mark(values: Sequence[float | None], geometric: bool = False) -> Mark | None:
     """The mean over seeds with the seeds; None where there is none, or one is not known."""
-    if not values or None in values:
+    known = [value for value in values if value is not None]
+    if not known or len(known) < len(values):
         return None
-    mean = statistics.geometric_mean(values) if geometric else statistics.fmean(values)
-    return Mark(mean, seeds=tuple(values))
+    mean = statistics.geometric_mean(known) if geometric else statistics.fmean(known)
+    return Mark(mean, seeds=tuple(known))
 
 
 def _draw_mark(axes: Axes, mark: Mark, y: float, style: Style) -> None:
@@ -216,11 +219,11 @@ def _draw_value(axes: Axes, mark: Mark, y: float, style: Style, face: str) -> No
     axes.plot([mark.value], [y], markerfacecolor=face, **_solid(style))
 
 
-def _solid(style: Style) -> dict[str, object]:
+def _solid(style: Style) -> dict[str, Any]:
     return {"marker": style.marker, "color": style.color, "markersize": MARKER, "zorder": 4}
 
 
-def _light(style: Style) -> dict[str, object]:
+def _light(style: Style) -> dict[str, Any]:
     return {"marker": style.marker, "color": style.color, "markersize": 4, "alpha": 0.35, "zorder": 3}
 
 

@@ -68,7 +68,7 @@ def progression_figure(lines: Sequence[Line]) -> Figure | None:
 
 def windows_of(lines: Sequence[Line]) -> Windows:
     """The windows of the lines, 1 apart."""
-    ranges = {window.sample_range for line in lines for window in line.progression.windows}
+    ranges = {window.sample_range for line in lines for window in line.windows}
     return {sizes: place for place, sizes in enumerate(sorted(ranges))}
 
 
@@ -79,8 +79,8 @@ def shifts_of(members: Sequence[Line]) -> dict[str, float]:
 
 
 def _draw_windows(axes: Axes, line: Line, windows: Windows, shift: float, style: Style) -> None:
-    marks = [(windows[window.sample_range] + shift, window.alpha) for window in line.progression.windows]
-    for window, (x, _alpha) in zip(line.progression.windows, marks, strict=True):
+    marks = [(windows[window.sample_range] + shift, window.alpha) for window in line.windows]
+    for window, (x, _alpha) in zip(line.windows, marks, strict=True):
         draw_interval(axes, x, window.alpha_ci95, style)
     draw_mean(axes, marks, style, joined=True)
 
@@ -91,7 +91,7 @@ def _set_axes(axes: Axes, shown: Sequence[Line], windows: Windows, most: int) ->
     names = [f"{short_count(low)}–{short_count(high)}" for low, high in named]
     axes.set_xlim(-0.5, len(windows) - 0.5)
     set_ticks(axes.xaxis, [windows[sizes] for sizes in named], names)
-    found = [window for line in shown for window in line.progression.windows]
+    found = [window for line in shown for window in line.windows]
     values = with_intervals([window.alpha for window in found], [window.alpha_ci95 for window in found])
     set_linear(axes.yaxis, widened(values, 0.08))
     grid_along(axes, "y")

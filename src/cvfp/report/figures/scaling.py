@@ -31,6 +31,7 @@ from cvfp.report.figures.style import (
 )
 from cvfp.report.lines import Line
 from cvfp.report.standings import Headline, Standing, headline
+from cvfp.scaling.draws import Law
 
 # --- Perplexity against training tokens in log-log axes: points, fitted laws, prediction bands.
 
@@ -45,7 +46,7 @@ def draw_line(axes: Axes, line: Line, style: Style) -> None:
     _draw_points(axes, line.excluded, style, "white")
     _draw_points(axes, [point for point in line.scored if point in line.fitted], style, style.color)
     if line.law is not None:
-        _draw_fit(axes, line, style)
+        _draw_fit(axes, line, line.law, style)
 
 
 def set_law_axes(axes: Axes, lines: Sequence[Line]) -> None:
@@ -58,10 +59,8 @@ def set_law_axes(axes: Axes, lines: Sequence[Line]) -> None:
 def law_limits(lines: Sequence[Line]) -> tuple[Limits, Limits]:
     """Of tokens and PPL: they hold every point, all laws, forecasts and bands; a far wider one is cut off."""
     points = [point for line in lines for point in line.scored]
-    tokens = [point.train_tokens for point in points] + [
-        end_tokens(line) for line in lines if line.law is not None
-    ]
-    ppls = [*(point.val_ppl for point in points), *map(end_ppl, lines)]
+    tokens = [point.tokens for point in points] + [end_tokens(line) for line in lines if line.law is not None]
+    ppls = [*(point.ppl for point in points), *map(end_ppl, lines)]
     bands = [bound for line in lines for bound in _bounds(line)]
     seen = np.clip(bands, min(ppls) / BAND_REACH, BAND_REACH * max(ppls)).tolist()
     return padded(tokens, 0.04), padded([*ppls, *seen], 0.06)
@@ -72,7 +71,7 @@ def end_ppl(line: Line) -> float:
     if line.ahead:
         return line.ahead[-1].ppl
     if line.law is None:
-        return max(line.scored, key=lambda point: point.train_tokens).val_ppl
+        return max(line.scored, key=lambda point: point.tokens).ppl
     return float(line.law.predict(end_tokens(line)))
 
 
@@ -91,8 +90,8 @@ def _draw_points(axes: Axes, points: Sequence[PointRecord], style: Style, face: 
         return
     filled = face == style.color
     axes.plot(
-        [point.train_tokens for point in points],
-        [point.val_ppl for point in points],
+        [point.tokens for point in points],
+        [point.ppl for point in points],
         linestyle="none",
         marker=style.marker,
         color=style.color,
@@ -104,10 +103,10 @@ def _draw_points(axes: Axes, points: Sequence[PointRecord], style: Style, face: 
     )
 
 
-def _draw_fit(axes: Axes, line: Line, style: Style) -> None:
+def _draw_fit(axes: Axes, line: Line, law: Law, style: Style) -> None:
     tokens = np.array([point.train_tokens for point in line.fitted], dtype=np.float64)
     inside = np.geomspace(tokens.min(), tokens.max(), 50)
-    axes.plot(inside, line.law.predict(inside), color=style.color, linestyle=style.dashes)
+    axes.plot(inside, law.predict(inside), color=style.color, linestyle=style.dashes)
     if line.ahead:
         beyond = [one.tokens for one in line.ahead]
         low, high = ([getattr(one, end) for one in line.ahead] for end in ("low", "high"))
@@ -149,7 +148,7 @@ def scaling_figure(lines: Sequence[Line]) -> Figure | None:
     if not columns:
         _draw_laws(figure, shown, lines)
         return figure
-    upper, lower = figure.subfigures(2, 1, height_ratios=heights)
+    upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=heights).flat
     _draw_laws(upper, shown, lines)
     _draw_forest(lower, shown, columns, styles_of(lines))
     lower.supxlabel(_note(shown, top), fontsize=8, color="#555555")
@@ -242,9 +241,8 @@ def _scaled(value: float | None, perplexity: bool) -> float | None:
 
 def _note(shown: Sequence[Line], top: Headline | None) -> str:
     """What the light markers and the intervals are."""
-    parts = [
-        _(INTERVALS[kind]) for kind in dict.fromkeys(line.summary.interval_kind for line in shown) if kind
-    ]
+    kinds: list[IntervalKind] = [kind for line in shown if (kind := line.summary.interval_kind) is not None]
+    parts = [_(INTERVALS[kind]) for kind in dict.fromkeys(kinds)]
     if top is not None and len(top.draws) > 1:
         draws = ", ".join(map(str, top.draws))
         text = _("light markers: seeds {seeds}, of which PPL is the geometric mean")

@@ -16,13 +16,14 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib.style
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.font_manager import FontProperties, findSystemFonts, fontManager, get_font
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 
@@ -184,8 +185,8 @@ house_style = _house_style()
 
 def new_figure(height: float, width: float = WIDTH) -> Figure:
     """An empty figure of this height and width in inches, that lays itself out."""
-    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
-    figure.get_layout_engine().set(w_pad=0.07, h_pad=0.06)
+    layout = ConstrainedLayoutEngine(w_pad=0.07, h_pad=0.06)
+    figure = Figure(figsize=(width, height), layout=layout, facecolor="white")
     FigureCanvasAgg(figure)
     return figure
 
@@ -374,7 +375,8 @@ def handle(style: Style, dashes: Any = None, face: str | None = None) -> Line2D:
 
 def plain_handle(**settings: Any) -> Line2D:
     """What stands in a legend for something that all lines have."""
-    return Line2D([], [], **({"color": INK, "linestyle": "none"} | settings))
+    look: dict[str, Any] = {"color": INK, "linestyle": "none"} | settings
+    return Line2D([], [], **look)
 
 
 def seeds_entry() -> tuple[str, Line2D]:
@@ -399,7 +401,7 @@ def line_entries(
     return [(name, handle(styles[members[0].label], dashes)) for name, members in named_groups(shown, lines)]
 
 
-def grid_along(axes: Axes, which: str) -> None:
+def grid_along(axes: Axes, which: Literal["x", "y"]) -> None:
     """Grid lines for one axis only."""
     axes.grid(visible=False)
     axes.grid(visible=True, axis=which)

@@ -37,13 +37,13 @@ def learning_figure(sweep: Sweep, lines: Sequence[Line]) -> Figure | None:
             known = np.isfinite(curve.dev_ppl)
             ends.append(
                 End(
-                    curve.tokens_seen[known][-1],
+                    curve.tokens[known][-1],
                     curve.dev_ppl[known][-1],
                     line.label,
                     styles[line.label].color,
                 )
             )
-    tokens = np.concatenate([curve.tokens_seen for _line, curve in curves])
+    tokens = np.concatenate([curve.tokens for _line, curve in curves])
     ppls = np.concatenate([curve.dev_ppl for _line, curve in curves])
     set_log(axes.xaxis, padded(tokens[tokens > 0], 0.04), most=6)
     set_log(axes.yaxis, padded(ppls[np.isfinite(ppls)], 0.05))
@@ -68,14 +68,14 @@ def compute_figure(lines: Sequence[Line]) -> Figure | None:
     named = named_lines(shown)
     for line in shown:
         style, points = styles[line.label], known[line.label]
-        draw_seeds(axes, [(p.flops, p.val_ppl) for p in points], style)
+        draw_seeds(axes, [(p.compute, p.ppl) for p in points], style)
         means = [(mean_of(at, "flops"), mean_ppl(at)) for at in by_size(points).values()]
         draw_mean(axes, means, style, joined=True)
         if line in named:
             ends.append(End(*means[-1], line.label, style.color))
     points = [point for line in shown for point in known[line.label]]
-    set_log(axes.xaxis, padded([point.flops for point in points], 0.05), most=6)
-    set_log(axes.yaxis, padded([point.val_ppl for point in points], 0.05))
+    set_log(axes.xaxis, padded([point.compute for point in points], 0.05), most=6)
+    set_log(axes.yaxis, padded([point.ppl for point in points], 0.05))
     axes.set(xlabel=_("training FLOPs"))
     axes.set_title(_("Test PPL against compute"), loc="left", fontweight="bold")
     name_ends(axes, ends)
@@ -88,7 +88,7 @@ def _drawable(curve: LearningCurve) -> bool:
 
 def _draw_curve(axes: Axes, curve: LearningCurve, style: Style) -> None:
     known = np.isfinite(curve.dev_ppl)
-    tokens, ppl = curve.tokens_seen[known], curve.dev_ppl[known]
+    tokens, ppl = curve.tokens[known], curve.dev_ppl[known]
     axes.plot(
         tokens,
         ppl,

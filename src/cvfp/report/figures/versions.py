@@ -131,8 +131,8 @@ def _alpha(line: Line, fitted: set[Key]) -> Mark | None:
 
 
 def _iterations(line: Line, points: Sequence[PointRecord]) -> Iterations | None:
-    values = [point.phase1_iter for point in points]
-    if not values or None in values:
+    values = [point.phase1_iter for point in points if point.phase1_iter is not None]
+    if not values or len(values) < len(points):
         return None
     runs = [run for point, run in zip(line.points, line.runs, strict=True) if point in points]
     censored = any(run is not None and run.phase1_converged is False for run in runs)

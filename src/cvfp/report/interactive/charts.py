@@ -89,7 +89,7 @@ def _law(line: Line, style: Style) -> list[go.Scatter]:
     tokens = line.analysis.points.tokens
     inside = np.geomspace(tokens.min(), tokens.max(), STEPS)
     drawn = {"mode": "lines", "hoverinfo": "skip", "showlegend": False}
-    course = {"x": _written(inside), "y": _written(line.law.predict(inside))}
+    course = {"x": _written(inside), "y": _written(np.asarray(line.law.predict(inside)))}
     found = [go.Scatter(course, **drawn, line=stroke(style))]
     if line.ahead:
         found.append(go.Scatter(_course(line.ahead), **drawn, line=stroke(style, "dot")))
@@ -143,10 +143,10 @@ def rank_chart(lines: Sequence[Line]) -> go.Figure | None:
 def _rank_axes(shown: Sequence[Line]) -> tuple[Axis, Axis]:
     points = [point for line in shown for point in ranked(line)]
     return (
-        Axis(_("training tokens"), padded([p.train_tokens for p in points], 0.06), log=True, tickformat="~s"),
+        Axis(_("training tokens"), padded([p.tokens for p in points], 0.06), log=True, tickformat="~s"),
         Axis(
             _("effective rank, share of the width"),
-            widened([p.val_er for p in points], 0.10),
+            widened([p.rank for p in points], 0.10),
             tickformat="~%",
         ),
     )
@@ -154,7 +154,7 @@ def _rank_axes(shown: Sequence[Line]) -> tuple[Axis, Axis]:
 
 def _records(line: Line, style: Style) -> list[go.Scatter]:
     """Light beside means; without them joined."""
-    points = sorted(ranked(line), key=lambda point: point.train_tokens)
+    points = sorted(ranked(line), key=lambda point: point.tokens)
     shown = records(line, points, "val_er", style)
     if several_seeds(points):
         return [go.Scatter(shown, mode="markers", marker=marker(style, size=7, opacity=0.5))]
@@ -198,7 +198,7 @@ def progression_chart(lines: Sequence[Line]) -> go.Figure | None:
 
 
 def _window_axes(shown: Sequence[Line], windows: Windows) -> tuple[Axis, Axis]:
-    found = [window for line in shown for window in line.progression.windows]
+    found = [window for line in shown for window in line.windows]
     alphas = with_intervals([window.alpha for window in found], [window.alpha_ci95 for window in found])
     names = tuple(numbers.count_range(sizes) for sizes in windows)
     return (
@@ -208,7 +208,7 @@ def _window_axes(shown: Sequence[Line], windows: Windows) -> tuple[Axis, Axis]:
 
 
 def _exponents(line: Line, windows: Windows, shift: float, style: Style) -> go.Scatter:
-    found = line.progression.windows
+    found = line.windows
     above, below = zip(*map(_reach, found), strict=True)
     bars = {"type": "data", "symmetric": False, "array": above, "arrayminus": below}
     return go.Scatter(

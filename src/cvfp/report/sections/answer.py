@@ -14,7 +14,7 @@ from cvfp.report.markdown import Column, bold, bullets, plain, quote, table
 from cvfp.report.next_run import next_run
 from cvfp.report.sections.ablations import ABLATIONS, question_texts
 from cvfp.report.sections.scaling import law_answer
-from cvfp.report.standings import MIXTURE, Standing, mixes
+from cvfp.report.standings import MIXTURE, Headline, Standing, mixes
 from cvfp.report.verdicts import change_cell, interval_text, marks_text
 from cvfp.report.view import View
 from cvfp.scaling.points import Change
@@ -69,20 +69,20 @@ def _answer(view: View) -> str:
         text = _("{model} has test PPL {ppl} at {where}.")
     found = [
         bold(text.format(model=plain(best.line.label), where=where, ppl=numbers.ppl(best.ppl))),
-        *_closest(view, best, ranked),
-        *_mixed(view, best),
-        *_unequal(view, ranked),
+        *_closest(view, top, best, ranked),
+        *_mixed(top, best),
+        *_unequal(top, ranked),
     ]
     return sentences(*found)
 
 
-def _closest(view: View, best: Standing, ranked: Sequence[Standing]) -> list[str]:
+def _closest(view: View, top: Headline, best: Standing, ranked: Sequence[Standing]) -> list[str]:
     """The best model against the one that matters beside it: the reference, or its closest rival."""
     other = opponent(view, ranked)
     if other is None:
         return []
     change = LineChange(best.line, other.line)
-    ppl = change.ppl_at(view.top.num_samples)
+    ppl = change.ppl_at(top.num_samples)
     if ppl is None:
         text = _("{model} was trained on other tokens, or scored on other texts: not compared.")
         return [text.format(model=plain(other.line.label))]
@@ -116,11 +116,11 @@ def _trend(alpha: Change | None) -> list[str]:
     return [_("The gap grows with data.") if alpha.value > 0 else _("The gap shrinks with data.")]
 
 
-def _mixed(view: View, best: Standing) -> list[str]:
+def _mixed(top: Headline, best: Standing) -> list[str]:
     """A mixture that the best model is part of, where it is better still."""
-    for one in view.top.standings:
+    for one in top.standings:
         if mixes(one.line, best.line.arm):
-            ppl = LineChange(best.line, one.line).ppl_at(view.top.num_samples)
+            ppl = LineChange(best.line, one.line).ppl_at(top.num_samples)
             if ppl is not None and ppl.value < 0:
                 text = _("Mixed with {others} it is at {change}.")
                 others = [plain(arm) for arm in one.line.config.mixture.arms if arm != best.line.arm]
@@ -128,9 +128,9 @@ def _mixed(view: View, best: Standing) -> list[str]:
     return []
 
 
-def _unequal(view: View, ranked: Sequence[Standing]) -> list[str]:
+def _unequal(top: Headline, ranked: Sequence[Standing]) -> list[str]:
     """Models on their own that are not ranked with the others, for their token table knows other data."""
-    apart = [one for one in view.top.standings if one.line.arm != MIXTURE and one not in ranked]
+    apart = [one for one in top.standings if one.line.arm != MIXTURE and one not in ranked]
     if not apart:
         return []
     text = _("Not on equal terms, with a token table that was trained on other data: {models}.")
@@ -215,13 +215,14 @@ def ranking_note(view: View) -> str:
     """What the ranking is of, and its signs."""
     top = view.top
     assert top is not None and view.reference is not None
+    seeds = ", ".join(map(str, top.draws))
     texts = [
         _(
             "At {documents} documents, the largest size that all of them have; means over seeds {seeds}."
-        ).format(documents=numbers.count(top.num_samples), seeds=", ".join(map(str, top.draws)))
+        ).format(documents=numbers.count(top.num_samples), seeds=seeds)
         if len(top.draws) > 1
         else _("At {documents} documents, the largest size that all of them have; seed {seeds}.").format(
-            documents=numbers.count(top.num_samples), seeds=top.draws[0]
+            documents=numbers.count(top.num_samples), seeds=seeds
         ),
         _("A percentage is PPL(model) / PPL(reference) − 1, paired, with its 95% interval; {marks}.").format(
             marks=marks_text()

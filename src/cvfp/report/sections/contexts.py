@@ -140,8 +140,9 @@ class _Phase1:
     def each(self) -> float | None:
         """Seconds of an iteration; the first is the random start and costs no sweep."""
         seconds, iterations = self.seconds("phase1"), self.mean("phase1_iter")
-        known = seconds is not None and iterations is not None and iterations >= 2
-        return seconds / (iterations - 1) if known else None
+        if seconds is None or iterations is None or iterations < 2:
+            return None
+        return seconds / (iterations - 1)
 
 
 def phase1_table(lines: Sequence[Line]) -> str:

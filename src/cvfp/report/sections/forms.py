@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cvfp.records.results import WindowRecord
+from cvfp.records.results import ProgressionRecord, WindowRecord
 from cvfp.records.schema import N_
 from cvfp.report import numbers
 from cvfp.report.blocks import Block, Picture, present
@@ -255,33 +255,27 @@ def window_table(lines: Sequence[Line]) -> str:
         Column[_Windowed](_("A"), lambda row: numbers.coefficient(row[1].A)),
         Column[_Windowed](_("R²"), lambda row: numbers.r_squared(row[1].r_squared)),
     ]
-    rows = [
-        (line, window)
-        for line in lines
-        if line.progression is not None
-        for window in line.progression.windows
-    ]
-    return table(columns, rows)
+    return table(columns, [(line, window) for line in lines for window in line.windows])
+
+
+_Trend = tuple[Line, ProgressionRecord]
 
 
 def trend_table(lines: Sequence[Line]) -> str:
     """Change of the exponent from the first to the last window, a row per curve that has windows."""
     columns = [
-        Column[Line](_("model"), lambda line: plain(line.label), words=True),
-        Column[Line](_("first α"), lambda line: numbers.exponent(line.progression.windows[0].alpha)),
-        Column[Line](_("last α"), lambda line: numbers.exponent(line.progression.windows[-1].alpha)),
-        Column[Line](_("change"), lambda line: numbers.signed_exponent(line.progression.alpha_change)),
-        Column[Line](
-            _("95% interval"),
-            lambda line: numbers.signed_exponent_interval(line.progression.alpha_change_ci95),
+        Column[_Trend](_("model"), lambda row: plain(row[0].label), words=True),
+        Column[_Trend](_("first α"), lambda row: numbers.exponent(row[1].windows[0].alpha)),
+        Column[_Trend](_("last α"), lambda row: numbers.exponent(row[1].windows[-1].alpha)),
+        Column[_Trend](_("change"), lambda row: numbers.signed_exponent(row[1].alpha_change)),
+        Column[_Trend](
+            _("95% interval"), lambda row: numbers.signed_exponent_interval(row[1].alpha_change_ci95)
         ),
-        Column[Line](_("excludes 0"), lambda line: _excludes_zero(line.progression.alpha_change_ci95)),
-        Column[Line](
-            _("percent"), lambda line: numbers.signed_percent(line.progression.alpha_change_percent)
-        ),
-        Column[Line](_("trend"), lambda line: _(line.progression.trend)),
+        Column[_Trend](_("excludes 0"), lambda row: _excludes_zero(row[1].alpha_change_ci95)),
+        Column[_Trend](_("percent"), lambda row: numbers.signed_percent(row[1].alpha_change_percent)),
+        Column[_Trend](_("trend"), lambda row: _(row[1].trend)),
     ]
-    return table(columns, [line for line in lines if line.progression is not None])
+    return table(columns, [(line, line.progression) for line in lines if line.progression is not None])
 
 
 def window_conclusions(lines: Sequence[Line]) -> list[str]:

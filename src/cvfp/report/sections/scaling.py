@@ -185,30 +185,32 @@ def byte_law(line: Line) -> Law | None:
     if not line.fitted or not all(p.train_bytes and p.bits_per_byte is not None for p in line.fitted):
         return None
     known = cells(line.fitted)
-    ppl = [math.exp(math.log(2) * cell.mean("bits_per_byte")) for cell in known]
-    return fit_draws([cell.mean("train_bytes") for cell in known], ppl, [cell.draw for cell in known])
+    ppl = [math.exp(math.log(2) * cell.known("bits_per_byte")) for cell in known]
+    return fit_draws([cell.known("train_bytes") for cell in known], ppl, [cell.draw for cell in known])
+
+
+_Laws = tuple[Line, tuple[Law, Law]]
 
 
 def byte_law_table(lines: Sequence[Line]) -> str:
     """The two laws of every curve side by side; empty where none has bytes."""
-    Laws = tuple[Line, Law, Law]
-    known: list[Laws] = [
-        (line, line.law, law)
+    known: list[_Laws] = [
+        (line, (line.law, law))
         for line in lines
         if line.law is not None and (law := byte_law(line)) is not None
     ]
     columns = [
-        Column[Laws](_("model"), lambda row: plain(row[0].label), words=True),
+        Column[_Laws](_("model"), lambda row: plain(row[0].label), words=True),
         *(
             column
-            for index, name in ((1, _("α, nats per token")), (2, _("α, nats per byte")))
+            for index, name in ((0, _("α, nats per token")), (1, _("α, nats per byte")))
             for column in (
-                Column[Laws](name, lambda row, index=index: numbers.exponent(row[index].alpha)),
-                Column[Laws](
+                Column[_Laws](name, lambda row, index=index: numbers.exponent(row[1][index].alpha)),
+                Column[_Laws](
                     _("95% interval"),
-                    lambda row, index=index: numbers.exponent_interval(row[index].alpha_ci95),
+                    lambda row, index=index: numbers.exponent_interval(row[1][index].alpha_ci95),
                 ),
-                Column[Laws](_("R²"), lambda row, index=index: numbers.r_squared(row[index].r_squared)),
+                Column[_Laws](_("R²"), lambda row, index=index: numbers.r_squared(row[1][index].r_squared)),
             )
         ),
     ]

@@ -135,7 +135,7 @@ def phase2_text(config: RunConfig) -> str:
 
 def sequence_text(config: RunConfig) -> str:
     """The shape and the training of an arm that is trained through time."""
-    training, shown = config.token_training, _values(config)
+    training, shown = config.sequence_training, _values(config)
     batches = _("batches of {sequences} windows of {window} tokens").format(
         sequences=shown("sequences", "{}"), window=shown("window", "{}")
     )
@@ -279,6 +279,7 @@ def _learning_text(config: RunConfig, batches: str) -> str:
 def _every(config: RunConfig) -> str:
     """How often the dev loss is taken."""
     training, followed = config.token_training, followed_fields(config)
+    assert training is not None  # counting has no dev loss
     if "eval_every" in followed or "evaluations_per_epoch" in followed:
         return _(BY_SIZE)
     if training.eval_every is not None:
@@ -290,11 +291,11 @@ def _every(config: RunConfig) -> str:
 
 def further(config: RunConfig) -> list[str]:
     """What was added to a plain training; joint training has all of it, so there it is told always."""
-    training, shown = config.token_training, _values(config)
-    if training is None:
+    section, training, shown = arm_kind(config.arm).training_section, config.token_training, _values(config)
+    if section is None or training is None:
         return []
     joint, followed = config.arm == "cvfp-joint", followed_fields(config)
-    plain_training = LATER.get(arm_kind(config.arm).training_section, {})
+    plain_training = LATER.get(section, {})
     average = _("exponential moving average of the weights {value}")
     if "averaging" in followed:
         average = _("average of the weights {value}")

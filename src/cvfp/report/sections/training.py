@@ -80,7 +80,11 @@ def gap_table(lines: Sequence[Line]) -> str:
 
 def _mean_gap(line: Line, size: int) -> float | None:
     known = [p for p in line.scored if p.num_samples == size and p.train_ppl is not None]
-    return mean_of_cells(cells(known), lambda point: math.log(point.val_ppl / point.train_ppl))
+    return mean_of_cells(cells(known), _gap)
+
+
+def _gap(point: PointRecord) -> float | None:
+    return None if point.train_ppl is None else math.log(point.ppl / point.train_ppl)
 
 
 def mean_of_cells(
@@ -88,9 +92,10 @@ def mean_of_cells(
 ) -> float | None:
     """Over seeds, of means over their runs; None when there is none, or one is not known."""
     found = [[measure(point) for point in cell.runs] for cell in group]
-    if not found or any(None in values for values in found):
+    known = [[value for value in values if value is not None] for values in found]
+    if not known or known != found:
         return None
-    return statistics.fmean(map(statistics.fmean, found))
+    return statistics.fmean(map(statistics.fmean, known))
 
 
 # --- Time.
@@ -120,10 +125,10 @@ def time_table(lines: Sequence[Line]) -> str:
 
 
 def _times(line: Line) -> _Times | None:
-    known = [point for point in line.points if point.wall_seconds is not None]
+    known = [(p.num_samples, p.wall_seconds) for p in line.points if p.wall_seconds is not None]
     if not known:
         return None
-    size = max(point.num_samples for point in known)
-    largest = [point.wall_seconds for point in known if point.num_samples == size]
-    total = sum(point.wall_seconds for point in known)
+    size = max(number for number, _seconds in known)
+    largest = [seconds for number, seconds in known if number == size]
+    total = sum(seconds for _number, seconds in known)
     return _Times(line, len(known), total, size, statistics.fmean(largest))
