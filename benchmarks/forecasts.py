@@ -1,7 +1,7 @@
 """Do forecasts hold? Sweeps are simulated, and forecast at 4 and 10 times their largest size.
 
-    python -m benchmarks.forecasts --trials 60
-    python -m benchmarks.forecasts --sweeps docs/results/*/   # hidden sizes of sweeps, beside the last slope
+python -m benchmarks.forecasts --trials 60
+python -m benchmarks.forecasts --sweeps docs/results/*/   # hidden sizes of sweeps, beside the last slope
 """
 
 from __future__ import annotations

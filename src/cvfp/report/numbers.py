@@ -15,9 +15,7 @@ ABSENT = "–"
 
 INTERVAL_KINDS: dict[IntervalKind, str] = {
     "line": N_("Along the line: deviation from a straight line over sizes, not run-to-run noise."),
-    "draws": N_(
-        "Across seeds: Student's t over one law per seed; a forecast's is for the law of one new seed."
-    ),
+    "draws": N_("Across seeds: Student's t over one law per seed."),
     "documents": N_("Over test documents only: of one seed, it says nothing of another."),
     "draws x documents": N_("Over seeds and test documents: for new ones of both."),
 }

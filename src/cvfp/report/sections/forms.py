@@ -51,8 +51,7 @@ def form_blocks(lines: Sequence[Line]) -> tuple[Block, ...]:
             _(
                 "D is training tokens, L = ln PPL in nats, and so are E and errors. A form is judged at each "
                 "size in turn, predicted from the others; it is worse than the best only where that cannot "
-                "well be chance, and not compared where it is not determined or the sizes are few. What is "
-                "not determined by these sizes, or has its best fit at a bound, has no parameters."
+                "well be chance, and not compared where it is not determined or the sizes are few."
             ),
             bend_table(lines),
             _(
