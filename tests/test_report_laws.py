@@ -212,7 +212,7 @@ def test_registered_forecasts_are_held_against_the_geometric_mean_of_their_size(
     assert [one.held for one in found] == [True, False, None]
     assert found[0].measured == pytest.approx(measured)
     assert calibration_text(found) == (
-        "Of the forecasts registered before their size ran (nominal 95%), by "
+        "Forecasts registered before their size ran, 95% intervals: "
         rf"PPL = A \* D^alpha: 1 of 2 intervals held, predicted PPL {bias:+.1f}% of measured."
     )
     table = rows(calibration_table(found))

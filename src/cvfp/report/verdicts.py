@@ -15,7 +15,7 @@ from cvfp.scaling.robustness import Flip
 
 def verdict(change: Change | None) -> str:
     """What an interval of a change says, in words."""
-    if change is None or change.distinguishable is None:
+    if change is None or change.distinguishable is None or change.one_draw:
         return _("no verdict")
     if not change.distinguishable:
         return _("no clear difference")
@@ -24,7 +24,7 @@ def verdict(change: Change | None) -> str:
 
 def alpha_verdict(change: Change | None) -> str:
     """What an interval of a change of the exponent says, in words."""
-    if change is None or not change.distinguishable:
+    if change is None or not change.distinguishable or change.one_draw:
         return verdict(change)
     return _("flatter") if change.value > 0 else _("steeper")
 

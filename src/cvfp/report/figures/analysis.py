@@ -110,7 +110,7 @@ LABEL_GAP = 0.075
 
 
 def changes_of_size(lines: Sequence[Line]) -> list[LineChange]:
-    """Lines with contexts against the first line of their arm; none where all have as many parameters."""
+    """Lines with contexts against the nearest before them; none where all have as many parameters."""
     changes = [
         change
         for change in changes_within_arms([line for line in lines if line.summary.context_block_params])
@@ -139,7 +139,7 @@ def draw_efficiency(axes: Axes, changes: Sequence[LineChange], styles: Styles) -
     shown = with_intervals(values, [change.percent.interval for change in changes])
     set_log_at(axes.xaxis, limits, ratios, [f"{each:.3g}×" for each in ratios])
     set_linear(axes.yaxis, widened(shown, 0.10))
-    axes.set(xlabel=_("parameters of the context block"), ylabel=_("% against the first setting"))
+    axes.set(xlabel=_("parameters of the context block, ratio"), ylabel=_("% against the setting before"))
     axes.set_title(_("change of test PPL, {size}").format(size=_sizes(changes)))
 
 

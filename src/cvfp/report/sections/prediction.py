@@ -261,7 +261,7 @@ def calibration_text(found: Sequence[Registered]) -> str:
             texts.append(text.format(rule=_(PREDICTORS[rule]), held=held, count=len(due), bias=shown))
     if not texts:
         return ""
-    return _("Of the forecasts registered before their size ran (nominal 95%), by {rules}.").format(
+    return _("Forecasts registered before their size ran, 95% intervals: {rules}.").format(
         rules=_("; ").join(texts)
     )
 

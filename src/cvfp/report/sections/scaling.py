@@ -114,7 +114,7 @@ def _size_note(view: View) -> str:
 
 
 REASONS: dict[Rejection, str] = {
-    "sizes": N_("two sizes cannot test it"),
+    "sizes": N_("two sizes fit any law"),
     "form": N_("another form of the law predicts left-out sizes better"),
     "fit": N_("it misses sizes by more than their error"),
     "curvature": N_("it is curved"),
@@ -153,6 +153,8 @@ def held_text(line: Line) -> str:
         return numbers.ABSENT
     if not line.rejections:
         return _("nothing against it")
+    if "sizes" in line.rejections:
+        return _("not tested: {reason}").format(reason=_(REASONS["sizes"]))
     return _("no: {reasons}").format(reasons=_("; ").join(_(REASONS[one]) for one in line.rejections))
 
 
