@@ -379,7 +379,7 @@ def test_analysis_and_help_run_without_torch(tmp_path):
     commands = (["--help"], ["fit", table], ["published"], ["presets"], ["report", tmp_path / "sweep"])
     done = without_torch(*commands)
     assert done.returncode == 0, done.stderr
-    assert all(word in done.stdout for word in ("usage: cvfp", "alpha", "quickstart", "report.md"))
+    assert all(word in done.stdout for word in ("Start here", "alpha", "quickstart", "report.md"))
 
 
 def test_a_missing_extra_is_named(tmp_path):

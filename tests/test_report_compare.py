@@ -67,7 +67,7 @@ def test_the_published_exponents_ranks_and_iterations():
     text = compared(PUBLISHED[:2])
     step = "v1 (published) → v2 (published)"
     alpha = row_of(text, "Exponent α", "cvfp 1L_768d", step, having="α before")
-    assert "| -0.5461 | -0.4760 | +0.0701 |" in alpha and alpha.endswith("| +12.8% | no clear difference |")
+    assert "| -0.5461 | -0.4760 | +0.0701 |" in alpha and alpha.endswith("| +12.8% | no verdict |")
     assert "| 77.5% | 79.2% | +1.7 points |" in row_of(text, "Effective rank", "cvfp 1L_768d", step)
     iterations = row_of(text, "Iterations of phase 1", "cvfp 1L_1537d", step)
     assert iterations.endswith("| ≥ 40 | 32 | – | – | – | no verdict |")

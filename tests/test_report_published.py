@@ -85,7 +85,7 @@ def test_small_points_that_were_not_trained_to_the_end_change_the_exponent():
 def test_no_ranking_of_widths_by_exponent_is_supported():
     section = published_report(["v1", "v2"]).split("### Rankings by α")[1].split("###")[0]
     rows = [line for line in section.splitlines() if line.startswith("| v") and "(published)" in line]
-    assert len(rows) == 6 and all("no clear difference" in row for row in rows)
+    assert len(rows) == 6 and all("no verdict" in row for row in rows)
 
 
 def test_iterations_at_the_cap_are_lower_bounds():

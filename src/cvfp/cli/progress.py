@@ -127,7 +127,7 @@ class Clock:
     def __init__(self, total: int = 0, pending: Iterable[PlannedPoint] = ()) -> None:
         self.total = total
         self.costs = {point.config.run_hash: _cost(point) for point in pending}
-        mean = sum(self.costs.values()) / max(len(self.costs), 1)
+        mean = sum(self.costs.values()) / max(len(self.costs), 1) or 1.0
         self.costs = {name: max(cost, LEAST_SHARE * mean) for name, cost in self.costs.items()}
         self.all, self.done = sum(self.costs.values()), 0.0
         self.started = time.monotonic()
