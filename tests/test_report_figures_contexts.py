@@ -66,7 +66,7 @@ def test_dimensions_lie_under_the_line_on_which_all_would_be_used(tmp_path):
 
 def test_changes_are_those_at_equal_tokens_with_their_intervals(tmp_path):
     _sweep, lines = drawn_sweep(tmp_path, nine_lines(), seeds=(42, 43))
-    axes = titled(analysis_figure(lines), "change of test PPL at 400 documents")
+    axes = titled(analysis_figure(lines), "change of test PPL, 400 documents")
     shown = [y for drawn in axes.lines for _x, y in xy(drawn)]
     changes = [change for change in changes_within_arms(lines) if change.other.summary.context_dim]
     assert len(changes) == 4
