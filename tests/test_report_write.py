@@ -88,7 +88,9 @@ def test_a_report_in_another_language_is_brought_up_to_date_too(tmp_path):
 
 def test_an_unknown_language_writes_nothing(tmp_path, capsys):
     write_sweep(tmp_path)
-    assert main(["report", str(tmp_path), "--lang", "xx"]) == 2
+    with pytest.raises(SystemExit) as refused:
+        main(["report", str(tmp_path), "--lang", "xx"])
+    assert refused.value.code == 2
     assert "xx" in capsys.readouterr().err
     assert list(tmp_path.glob("report*")) == [] and not (tmp_path / "figures").exists()
 
