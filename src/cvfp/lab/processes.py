@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import torch
 
@@ -112,7 +113,7 @@ class _Pool:
         context = get_context("spawn")
         threads = max(1, torch.get_num_threads() // len(jobs))
         self.processes: list[BaseProcess] = []
-        self.pipes: dict[Connection, str] = {}
+        self.pipes: dict[Any, str] = {}  # connections, which Windows has a class of its own for
         self.hearing = Hearing(tell)
         for number, job in enumerate(jobs, 1):
             name = f"{job.device} ({number})"
