@@ -399,10 +399,13 @@ class JointFit:
 
     @property
     def parameters(self) -> dict[str, float | None]:
-        """E, A, B, a, b by name; and `share`, b / (a + b), the exponent of the best N in the budget."""
+        """E, A, B, a, b by name; and `share`, b / (a + b), the exponent of the best N in the budget, which is
+        None where the law is not converged.
+        """
         if self.law is None:
             return {}
-        return {name: getattr(self.law, name) for name in ("E", "A", "B", "a", "b", "share")}
+        found = {name: getattr(self.law, name) for name in ("E", "A", "B", "a", "b")}
+        return found | {"share": self.law.share if self.status == "converged" else None}
 
     @cached_property
     def intervals(self) -> dict[str, tuple[float, float] | None]:

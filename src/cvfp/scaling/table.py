@@ -15,6 +15,7 @@ from cvfp.scaling.difference import Difference, difference
 from cvfp.scaling.draws import Estimate
 from cvfp.scaling.forecast import Holdout
 from cvfp.scaling.forms import FORMULAS, ComparedForm
+from cvfp.scaling.joint_table import JointGroup, read_cells
 from cvfp.scaling.line import LineAnalysis
 from cvfp.scaling.local_exponent import LocalExponent, Window, bend
 from cvfp.scaling.outlook import REFUSALS
@@ -432,3 +433,79 @@ def _group(rows: Sequence[Row], columns: Sequence[str]) -> dict[str, list[Row]]:
         name = " / ".join(row.text(column) for column in columns) if columns else "all"
         groups.setdefault(name, []).append(row)
     return groups
+
+
+# --- Parameters and data together: one joint law per group.
+
+
+def fit_joint_table(
+    path: Path,
+    params: Sequence[str],
+    x: str | None = None,
+    y: str | None = None,
+    by: str | None = None,
+    budget: Number | None = None,
+    include_capped: bool = False,
+    note: Note = lambda _: None,
+    holdout: int | None = None,
+    nats: bool = False,
+) -> dict[str, Any]:
+    """L(N, D) = E + A / N^a + B / D^b of every group of a CSV, JSON or JSONL file (`joint_law`).
+
+    Args:
+        path: the file; see `rows.read_table`.
+        params: columns of parameter counts N: one law by each, as with and without embeddings.
+        x, y, include_capped, note, nats: as `fit_table`.
+        by: columns to group by, comma separated; None: as `fit_table`, but not by a column that only names
+            the model sizes.
+        budget: FLOPs, 6 * N * D, to divide between N and D.
+        holdout: how many of the largest data sizes to hide and predict; then also the largest model size.
+
+    Returns:
+        `{"groups": [{"group", "laws": [{"params", "n", "num_model_sizes", "num_data_sizes", "status",
+        "reason", "parameters", "ci95", "scale", "optimum", "holdouts"}], "differing"}]}`, of JSON values.
+        "parameters" are E, A, B, a, b and share, b / (a + b). "optimum" has flops, params, tokens, loss,
+        params_ci95, tokens_ci95, beyond. One of "holdouts" has hidden ("tokens" or "params"), sizes, n,
+        status, reason, rms, bias, held. "differing" names, by further column, what its law says differently
+        from that of the first (`joint_law.differing`).
+
+    Raises:
+        InputError: as `fit_table`; a column given twice; a budget that is not positive; no group that has
+            counts of parameters.
+    """
+    table = read_table(path)
+    table.require_once(POINT_COLUMNS)
+    grouping = _joint_grouping(table, by, params, note)
+    columns = _columns(table, x, y, grouping, nats)
+    given = [columns.x, columns.y, *params]
+    for name in params:
+        if given.count(name) > 1:
+            raise InputError(
+                f"{path}: column {name!r} is given twice among x, y and params; give one of each"
+            )
+    usable = _usable_rows(table, include_capped, note)
+    groups = []
+    for name, every in _group(table.rows, grouping).items():
+        rows = [row for row in every if row.where in usable]
+        empty = [column for column in params if all(row.text(column) == "-" for row in rows)]
+        if empty:
+            note(f"{name}: no law of parameters, since it has no {', '.join(empty)}")
+        else:
+            groups.append(JointGroup(name, {column: read_cells(rows, column, columns) for column in params}))
+    if not groups:
+        raise InputError(f"{path}: no group has numbers in the columns {', '.join(params)}")
+    return as_json({"groups": [group.values(budget, holdout) for group in groups]})
+
+
+def _joint_grouping(table: Table, by: str | None, params: Sequence[str], note: Note) -> list[str]:
+    names = _grouping(table, by)
+    for column in params:
+        table.require(column)
+    groups = _group(table.rows, names)
+    if by is not None or any(len({row.text(params[0]) for row in rows}) > 1 for rows in groups.values()):
+        return names
+    left = [name for name in names if name not in NAME_COLUMNS]
+    if len(groups) > len(_group(table.rows, left)):
+        dropped = ", ".join(name for name in names if name not in left)
+        note(f"{dropped} tells model sizes apart: one law over them; where it tells more, use --by")
+    return left
