@@ -202,6 +202,10 @@ Y_COLUMNS = ("val_ppl", "ppl")
 NAME_COLUMNS = ("config_name", "config", "line")
 """The first present names the lines of an arm."""
 SAMPLES, SEED, DRAW = "num_samples", "seed", "draw_seed"
+PARAMS_COLUMNS = ("n", "model_size")
+"""Names of counts of parameters, beside those with "param" in them."""
+TOGETHER = 0.9
+"""Rank correlation of parameters and tokens from which the parameters of a line follow its data. Assumed."""
 POINT_COLUMNS = ("config_hash", SAMPLES, SEED)
 """What together names one point: a file that has all three holds each point once."""
 STATES = ("status", "stop_reason")
@@ -277,14 +281,15 @@ def analyse_table(
     sizes = _known_sizes(table, columns) if window is not None else frozenset()
     every, fits, fitted = {}, [], {}
     for name, rows in _group(table.rows, grouping).items():
-        every[name] = read_points([row for row in rows if row.where in usable], columns)
+        used = [row for row in rows if row.where in usable]
+        every[name] = read_points(used, columns)
         group = _group_to_fit(name, every[name], len(rows), note)
         line = None if group is None else LineAnalysis(group.points, group.half_units)
         fits.append(GroupFit(name, every[name] if group is None else group, line))
         if group is not None:
             fitted[name] = group
             if by is None:
-                _note_unused_names(name, group, note)
+                _note_unused_names(name, used, columns, note)
     _check_sizes(table.path, fitted, window, holdout, note)
     asked = Asked(window, sizes, tuple(extrapolate), holdout)
     return TableFit(tuple(fits), asked, _compared(table.path, difference, every, fitted))
@@ -349,20 +354,51 @@ def _constant(group: GroupPoints, column: str) -> str:
     return f"column {column!r} is {group.rows[0].number(column):g} in every row"
 
 
-def _note_unused_names(name: str, group: GroupPoints, note: Note) -> None:
-    """Say so when another column seems to tell lines apart: its values share sizes, and each has several."""
-    columns, num_sizes = group.columns, len(np.unique(group.points.tokens))
-    read = {columns.x, columns.y, columns.samples, columns.seed, columns.draw, *STATES}
+def _note_unused_names(
+    name: str, rows: Sequence[Row], columns: Columns, note: Note, params: Sequence[str] = ()
+) -> None:
+    """Say so when another column of the rows of a group seems to tell lines apart.
+
+    Its values share sizes (of data, and of models where `params` count their parameters), and each has
+    several; or without `params` it counts parameters itself, which do not just grow with the data.
+    """
+    tokens = [row.number(columns.x) for row in rows]
+    sizes = [(size, *(row.text(column) for column in params)) for row, size in zip(rows, tokens, strict=True)]
+    read = {columns.x, columns.y, columns.samples, columns.seed, columns.draw, *STATES, *params}
     names = []
-    for column in dict.fromkeys(column for row in group.rows for column in row.values):
-        sizes: dict[str, set[float]] = {}
-        for row, tokens in zip(group.rows, group.points.tokens.tolist(), strict=True):
-            sizes.setdefault(row.text(column), set()).add(tokens)
-        counts = [len(each) for each in sizes.values()]
-        if column not in read and min(counts) > 1 and sum(counts) > num_sizes:
+    for column in dict.fromkeys(column for row in rows for column in row.values):
+        if column in read:
+            continue
+        of_value: dict[str, set[tuple]] = {}
+        for row, size in zip(rows, sizes, strict=True):
+            of_value.setdefault(row.text(column), set()).add(size)
+        counts = [len(each) for each in of_value.values()]
+        shared = min(counts) > 1 and sum(counts) > len(set(sizes))
+        if shared or (not params and _counts_params_freely(rows, column, tokens)):
             names.append(column)
     if names:
-        note(f"{name}: fitted as one line; where {', '.join(names)} tells lines apart, use --by")
+        both = ", or --params for one law of parameters and data"
+        suffix = both if not params and any(map(_counts_params, names)) else ""
+        note(f"{name}: fitted as one line; where {', '.join(names)} tells lines apart, use --by{suffix}")
+
+
+def _counts_params(column: str) -> bool:
+    """Whether a column's name says that it counts parameters."""
+    return "param" in column.lower() or column.lower().replace(" ", "_") in PARAMS_COLUMNS
+
+
+def _counts_params_freely(rows: Sequence[Row], column: str, tokens: Sequence[float]) -> bool:
+    """Whether it counts parameters that do not just grow with the data, as those of an n-gram do."""
+    if not _counts_params(column):
+        return False
+    try:
+        counts = [row.positive(column) for row in rows]
+    except InputError:
+        return False
+    ranks = (np.unique(values, return_inverse=True)[1] for values in (counts, tokens))
+    of_counts, of_tokens = (one - one.mean() for one in ranks)
+    spread = np.sqrt(np.sum(of_counts**2) * np.sum(of_tokens**2))
+    return bool(spread > 0 and of_counts @ of_tokens < TOGETHER * spread)
 
 
 def _check_sizes(
@@ -492,6 +528,8 @@ def fit_joint_table(
             note(f"{name}: no law of parameters, since it has no {', '.join(empty)}")
         else:
             groups.append(JointGroup(name, {column: read_cells(rows, column, columns) for column in params}))
+            if by is None:
+                _note_unused_names(name, rows, columns, note, params)
     if not groups:
         raise InputError(f"{path}: no group has numbers in the columns {', '.join(params)}")
     return as_json({"groups": [group.values(budget, holdout) for group in groups]})
