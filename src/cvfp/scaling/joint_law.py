@@ -415,7 +415,7 @@ class JointFit:
             return dict.fromkeys(names)
         data, law = self._data, self.law
         charts: dict[str, tuple[Callable[[float], _Chart], float, float]] = {
-            "E": (lambda value: data.holding(0, value), 0, float(self.cells.loss.max())),
+            "E": (lambda value: data.holding(0, value), 0.0, float(self.cells.loss.max())),
             "a": (lambda value: data.holding(3, value), float(data.low[3]), float(data.high[3])),
             "b": (lambda value: data.holding(4, value), float(data.low[4]), float(data.high[4])),
             "share": (data.holding_share, *_shares(data)),
