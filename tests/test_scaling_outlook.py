@@ -167,4 +167,7 @@ def test_models_of_several_sizes_in_one_line_are_noted(tmp_path):
     ]
     notes = []
     fit_table(write_csv(tmp_path / "t.csv", ["params", "tokens", "ppl"], rows), note=notes.append)
-    assert notes == ["all: fitted as one line; where params tells lines apart, use --by"]
+    assert notes == [
+        "all: fitted as one line; where params tells lines apart, use --by, "
+        "or --params for one law of parameters and data"
+    ]

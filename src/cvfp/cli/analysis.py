@@ -29,6 +29,16 @@ def fit(
         int | None, optional("K", "hide the K largest sizes and predict them from the rest")
     ] = None,
     difference: Annotated[tuple[str, str] | None, optional("A B", "compare group B against group A")] = None,
+    params: Annotated[
+        tuple[str, ...],
+        optional(
+            "COLUMN [COLUMN ...]",
+            "parameter counts: fit L(N, D) = E + A / N^a + B / D^b, by each count of several",
+        ),
+    ] = (),
+    budget: Annotated[
+        float | None, optional("FLOPS", "with --params: divide 6 * N * D FLOPs between parameters and data")
+    ] = None,
     nats: Annotated[
         bool, tyro.conf.arg(help="y is a loss in nats per token or byte, not a perplexity")
     ] = False,
@@ -41,21 +51,37 @@ def fit(
 
     Which form the loss follows, whether the exponent changes, forecasts, and how they did on hidden sizes.
 
+    With --params: whether more parameters, more data or both lower the loss, and how to divide a budget.
+
     Example: cvfp fit results.csv --x tokens --y val_ppl --by config_name --holdout 1 --extrapolate 1e6 1e7
     """
     from cvfp.report.fit_cells import fit_tables, fit_texts
-    from cvfp.scaling.table import fit_table
+    from cvfp.report.joint_cells import joint_tables, joint_texts
+    from cvfp.scaling.table import fit_joint_table, fit_table
 
     def note(text: str) -> None:
         print(text, file=sys.stderr)
 
-    result = fit_table(file, x, y, by, window, extrapolate, include_capped, note, holdout, nats, difference)
+    if params:
+        of_lines = {"window": window, "extrapolate": extrapolate, "difference": difference}
+        for name, value in of_lines.items():
+            if value not in (None, ()):
+                raise InputError(f"--{name}: is for laws of data alone; leave it out, or leave out --params")
+        result = fit_joint_table(file, params, x, y, by, budget, include_capped, note, holdout, nats)
+        tables, texts = joint_tables, joint_texts
+    elif budget is not None:
+        raise InputError("--budget: needs --params, the column of parameter counts")
+    else:
+        result = fit_table(
+            file, x, y, by, window, extrapolate, include_capped, note, holdout, nats, difference
+        )
+        tables, texts = fit_tables, fit_texts
     if json:
         print_json(result)
         return 0
-    for table in fit_tables(result):
+    for table in tables(result):
         print_table(*table)
-    for text in fit_texts(result):
+    for text in texts(result):
         print(text)
     return 0
 

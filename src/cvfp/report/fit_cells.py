@@ -42,10 +42,11 @@ def fit_tables(result: dict[str, Any]) -> list[Table]:
         ("Does the exponent change", BEND_HEADER, bend_rows(result)),
         ("The largest sizes hidden, and predicted from the rest", HOLDOUT_HEADER, holdout_rows(result)),
     ]
-    return [(title, header, _named_once(rows)) for title, header, rows in tables if rows]
+    return [(title, header, named_once(rows)) for title, header, rows in tables if rows]
 
 
-def _named_once(rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+def named_once(rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Rows whose first cell, the name of a group, is empty where the row before has the same."""
     names = [None, *(row[0] for row in rows)]
     return [("" if row[0] == before else row[0], *row[1:]) for row, before in zip(rows, names, strict=False)]
 

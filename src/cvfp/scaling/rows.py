@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from cvfp.records.errors import InputError
+from cvfp.records.errors import InputError, near
 from cvfp.records.files import is_dir, parse_json, read_text
 from cvfp.records.schema import LARGEST
 from cvfp.records.sweep import SweepFiles
@@ -92,7 +92,10 @@ class Table:
             InputError: there is no such column; the message lists those there are.
         """
         if column not in self.columns:
-            raise InputError(f"{self.path}: no column {column!r}; it has: {', '.join(self.columns)}")
+            known = ", ".join(self.columns)
+            raise InputError(
+                f"{self.path}: no column {column!r}{near(column, self.columns)}; it has: {known}"
+            )
         return column
 
     def require_once(self, columns: Sequence[str]) -> None:

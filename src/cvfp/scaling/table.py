@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from cvfp.scaling.difference import Difference, difference
 from cvfp.scaling.draws import Estimate
 from cvfp.scaling.forecast import Holdout
 from cvfp.scaling.forms import FORMULAS, ComparedForm
+from cvfp.scaling.joint_table import JointGroup, read_cells
 from cvfp.scaling.line import LineAnalysis
 from cvfp.scaling.local_exponent import LocalExponent, Window, bend
 from cvfp.scaling.outlook import REFUSALS
@@ -202,6 +202,10 @@ Y_COLUMNS = ("val_ppl", "ppl")
 NAME_COLUMNS = ("config_name", "config", "line")
 """The first present names the lines of an arm."""
 SAMPLES, SEED, DRAW = "num_samples", "seed", "draw_seed"
+PARAMS_COLUMNS = ("n", "model_size")
+"""Names of counts of parameters, beside those with "param" in them."""
+TOGETHER = 0.9
+"""Rank correlation of parameters and tokens from which the parameters of a line follow its data. Assumed."""
 POINT_COLUMNS = ("config_hash", SAMPLES, SEED)
 """What together names one point: a file that has all three holds each point once."""
 STATES = ("status", "stop_reason")
@@ -281,8 +285,9 @@ def analyse_table(
     _require_sizes(groups, columns.x)
     fits, fitted = [], {}
     for name, rows in left.items():
-        if by is None:
-            _note_pooled(name, rows, columns, note)
+        pooled = by is None and _note_unused_names(name, rows, columns, note)
+        if not pooled and columns.seed is None:
+            _note_repeats(name, rows, columns.x, note)
         group = _group_to_fit(name, every[name], note)
         line = None if group is None else LineAnalysis(group.points, group.half_units)
         fits.append(GroupFit(name, every[name] if group is None else group, line))
@@ -355,27 +360,60 @@ def _reason_for_no_fit(group: GroupPoints) -> str | None:
     return f"column {group.columns.y!r} is {group.rows[0].number(group.columns.y):g} in every row"
 
 
-def _note_pooled(name: str, rows: Sequence[Row], columns: Columns, note: Note) -> None:
-    """Say so when rows that may be of several lines, or several runs of one size, are taken together.
+def _note_unused_names(
+    name: str, rows: Sequence[Row], columns: Columns, note: Note, params: Sequence[str] = ()
+) -> bool:
+    """Say so when another column of the rows of a group seems to tell lines apart, and whether one does.
 
-    A column seems to tell lines apart when several of its values have several sizes, in ranges that overlap.
+    Its values share sizes (of data, and of models where `params` count their parameters), and each has
+    several; or without `params` it counts parameters itself, which do not just grow with the data.
     """
-    tokens = [row.positive(columns.x) for row in rows]
-    read = {columns.x, columns.y, columns.samples, columns.seed, columns.draw, *STATES}
+    tokens = [row.number(columns.x) for row in rows]
+    sizes = [(size, *(row.text(column) for column in params)) for row, size in zip(rows, tokens, strict=True)]
+    read = {columns.x, columns.y, columns.samples, columns.seed, columns.draw, *STATES, *params}
     names = []
     for column in dict.fromkeys(column for row in rows for column in row.values):
-        sizes: dict[str, set[float]] = {}
-        for row, size in zip(rows, tokens, strict=True):
-            sizes.setdefault(row.text(column), set()).add(size)
-        ranges = sorted((min(each), max(each)) for each in sizes.values() if len(each) > 1)
-        overlap = any(before[1] >= after[0] for before, after in pairwise(ranges))
-        if column not in read and overlap and 2 * len(ranges) > len(sizes):
+        if column in read:
+            continue
+        of_value: dict[str, set[tuple]] = {}
+        for row, size in zip(rows, sizes, strict=True):
+            of_value.setdefault(row.text(column), set()).add(size)
+        counts = [len(each) for each in of_value.values()]
+        shared = min(counts) > 1 and sum(counts) > len(set(sizes))
+        if shared or (not params and _counts_params_freely(rows, column, tokens)):
             names.append(column)
     if names:
-        note(f"{name}: fitted as one line; where {', '.join(names)} tells lines apart, use --by")
-    elif columns.seed is None and len(set(tokens)) < len(tokens):
-        count = len(tokens) - len(set(tokens))
-        note(f"{name}: rows of one size count once, with their mean ({count} fewer): no column {SEED!r}")
+        both = ", or --params for one law of parameters and data"
+        suffix = both if not params and any(map(_counts_params, names)) else ""
+        note(f"{name}: fitted as one line; where {', '.join(names)} tells lines apart, use --by{suffix}")
+    return bool(names)
+
+
+def _note_repeats(name: str, rows: Sequence[Row], x: str, note: Note) -> None:
+    """Say so when rows of one size are taken together, since nothing tells their seeds apart."""
+    tokens = [row.positive(x) for row in rows]
+    repeats = len(tokens) - len(set(tokens))
+    if repeats:
+        note(f"{name}: rows of one size count once, with their mean ({repeats} fewer): no column {SEED!r}")
+
+
+def _counts_params(column: str) -> bool:
+    """Whether a column's name says that it counts parameters."""
+    return "param" in column.lower() or column.lower().replace(" ", "_") in PARAMS_COLUMNS
+
+
+def _counts_params_freely(rows: Sequence[Row], column: str, tokens: Sequence[float]) -> bool:
+    """Whether it counts parameters that do not just grow with the data, as those of an n-gram do."""
+    if not _counts_params(column):
+        return False
+    try:
+        counts = [row.positive(column) for row in rows]
+    except InputError:
+        return False
+    ranks = (np.unique(values, return_inverse=True)[1] for values in (counts, tokens))
+    of_counts, of_tokens = (one - one.mean() for one in ranks)
+    spread = np.sqrt(np.sum(of_counts**2) * np.sum(of_tokens**2))
+    return bool(spread > 0 and of_counts @ of_tokens < TOGETHER * spread)
 
 
 def _check_sizes(
@@ -446,3 +484,81 @@ def _group(rows: Sequence[Row], columns: Sequence[str]) -> dict[str, list[Row]]:
         name = " / ".join(row.text(column) for column in columns) if columns else "all"
         groups.setdefault(name, []).append(row)
     return groups
+
+
+# --- Parameters and data together: one joint law per group.
+
+
+def fit_joint_table(
+    path: Path,
+    params: Sequence[str],
+    x: str | None = None,
+    y: str | None = None,
+    by: str | None = None,
+    budget: Number | None = None,
+    include_capped: bool = False,
+    note: Note = lambda _: None,
+    holdout: int | None = None,
+    nats: bool = False,
+) -> dict[str, Any]:
+    """L(N, D) = E + A / N^a + B / D^b of every group of a CSV, JSON or JSONL file (`joint_law`).
+
+    Args:
+        path: the file; see `rows.read_table`.
+        params: columns of parameter counts N: one law by each, as with and without embeddings.
+        x, y, include_capped, note, nats: as `fit_table`.
+        by: columns to group by, comma separated; None: as `fit_table`, but not by a column that only names
+            the model sizes.
+        budget: FLOPs, 6 * N * D, to divide between N and D.
+        holdout: how many of the largest data sizes to hide and predict; then also the largest model size.
+
+    Returns:
+        `{"groups": [{"group", "laws": [{"params", "n", "num_model_sizes", "num_data_sizes", "status",
+        "reason", "parameters", "ci95", "scale", "optimum", "holdouts"}], "differing"}]}`, of JSON values.
+        "parameters" are E, A, B, a, b and share, b / (a + b). "optimum" has flops, params, tokens, loss,
+        params_ci95, tokens_ci95, beyond. One of "holdouts" has hidden ("tokens" or "params"), sizes, n,
+        status, reason, rms, bias, held. "differing" names, by further column, what its law says differently
+        from that of the first (`joint_law.differing`).
+
+    Raises:
+        InputError: as `fit_table`; a column given twice; a budget that is not positive; no group that has
+            counts of parameters.
+    """
+    table = read_table(path)
+    table.require_once(POINT_COLUMNS)
+    grouping = _joint_grouping(table, by, params, note)
+    columns = _columns(table, x, y, grouping, nats)
+    given = [columns.x, columns.y, *params]
+    for name in params:
+        if given.count(name) > 1:
+            raise InputError(
+                f"{path}: column {name!r} is given twice among x, y and params; give one of each"
+            )
+    usable = _usable_rows(table, include_capped, note)
+    groups = []
+    for name, every in _group(table.rows, grouping).items():
+        rows = [row for row in every if row.where in usable]
+        empty = [column for column in params if all(row.text(column) == "-" for row in rows)]
+        if empty:
+            note(f"{name}: no law of parameters, since it has no {', '.join(empty)}")
+        else:
+            groups.append(JointGroup(name, {column: read_cells(rows, column, columns) for column in params}))
+            if by is None:
+                _note_unused_names(name, rows, columns, note, params)
+    if not groups:
+        raise InputError(f"{path}: no group has numbers in the columns {', '.join(params)}")
+    return as_json({"groups": [group.values(budget, holdout) for group in groups]})
+
+
+def _joint_grouping(table: Table, by: str | None, params: Sequence[str], note: Note) -> list[str]:
+    names = _grouping(table, by)
+    for column in params:
+        table.require(column)
+    groups = _group(table.rows, names)
+    if by is not None or any(len({row.text(params[0]) for row in rows}) > 1 for rows in groups.values()):
+        return names
+    left = [name for name in names if name not in NAME_COLUMNS]
+    if len(groups) > len(_group(table.rows, left)):
+        dropped = ", ".join(name for name in names if name not in left)
+        note(f"{dropped} tells model sizes apart: one law over them; where it tells more, use --by")
+    return left
