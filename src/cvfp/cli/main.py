@@ -19,7 +19,13 @@ from cvfp.records.errors import CvfpError, InputError, near
 
 GROUPS: dict[str, dict[str, Callable]] = {
     "Start here": {"quickstart": sweep.quickstart, "presets": sweep.presets, "settings": sweep.settings},
-    "Sweeps": {"run": sweep.run, "tune": sweep.tune, "status": sweep.status, "report": sweep.report},
+    "Sweeps": {
+        "run": sweep.run,
+        "tune": sweep.tune,
+        "status": sweep.status,
+        "next": sweep.next_,
+        "report": sweep.report,
+    },
     "Analysis": {"fit": analysis.fit, "compare": analysis.compare, "published": analysis.published},
     "One model": {
         "train": model.train,

@@ -1,8 +1,9 @@
-"""Sweeps: quickstart, presets, run, status, report; and tune, the same number of trials for every arm."""
+"""Sweeps: quickstart, presets, run, status, next, report; and tune, as many trials for every arm."""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -90,8 +91,6 @@ def settings(
 
     Example: cvfp settings --matching dropout
     """
-    from dataclasses import asdict
-
     from cvfp.records.settings import all_settings
 
     found = [one for one in all_settings() if matching.lower() in f"{one.key} {one.meaning}".lower()]
@@ -287,6 +286,57 @@ def report(directory: tyro.conf.Positional[Path], lang: Lang = "en") -> int:
 
     for path in write_report(directory, lang, _print_note):
         print(path)
+    return 0
+
+
+def next_(directory: tyro.conf.Positional[Path], json: Json = False) -> int:
+    """What to run next: which seed or size narrows the difference most.
+
+    The difference in question is the one that the report begins with. For each addition its 95% interval now
+    and as expected then, and the time by that of the runs so far. The best is first, and the last line is its
+    command.
+
+    Example: cvfp next cvfp-runs/v3
+    """
+    from cvfp.records.sweep import load_sweep
+    from cvfp.report.lines import report_lines
+    from cvfp.report.next_run import additions_to, claim_of, command_of, what_text
+    from cvfp.report.numbers import duration, percent_reach
+    from cvfp.report.view import View
+
+    swept = load_sweep(directory)
+    view = View(swept, report_lines(swept), str(directory))
+    claim = claim_of(view)
+    found = additions_to(view, claim)
+    commands = [command_of(view, one) for one in found]
+    if json:
+        values = [
+            {**asdict(one), "gain_per_second": one.rate, "command": command}
+            for one, command in zip(found, commands, strict=True)
+        ]
+        print_json({"claim": None if claim is None else claim.values(), "additions": values})
+        return 0
+    if not found:
+        print("Nothing can be added: no size has a result of every model, or seeds cannot grow.")
+        return 0
+    header = ("what", "95% interval now", "then, about", "time, about", "command")
+    rows = [
+        (
+            what_text(one),
+            "none" if one.now is None else percent_reach(one.now),
+            "unknown" if one.then is None else percent_reach(one.then),
+            "unknown" if one.seconds is None else duration(one.seconds),
+            command,
+        )
+        for one, command in zip(found, commands, strict=True)
+    ]
+    print_table(
+        "No size has a result of every model yet" if claim is None else claim.value_text(), header, rows
+    )
+    if found[0].now and found[0].then and not found[0].narrower:
+        print("None of these narrows it.")
+    else:
+        print(commands[0])
     return 0
 
 

@@ -1,21 +1,113 @@
-"""What to run next: the cheapest addition to a sweep that would change what may be said of it."""
+"""What to run next: the claim that a page begins with, and which addition to the sweep narrows it most."""
 
 from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from cvfp.report import numbers
-from cvfp.report.language import _, listed
+from cvfp.report.changes import LineChange
+from cvfp.report.language import _
+from cvfp.report.lines import Line
 from cvfp.report.markdown import code, plain
-from cvfp.report.standings import MIXTURE
+from cvfp.report.standings import opponent, rivals
+from cvfp.report.verdicts import interval_text
 from cvfp.report.view import View
+from cvfp.scaling.next_run import BEYOND, LEAST_SIZES, Addition, Known, design_of, known_of, next_runs
+from cvfp.scaling.points import Change, Points, cells, points_of
 
-SEEDS = 3
-"""Of one more model or size an interval over seeds is of use from here on."""
-MORE_SEEDS = 2
+
+@dataclass(frozen=True)
+class Claim:
+    """What is in question: the difference of two models, or the PPL of a lone one, at one size."""
+
+    line: Line
+    """The best model."""
+    other: Line | None
+    """What the page holds against it; None where there is no other, or none on the same tokens."""
+    known: Known
+
+    def value_text(self) -> str:
+        """`lstm against cvfp-joint at 1,600 documents: +11.7% (95% interval +8.1% to +15.4%)`; plain text."""
+        known, interval = self.known, self.known.interval()
+        documents = numbers.count(known.size)
+        if self.other is None:
+            text = _("{model} at {documents} documents: test PPL {ppl}")
+            ppl = numbers.ppl(math.exp(known.value))
+            return text.format(model=self.line.label, documents=documents, ppl=ppl)
+        change = Change(known.percent(known.value), interval, known.seeds)
+        text = _("{other} against {model} at {documents} documents: {change}")
+        if known.measured is not None:
+            text = _("{other} against {model} at {documents} documents, not run yet, by a line: {change}")
+        return text.format(
+            other=self.other.label, model=self.line.label, documents=documents, change=interval_text(change)
+        )
+
+    def values(self) -> dict[str, Any]:
+        """The same as JSON values; `percent` is PPL(other) / PPL(model) - 1, None of a lone model."""
+        known = self.known
+        return {
+            "model": self.line.label,
+            "other": None if self.other is None else self.other.label,
+            "num_samples": known.size,
+            "has_run": known.measured is None,
+            "seeds": known.seeds,
+            "percent": known.percent(known.value) if known.ratio else None,
+            "ci95": known.interval(),
+        }
+
+
+def claim_of(view: View) -> Claim | None:
+    """The difference that the page begins with: at the largest common size, as long as it is not clear there;
+    then at twice the largest size, as far as the corpus reaches and three sizes foretell something of it.
+
+    None where no run has a score, or models share no size.
+    """
+    ranked = rivals(view.top)
+    if view.top is None or not ranked:
+        return None
+    best, size, other = ranked[0].line, view.top.num_samples, opponent(ranked, view.reference)
+    change = None if other is None else LineChange(best, other.line)
+    ppl = None if change is None else change.ppl_at(size)
+    if change is None or ppl is None:
+        known = known_of(_points_of(best), size, best.losses(best.scored), ratio=False)
+        return Claim(best, None, known)
+    ratios, design = _ratios_of(change), design_of(view.sweep)
+    larger = BEYOND * design.sizes[-1]
+    if ppl.distinguishable and design.reaches(larger) and len(ratios.distinct_sizes) >= LEAST_SIZES:
+        size = larger
+    return Claim(best, change.other, known_of(ratios, size, change.losses))
+
+
+def _points_of(line: Line) -> Points:
+    found = cells(line.scored)
+    return points_of(
+        [cell.tokens for cell in found],
+        [cell.val_ppl for cell in found],
+        [cell.draw for cell in found],
+        [cell.num_samples for cell in found],
+    )
+
+
+def _ratios_of(change: LineChange) -> Points:
+    return points_of(
+        [a.tokens for a, _b in change.pairs],
+        [b.val_ppl / a.val_ppl for a, b in change.pairs],
+        [a.draw for a, _b in change.pairs],
+        [a.num_samples for a, _b in change.pairs],
+    )
+
+
+def additions_to(view: View, claim: Claim | None) -> list[Addition]:
+    """What could be added to a sweep that was read from a directory, the best first."""
+    return next_runs(view.sweep, None if claim is None else claim.known)
+
+
+def command_of(view: View, addition: Addition) -> str:
+    """`cvfp run DIR --seeds 3`, as a shell takes it."""
+    return f"cvfp run {shlex.quote(view.place)} {addition.options}".rstrip()
 
 
 @dataclass(frozen=True)
@@ -37,72 +129,47 @@ class NextRun:
 
 
 def next_run(view: View) -> NextRun | None:
-    """The first of these that applies: what is missing; more seeds where a verdict lacks them; twice the
-    data.
-
-    None where nothing can be added: published tables, or no data left.
-    """
+    """The best of `additions_to`; None for published tables, without a score, or where nothing narrows the
+    claim."""
     if view.sweep.files is None or view.reference is None:
         return None
-    missing = len(view.sweep.missing())
-    if missing:
-        why = _("{count} planned runs have no record yet").format(count=missing)
-        return NextRun(_run(view), why, None)
-    seeds = {point.config.seed for point in view.sweep.plan.points}
-    if len(seeds) < SEEDS:
-        why = _("an interval over seeds for every difference")
-        return NextRun(_more_seeds(view, SEEDS), why, _cost_of_seeds(view, SEEDS - len(seeds)))
-    unclear = [
-        plain(change.other.label)
-        for change in view.changes
-        if view.top is not None
-        and (ppl := change.ppl_at(view.top.num_samples)) is not None
-        and ppl.distinguishable is False
-    ]
-    if unclear:
-        why = _("narrower intervals: at the largest size there is no clear difference from {models}")
-        command = _more_seeds(view, len(seeds) + MORE_SEEDS)
-        return NextRun(command, why.format(models=listed(unclear)), _cost_of_seeds(view, MORE_SEEDS))
-    return _larger(view)
+    claim = claim_of(view)
+    best = next(iter(additions_to(view, claim)), None)
+    why = None if best is None else _why(claim, best)
+    return None if best is None or why is None else NextRun(command_of(view, best), why, best.seconds)
 
 
-def _run(view: View) -> str:
-    return f"cvfp run {shlex.quote(view.place)}"
+def what_text(addition: Addition) -> str:
+    """What it adds, in a few words."""
+    texts = {
+        "missing": _("{count} planned runs without a record"),
+        "seeds": _("more seeds: {count}"),
+        "between": _("a size between: {count} documents"),
+        "beyond": _("a size beyond: {count} documents"),
+    }
+    return texts[addition.what].format(count=numbers.count(addition.count))
 
 
-def _more_seeds(view: View, count: int) -> str:
-    return f"{_run(view)} --seeds {count}"
-
-
-def _cost_of_seeds(view: View, count: int) -> float | None:
-    """So many times what one seed took."""
-    known = [point.wall_seconds for point in view.sweep.points if point.wall_seconds is not None]
-    seeds = {point.seed for point in view.sweep.points}
-    return count * sum(known) / len(seeds) if known else None
-
-
-def _larger(view: View) -> NextRun | None:
-    """Twice the largest size, as far as the corpus has so many documents."""
-    sizes = sorted({point.config.data.num_samples for point in view.sweep.plan.points})
-    size = 2 * sizes[-1]
-    pool = [data.splits["pool"].documents for data in view.sweep.metadata.data if "pool" in data.splits]
-    if len(sizes) < 2 or not pool or min(pool) < size:
+def _why(claim: Claim | None, best: Addition) -> str | None:
+    if best.what == "missing":
+        return _("{count} planned runs have no record yet").format(count=best.count)
+    if claim is None or (best.now is not None and not best.narrower):
         return None
-    why = _("whether the order still holds at twice the data")
-    all_sizes = " ".join(map(str, [*sizes, size]))
-    return NextRun(f"{_run(view)} --samples {all_sizes}", why, _cost_of_size(view, sizes))
-
-
-def _cost_of_size(view: View, sizes: Sequence[int]) -> float | None:
-    """The largest size's seconds times the factor by which they grew over the last doubling."""
-    at = [
-        sum(
-            point.wall_seconds or 0.0
-            for point in view.sweep.points
-            if point.num_samples == size and point.arm != MIXTURE
+    if best.now is None or best.then is None:
+        return _("an interval over seeds for every difference")
+    text = _(
+        "of what could be added it narrows test PPL of {model} at {documents} documents most for its time, "
+        "95% interval from {now} to about {then}"
+    )
+    if claim.other is not None:
+        text = _(
+            "of what could be added it narrows the difference between {model} and {other} at {documents} "
+            "documents most for its time, 95% interval from {now} to about {then}"
         )
-        for size in sizes[-2:]
-    ]
-    if min(at) <= 0:
-        return None
-    return at[1] * (at[1] / at[0]) ** (1 / math.log2(sizes[-1] / sizes[-2]))
+    return text.format(
+        model=plain(claim.line.label),
+        other="" if claim.other is None else plain(claim.other.label),
+        documents=numbers.count(claim.known.size),
+        now=numbers.percent_reach(best.now),
+        then=numbers.percent_reach(best.then),
+    )

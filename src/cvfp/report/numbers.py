@@ -104,6 +104,11 @@ def signed_percent_interval(bounds: tuple[float, float] | None) -> str:
     return ABSENT if bounds is None else between(signed_percent(bounds[0]), signed_percent(bounds[1]))
 
 
+def percent_reach(value: Number) -> str:
+    """Half of an interval of a percentage, `±3.6%`: one decimal, two below 1%."""
+    return f"±{value:,.{2 if value < 0.995 else 1}f}%"
+
+
 def signed_points(value: Number | None) -> str:
     """A change of a share, in percentage points."""
     return ABSENT if value is None else _("{change} points").format(change=signed_decimals(100 * value, 1))

@@ -56,6 +56,25 @@ class Headline:
     standings: tuple[Standing, ...]
 
 
+def rivals(top: Headline | None) -> list[Standing]:
+    """Models on their own, best first at the common size: no mixtures, none with a pretrained token table."""
+    if top is None:
+        return []
+    alone = [one for one in top.standings if one.line.arm != MIXTURE]
+    fair = [one for one in alone if not one.line.pretrained]
+    return fair or alone
+
+
+def opponent(ranked: Sequence[Standing], reference: Line | None) -> Standing | None:
+    """Beside the best of all: the reference where it is not the best itself, else the next of another arm."""
+    if not ranked:
+        return None
+    best, others = ranked[0], ranked[1:]
+    if best.line is not reference:
+        return next((one for one in others if one.line is reference), None)
+    return next((one for one in others if one.line.arm != best.line.arm), others[0] if others else None)
+
+
 @dataclass(frozen=True)
 class Comparison:
     """Another line against one of the reference arm, on the same tokens: the change of PPL from its own."""

@@ -14,7 +14,7 @@ from cvfp.report.markdown import Column, bold, bullets, plain, quote, table
 from cvfp.report.next_run import next_run
 from cvfp.report.sections.ablations import ABLATIONS, question_texts
 from cvfp.report.sections.scaling import law_answer
-from cvfp.report.standings import MIXTURE, Headline, Standing, mixes
+from cvfp.report.standings import MIXTURE, Headline, Standing, mixes, opponent, rivals
 from cvfp.report.verdicts import change_cell, interval_text, marks_text
 from cvfp.report.view import View
 from cvfp.scaling.points import Change
@@ -47,17 +47,8 @@ def answer_texts(view: View) -> list[str]:
 # --- Who is best, and by how much.
 
 
-def rivals(view: View) -> list[Standing]:
-    """Models on their own, best first at the common size: no mixtures, none with a pretrained token table."""
-    if view.top is None:
-        return []
-    alone = [one for one in view.top.standings if one.line.arm != MIXTURE]
-    fair = [one for one in alone if not one.line.pretrained]
-    return fair or alone
-
-
 def _answer(view: View) -> str:
-    top, ranked = view.top, rivals(view)
+    top, ranked = view.top, rivals(view.top)
     if top is None or not ranked:
         return _("There is no size yet at which every model has a result: nothing can be ranked.")
     best = ranked[0]
@@ -78,7 +69,7 @@ def _answer(view: View) -> str:
 
 def _closest(view: View, top: Headline, best: Standing, ranked: Sequence[Standing]) -> list[str]:
     """The best model against the one that matters beside it: the reference, or its closest rival."""
-    other = opponent(view, ranked)
+    other = opponent(ranked, view.reference)
     if other is None:
         return []
     change = LineChange(best.line, other.line)
@@ -95,16 +86,6 @@ def _closest(view: View, top: Headline, best: Standing, ranked: Sequence[Standin
     if ppl.distinguishable is False:
         found.append(_("That is no clear difference."))
     return [*found, *_trend(change.alpha)]
-
-
-def opponent(view: View, ranked: Sequence[Standing]) -> Standing | None:
-    """Beside the best of all: the reference where it is not the best itself, else the next of another arm."""
-    if not ranked:
-        return None
-    best, others = ranked[0], ranked[1:]
-    if best.line is not view.reference:
-        return next((one for one in others if one.line is view.reference), None)
-    return next((one for one in others if one.line.arm != best.line.arm), others[0] if others else None)
 
 
 def _trend(alpha: Change | None) -> list[str]:
@@ -142,8 +123,8 @@ def _unequal(top: Headline, ranked: Sequence[Standing]) -> list[str]:
 
 
 def _how_sure(view: View) -> str:
-    ranked = rivals(view)
-    other = opponent(view, ranked)
+    ranked = rivals(view.top)
+    other = opponent(ranked, view.reference)
     if view.top is None or other is None:
         return _("There is no other model to compare.")
     change = LineChange(ranked[0].line, other.line)
