@@ -95,7 +95,9 @@ class _Panel:
             for rate in {one.threshold for one in shown}:
                 axes.axhline(rate, color=INK, linestyle=":", linewidth=1.2, zorder=1.5)
         self.set_values(axes, [x for one in shown for x in self.values(one.curve)[self.known(one.curve)]])
-        set_linear(axes.xaxis, widened([x for one in shown for x in one.curve.iterations], 0.05), most=6)
+        set_linear(
+            axes.xaxis, widened([x for one in shown for x in one.curve.iterations.tolist()], 0.05), most=6
+        )
         axes.set(xlabel=_("iteration"))
         axes.set_title(_(self.title))
 
