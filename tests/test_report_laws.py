@@ -102,9 +102,7 @@ def test_where_no_form_fits_nothing_is_said_beyond_the_data(tmp_path):
     assert [trace for trace in drawn if trace.fill == "toself" or trace.line.dash == "dot"] == []
     assert held_text(line).startswith("no: ") and f"| {held_text(line)} |" in law_table(lines)
     (answer,) = law_answer(View(load_sweep(tmp_path), lines, "demo"))
-    assert answer == (
-        "**Does one power law hold?** Not for 1L_768d_1tok. No forecast is made of 1L_768d_1tok."
-    )
+    assert answer == "**Does one power law hold?** Not for 1L_768d_1tok. No forecast is made."
     write_report(tmp_path)
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert "No forecast of 1L_768d_1tok: no form of the law fits within error." in text

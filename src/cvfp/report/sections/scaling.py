@@ -168,10 +168,14 @@ def law_answer(view: View) -> list[str]:
     parts = [_("**Does one power law hold?**")]
     if holds:
         parts.append(_("Nothing speaks against it for {models}.").format(models=listed(holds)))
-    if rejected:
+    if len(rejected) == len(known) > 1:
+        parts.append(_("For none of the {count} models.").format(count=len(known)))
+    elif rejected:
         parts.append(_("Not for {models}.").format(models=listed(rejected)))
     silent = [plain(line.label) for line in known if not line.extrapolates]
-    if silent:
+    if len(silent) == len(known):
+        parts.append(_("No forecast is made."))
+    elif silent:
         parts.append(_("No forecast is made of {models}.").format(models=listed(silent)))
     return [sentences(*parts)]
 
