@@ -211,7 +211,7 @@ def test_registered_forecasts_are_held_against_the_geometric_mean_of_their_size(
     assert found[0].measured == pytest.approx(measured)
     assert calibration_text(found) == (
         "Forecasts registered before their size ran, 95% intervals: "
-        rf"PPL = A \* D^alpha: 1 of 2 intervals held, predicted PPL {bias:+.1f}% of measured."
+        rf"PPL = A \* D^alpha: 1 of 2 intervals held, predicted PPL {bias:+.1f}% against measured."
     )
     table = rows(calibration_table(found))
     assert [row[-1] for row in table] == [f"{measured:.1f}, in it", f"{measured:.1f}, missed", "not run yet"]

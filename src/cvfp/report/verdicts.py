@@ -194,21 +194,5 @@ def alpha_note(kinds: Collection[str | None], seeds_vary: str) -> str:
     return _joined(texts, kinds)
 
 
-def band_note(kinds: Collection[str | None]) -> str:
-    """Of the bands in the scaling figure, and of forecasts."""
-    texts = {
-        "line": _(
-            "Of a model with one seed it is for one new run: it measures the deviation of the runs from a "
-            "straight line over sizes, not run-to-run noise."
-        ),
-        "draws": _("Of a model with several seeds it is for the law of one new seed."),
-        "documents": _("Over test documents only it is for the law of the same seed on other ones."),
-        "draws x documents": _(
-            "Over seeds and test documents it is for the law of a new seed on other ones."
-        ),
-    }
-    return _joined(texts, kinds)
-
-
 def _joined(texts: dict[str, str], kinds: Collection[str | None]) -> str:
     return sentences(*(text for kind, text in texts.items() if kind in kinds))

@@ -254,7 +254,7 @@ def calibration_text(found: Sequence[Registered]) -> str:
     for rule in dict.fromkeys(one.forecast.rule for one in found):
         due = [one for one in found if one.forecast.rule == rule and one.measured is not None]
         if due:
-            text = _("{rule}: {held} of {count} intervals held, predicted PPL {bias} of measured")
+            text = _("{rule}: {held} of {count} intervals held, predicted PPL {bias} against measured")
             held = sum(bool(one.held) for one in due)
             bias = statistics.fmean(math.log(one.forecast.ppl / one.measured) for one in due if one.measured)
             shown = numbers.signed_percent(100 * math.expm1(bias))

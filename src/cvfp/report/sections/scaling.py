@@ -15,7 +15,7 @@ from cvfp.report.language import _, listed, sentences
 from cvfp.report.lines import Line, Rejection, tuned_text
 from cvfp.report.markdown import Column, bold, plain, table
 from cvfp.report.sections.settings import seeds_vary
-from cvfp.report.verdicts import alpha_note, band_note, change_cell, marks_text
+from cvfp.report.verdicts import alpha_note, change_cell, marks_text
 from cvfp.report.view import View
 from cvfp.scaling.draws import Law, fit_draws
 from cvfp.scaling.points import cells, mean_over
@@ -42,10 +42,9 @@ def section(view: View) -> Section | None:
                 sentences(
                     _("Marks that a fit uses are filled, others are hollow."),
                     _(
-                        "A curve is a fitted power law; it goes on beyond the data, dotted and with its 95% "
-                        "prediction interval, only where nothing speaks against it."
+                        "A curve is a fitted power law; where there is a forecast, that goes on beyond the "
+                        "data, dotted, with the 95% interval of the law."
                     ),
-                    band_note(kinds),
                 )
                 if fitted
                 else "",
