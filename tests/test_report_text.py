@@ -124,7 +124,7 @@ def test_several_seeds_give_intervals_across_seeds(tmp_path):
     assert row["interval_kind"] == "draws"
     assert f"| {low:.4f} to {high:.4f} |" in section(text, "Scaling")
     assert "one law per seed" in section(text, "Scaling")
-    assert "for the law of one new seed" in section(text, "Scaling")
+    assert "95% interval of the law" in section(text, "Scaling")
     assert "over sizes, not run-to-run noise" not in text
 
 
