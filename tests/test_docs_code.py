@@ -125,8 +125,9 @@ def test_the_japanese_readme_has_the_code_and_the_figure_of_the_english_one():
     english, japanese = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README.ja.md"))
     assert len(commands_of(english)) > 10
     assert commands_of(japanese) == commands_of(english)
-    figures = [re.findall(r"!\[.+\]\((docs/results/\S+\.png)\)", text) for text in (english, japanese)]
-    assert figures[0] == figures[1] and (ROOT / figures[0][0]).is_file()
+    figures, same = (re.findall(r'src="(docs/results/\S+\.png)"', text) for text in (english, japanese))
+    assert len(figures) == 2 and [name.replace(".ja.png", ".png") for name in same] == figures
+    assert all((ROOT / name).is_file() for name in (*figures, *same))
 
 
 @pytest.mark.parametrize("name", ["README.md", "README.ja.md"])

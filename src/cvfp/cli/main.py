@@ -42,7 +42,7 @@ DESCRIPTION = "Train context-vector fixed-point language models and measure how 
 
 def overview() -> str:
     """What there is, in groups, and how to go on."""
-    lines = [DESCRIPTION, ""]
+    lines = ["usage: cvfp COMMAND [options]", "", DESCRIPTION, ""]
     for title, commands in GROUPS.items():
         lines.append(title)
         for name, command in commands.items():

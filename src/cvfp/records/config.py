@@ -84,6 +84,7 @@ class DataConfig(Schema):
     """How dev and test documents are chosen: drawn at random, whole speakers held out, the last ones of the
     corpus, or conversations 1000..1019 for both (the published protocol)."""
     split_seed: Count = 0
+    """Seed of the choice of dev and test documents, the same for every seed of training."""
     dev_documents: Positive | None = None
     """Whole documents, before any cutting; None: 4% of them, at most 100."""
     test_documents: Positive | None = None
@@ -212,6 +213,7 @@ class RunConfig(Schema):
     """One point: an arm, fitted on so many documents with one seed."""
 
     arm: str = "cvfp"
+    """The model: a name of `cvfp.arms`, or that of a file of yours."""
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     embedding: EmbeddingConfig = EmbeddingConfig()
@@ -223,6 +225,7 @@ class RunConfig(Schema):
     ngram: NgramConfig = NgramConfig()
     mixture: MixtureConfig = MixtureConfig()
     own: OwnArm | None = None
+    """The settings and the code of a model of yours."""
     by_size: dict[str, dict[str, dict[str, bool | int | float | str]]] = {}
     """Settings of training that follow the number of training documents: section, field, number, value, e.g.
     `by_size.joint.lr.50 = 0.003`. They win over the section's own value; see `resolved`."""

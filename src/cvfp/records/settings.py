@@ -51,8 +51,10 @@ def _texts_below(schema: type[BaseModel]) -> dict[str, str]:
         (definition,) = ast.parse(inspect.getsource(each)).body
         assert isinstance(definition, ast.ClassDef)
         for statement, following in zip(definition.body, [*definition.body[1:], None], strict=True):
-            text = getattr(getattr(following, "value", None), "value", None)
-            match statement:
-                case ast.AnnAssign(target=ast.Name(id=name)) if isinstance(text, str):
+            match statement, following:
+                case (
+                    ast.AnnAssign(target=ast.Name(id=name)),
+                    ast.Expr(value=ast.Constant(value=str(text))),
+                ):
                     found[name] = " ".join(text.split())
     return found

@@ -23,6 +23,7 @@ class Phase1Config(Schema):
     max_iterations: Annotated[int, Field(ge=2)] = 60
     """Cap on iterations; iteration 1 is the random start, so there are at most one less optimiser steps."""
     min_iterations: Annotated[int, Field(ge=2)] = 5
+    """Phase 1 does not stop before so many iterations."""
     context_noise: NonNegative = 0.0
     """Standard deviation of the noise added to every input context."""
     slice_length: Annotated[int, Field(ge=2)] = 8000
@@ -30,12 +31,15 @@ class Phase1Config(Schema):
     slices_per_step: Positive | None = None
     """Slices of an optimiser step; None: all of them, one step per sweep."""
     lr: Rate = 0.002
+    """Learning rate of Adam."""
     grad_clip: Rate = 1.0
+    """Largest norm of the gradient of a step."""
     convergence_threshold: Rate = 0.03
     """A position has converged when its mean squared change is below this."""
     convergence_rate: Share = 0.99
     """Stop when this share of positions has converged."""
     precision: Precision = "bf16"
+    """Of the arithmetic where the device is faster so; scores are computed in float32."""
 
 
 class TokenTraining(Schema):
@@ -65,7 +69,9 @@ class TokenTraining(Schema):
     """Exactly so many steps at a constant learning rate, the last weights kept: the alternative to the
     minimum of the dev loss. `epochs`, `patience` and `lr_decay` have no say then."""
     lr: Rate = 3e-4
+    """Learning rate of Adam."""
     grad_clip: Rate = 1.0
+    """Largest norm of the gradient of a step."""
     beta2: Annotated[float, Field(gt=0, lt=1)] = 0.999
     """Decay of Adam's second moment."""
     dropout: Probability = 0.0
@@ -85,6 +91,7 @@ class TokenTraining(Schema):
     eval_every: Positive | None = 50
     """Steps between evaluations on dev; None: `evaluations_per_epoch`. Phase 2 has at least one per epoch."""
     evaluations_per_epoch: Positive = 1
+    """How often an epoch is evaluated on dev, where `eval_every` does not say."""
     patience: Positive = 5
     """Stop after this many evaluations in a row without a better dev loss."""
     lr_decay: Annotated[float, Field(gt=0, le=1)] = 0.5
@@ -116,6 +123,7 @@ class SequenceTraining(TokenTraining):
 
     epochs: Positive = 60
     num_layers: Layers = 2
+    """Layers, each as wide as the table."""
     window: Annotated[int, Field(ge=2)] = 64
     """Consecutive tokens that a gradient flows through."""
     sequences: Positive = 32
@@ -162,6 +170,7 @@ class JointConfig(TokenTraining):
     """The arm `cvfp-joint`: its shape, and learning contexts with the token loss (`cvfp.training.joint`)."""
 
     cell: Cell = "mogrified"
+    """What makes a state of the one before and the token (`cvfp.models.recurrence`)."""
     num_layers: Layers = 1
     """Cells above each other, or of one vector after each other (`cvfp.models.cells`)."""
     num_input_tokens: Layers = 1
@@ -208,6 +217,7 @@ class MixtureConfig(Schema):
     """The arm `mixture` (`cvfp.arms.mixture`): other arms of its sweep, mixed with weights chosen on dev."""
 
     arms: Annotated[tuple[str, ...], Field(min_length=2)] = ("cvfp-joint", "kneser-ney")
+    """Models whose stored losses are mixed."""
     lines: tuple[str, ...] = ()
     """Hashes of their lines: filled in by the plan, the first line of each."""
 
@@ -221,3 +231,4 @@ class NgramConfig(Schema):
     """The n-gram arm (`cvfp.arms.kneser_ney`)."""
 
     order: Annotated[int, Field(ge=1, le=5)] = 5
+    """n: a token is predicted from the n - 1 before it."""
