@@ -320,7 +320,7 @@ def test_groups_without_counts_are_left_out_and_that_is_said(tmp_path):
     path, notes = write_csv(tmp_path / "t.csv", ["arm", "config", "params", "tokens", "loss"], rows), []
     found = fit_joint_table(path, ["params"], y="loss", nats=True, note=notes.append)
     assert [group["group"] for group in found["groups"]] == ["a", "c / 5gram"]
-    assert [group["laws"][0]["reason"] for group in found["groups"]] == [None, "together"]
+    assert [group["laws"][0]["reason"] for group in found["groups"]] == [None, "N and D move together"]
     assert "b / counts: no law of parameters, since it has no params" in notes
 
 
