@@ -309,17 +309,19 @@ def test_a_column_that_names_model_sizes_makes_no_groups_and_that_is_said(tmp_pa
     path, notes = write_csv(tmp_path / "t.csv", ["config", "params", "tokens", "ppl"], rows), []
     (group,) = fit_joint_table(path, ["params"], note=notes.append)["groups"]
     assert group["laws"][0]["status"] == "converged"
-    assert notes == ["config tells model sizes apart: one law over them; where it tells more, use --by"]
+    names = ", ".join(dict.fromkeys(row[0] for row in rows))
+    assert notes == [f"all: one law over {names}; where they differ in more than size, use --by"]
     assert len(fit_joint_table(path, ["params"], by="config")["groups"]) == 5
 
 
 def test_groups_without_counts_are_left_out_and_that_is_said(tmp_path):
-    rows = [("big", n, d, y) for n, d, y in zip(*grid(), planted(*grid()), strict=True)]
-    rows += [("count", "", 10**k, 5) for k in (6, 7)]
-    path, notes = write_csv(tmp_path / "t.csv", ["arm", "params", "tokens", "loss"], rows), []
+    rows = [("a", f"d{n:.0e}", n, d, y) for n, d, y in zip(*grid(), planted(*grid()), strict=True)]
+    rows += [("b", "counts", "", 10**k, 5) for k in (6, 7)] + [("c", "5gram", 9 * d, d, 5) for d in SIZES]
+    path, notes = write_csv(tmp_path / "t.csv", ["arm", "config", "params", "tokens", "loss"], rows), []
     found = fit_joint_table(path, ["params"], y="loss", nats=True, note=notes.append)
-    assert [group["group"] for group in found["groups"]] == ["big"]
-    assert notes == ["count: no law of parameters, since it has no params"]
+    assert [group["group"] for group in found["groups"]] == ["a", "c / 5gram"]
+    assert [group["laws"][0]["reason"] for group in found["groups"]] == [None, "N and D move together"]
+    assert "b / counts: no law of parameters, since it has no params" in notes
 
 
 @pytest.mark.parametrize("shared", [True, False])

@@ -507,8 +507,8 @@ def fit_joint_table(
         path: the file; see `rows.read_table`.
         params: columns of parameter counts N: one law by each, as with and without embeddings.
         x, y, include_capped, note, nats: as `fit_table`.
-        by: columns to group by, comma separated; None: as `fit_table`, but not by a column that only names
-            the model sizes.
+        by: columns to group by, comma separated; None: as `fit_table`, but lines of an arm that have a number
+            of parameters each are one group.
         budget: FLOPs, 6 * N * D, to divide between N and D.
         holdout: how many of the largest data sizes to hide and predict; then also the largest model size.
 
@@ -526,7 +526,9 @@ def fit_joint_table(
     """
     table = read_table(path)
     table.require_once(POINT_COLUMNS)
-    grouping = _joint_grouping(table, by, params, note)
+    for name in params:
+        table.require(name)
+    grouping = _grouping(table, by)
     columns = _columns(table, x, y, grouping, nats)
     given = [columns.x, columns.y, *params]
     for name in params:
@@ -535,9 +537,9 @@ def fit_joint_table(
                 f"{path}: column {name!r} is given twice among x, y and params; give one of each"
             )
     usable = _usable_rows(table, include_capped, note)
+    kept = [row for row in table.rows if row.where in usable]
     groups = []
-    for name, every in _group(table.rows, grouping).items():
-        rows = [row for row in every if row.where in usable]
+    for name, rows in _joint_groups(kept, grouping, params[0], by is None, note).items():
         empty = [column for column in params if all(row.text(column) == "-" for row in rows)]
         if empty:
             note(f"{name}: no law of parameters, since it has no {', '.join(empty)}")
@@ -550,15 +552,20 @@ def fit_joint_table(
     return as_json({"groups": [group.values(budget, holdout) for group in groups]})
 
 
-def _joint_grouping(table: Table, by: str | None, params: Sequence[str], note: Note) -> list[str]:
-    names = _grouping(table, by)
-    for column in params:
-        table.require(column)
-    groups = _group(table.rows, names)
-    if by is not None or any(len({row.text(params[0]) for row in rows}) > 1 for rows in groups.values()):
-        return names
-    left = [name for name in names if name not in NAME_COLUMNS]
-    if len(groups) > len(_group(table.rows, left)):
-        dropped = ", ".join(name for name in names if name not in left)
-        note(f"{dropped} tells model sizes apart: one law over them; where it tells more, use --by")
-    return left
+def _joint_groups(
+    rows: Sequence[Row], grouping: Sequence[str], params: str, merge: bool, note: Note
+) -> dict[str, list[Row]]:
+    """The rows by group. With `merge`, groups that differ in the name of their line alone are one where each
+    has its own number of parameters: the name tells model sizes apart, as that of a width does.
+    """
+    left = [column for column in grouping if column not in NAME_COLUMNS]
+    found: dict[str, list[Row]] = {}
+    for name, together in _group(rows, left).items():
+        lines = _group(together, grouping)
+        sizes = [{row.text(params) for row in line} for line in lines.values()]
+        if merge and len(lines) > 1 and all(len(each) == 1 for each in sizes):
+            found[name] = together
+            note(f"{name}: one law over {', '.join(lines)}; where they differ in more than size, use --by")
+        else:
+            found |= lines
+    return found
