@@ -40,7 +40,7 @@ ARGUMENTS: dict[Shell, str] = {
 def completion(shell: tyro.conf.Positional[Annotated[Shell, tyro.conf.arg(metavar="bash|zsh")]]) -> int:
     """Write tab completion for a shell: commands, options, presets.
 
-    Example: cvfp completion bash >> ~/.bash_completion
+    Example: cvfp completion bash
     """
     from cvfp.cli.main import COMMANDS
     from cvfp.lab.presets import PRESETS

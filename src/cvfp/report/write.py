@@ -147,7 +147,7 @@ def _lead(view: View) -> list[str]:
     if not points:
         found.append(bold(_("No run has a record yet: there is nothing to report.")))
     elif missing or failed:
-        counts = _("{done} of {total} planned runs are done, {failed} failed, {missing} have no record.")
+        counts = _("{done} of {total} planned runs are done, {failed} failed, {missing} without a record.")
         found.append(
             sentences(
                 bold(_("This report is of a partial sweep.")),
