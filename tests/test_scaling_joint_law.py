@@ -291,6 +291,7 @@ def test_the_command_gives_both_counts_the_optimum_and_the_holdouts(table, capsy
         (["--params", "tokens"], "column 'tokens' is given twice among x, y and params"),
         (["--params", "size", "--window", "3"], "--window: is for laws of data alone"),
         (["--params", "n_params", "--budget", "0"], "budget: must be positive and finite, got 0"),
+        (["--params", "n_params", "--budget", "1e-300"], "1e-300 FLOPs is so far from the data that the PPL"),
         (["--params", "n_params", "--holdout", "0"], "holdout: must be at least 1 size, got 0"),
         (["--budget", "1e20"], "--budget: needs --params"),
     ],
