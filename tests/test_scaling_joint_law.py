@@ -301,6 +301,14 @@ def test_bad_options_are_refused_in_one_line(table, capsys, options, message):
     assert (code, out) == (2, "") and message in err and err.count("\n") == 1
 
 
+def test_a_perplexity_of_1_is_refused_with_its_row(tmp_path):
+    path = write_csv(tmp_path / "t.csv", ["params", "tokens", "ppl"], [(1, 1, 9), (1, 2, 1), (2, 1, 3)])
+    with pytest.raises(
+        InputError, match="line 3: column 'ppl': a law of the loss needs a perplexity above 1"
+    ):
+        fit_joint_table(path, ["params"])
+
+
 def test_a_column_that_names_model_sizes_makes_no_groups_and_that_is_said(tmp_path):
     params, tokens = grid()
     rows = [

@@ -8,7 +8,8 @@ from test_scaling_table import write_csv
 from cvfp.records.errors import InputError
 from cvfp.scaling.outlook import outlook
 from cvfp.scaling.points import Points, points_of
-from cvfp.scaling.table import fit_table
+from cvfp.scaling.rows import table_of
+from cvfp.scaling.table import analyse_table, fit_table
 
 SIZES = np.geomspace(5e4, 16e5, 5)
 X = np.log(SIZES[-1] / SIZES[0])
@@ -176,6 +177,19 @@ def test_no_number_beyond_a_float_gets_into_the_answer(tmp_path):
     (group,) = fit_table(path, extrapolate=[1e-12])["groups"]
     (one,) = group["extrapolation"]
     assert np.isfinite(one["ppl"]) and one["high"] is None and one["run_high"] is None
+
+
+@pytest.mark.parametrize("failed", [[], [{"tokens": "1e3", "ppl": None, "status": "failed"}]])
+def test_one_size_is_one_however_it_is_written(failed):
+    rows = [{"tokens": size, "ppl": 9 - 0.1 * index} for index, size in enumerate([1000, "1000.0", "1e3"])]
+    with pytest.raises(InputError, match="a power law needs at least two sizes"):
+        analyse_table(table_of([*rows, *failed]))
+
+
+def test_a_list_where_a_failed_row_has_no_size_is_no_error():
+    rows = [{"tokens": [1], "ppl": 3, "status": "failed"}, *({"tokens": d, "ppl": 9 - d} for d in (1, 2, 3))]
+    (group,) = analyse_table(table_of(rows)).groups
+    assert group.points.points.tokens.tolist() == [1, 2, 3]
 
 
 def test_a_group_of_one_row_does_not_end_the_others(tmp_path):

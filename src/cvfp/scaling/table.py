@@ -343,7 +343,7 @@ def _columns(table: Table, x: str | None, y: str | None, grouping: Sequence[str]
 
 def _require_sizes(groups: Mapping[str, Sequence[Row]], x: str) -> None:
     """Raise `InputError` where no group ever had two sizes: there is nothing to fit."""
-    if all(len({row.values.get(x) for row in rows}) == 1 for rows in groups.values()):
+    if all(len({row.size(x) for row in rows}) == 1 for rows in groups.values()):
         name, rows = next(iter(groups.items()))
         raise InputError(
             f"group {name!r}: column {x!r} is {rows[0].values.get(x)} in every row; a power law needs at "
