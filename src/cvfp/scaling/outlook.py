@@ -360,7 +360,7 @@ def _mixture(
         errors.append(np.full(len(fits.beta), variance * at_largest))
     if not weights:  # the loss does not fall to a floor above 0
         empty = np.zeros(0)
-        return Mixture(form, 0.0, empty, empty, empty, empty, empty, dof)
+        return Mixture(form, 0.0, empty, empty, empty, empty, empty, float(dof))
     joined = np.concatenate(weights)
     kept = joined > NEGLIGIBLE * joined.max()
     return Mixture(
