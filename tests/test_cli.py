@@ -203,6 +203,21 @@ def test_wrong_usage_gives_one_line_and_exit_code_2(capsys, tmp_path, monkeypatc
     assert [path.name for path in tmp_path.iterdir()] == ["something"]
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--difference", "lstm", "cvfp"], "no fitted group 'lstm' (did you mean 'LSTM'?) to compare"),
+        (["--y", "loss"], "no column 'loss' (did you mean 'LOSS'?)"),
+    ],
+)
+def test_the_near_name_is_found_whatever_its_case(capsys, tmp_path, options, words):
+    path = tmp_path / "t.csv"
+    path.write_text("line,tokens,ppl,LOSS\nLSTM,1,9,2\nLSTM,2,8,1\ncvfp,1,9,2\ncvfp,2,7,1\n")
+    code, _, err = call(capsys, "fit", str(path), *options)
+    assert code == 2
+    assert_one_line(err, words)
+
+
 @pytest.mark.parametrize("arguments", [["runn"], ["run"], ["run", "v3", "--nonsense"], ["fit", "--x", "a"]])
 def test_a_mistyped_command_is_wrong_usage(capsys, arguments):
     assert call(capsys, *arguments)[0] == 2

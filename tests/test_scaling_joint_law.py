@@ -291,6 +291,7 @@ def test_the_command_gives_both_counts_the_optimum_and_the_holdouts(table, capsy
         (["--params", "tokens"], "column 'tokens' is given twice among x, y and params"),
         (["--params", "size", "--window", "3"], "--window: is for laws of data alone"),
         (["--params", "n_params", "--budget", "0"], "budget: must be positive and finite, got 0"),
+        (["--params", "n_params", "--budget", "1e-300"], "1e-300 FLOPs is so far from the data that the PPL"),
         (["--params", "n_params", "--holdout", "0"], "holdout: must be at least 1 size, got 0"),
         (["--budget", "1e20"], "--budget: needs --params"),
     ],
@@ -298,6 +299,14 @@ def test_the_command_gives_both_counts_the_optimum_and_the_holdouts(table, capsy
 def test_bad_options_are_refused_in_one_line(table, capsys, options, message):
     code, out, err = run(capsys, table, "--y", "loss", "--nats", *options)
     assert (code, out) == (2, "") and message in err and err.count("\n") == 1
+
+
+def test_a_perplexity_of_1_is_refused_with_its_row(tmp_path):
+    path = write_csv(tmp_path / "t.csv", ["params", "tokens", "ppl"], [(1, 1, 9), (1, 2, 1), (2, 1, 3)])
+    with pytest.raises(
+        InputError, match="line 3: column 'ppl': a law of the loss needs a perplexity above 1"
+    ):
+        fit_joint_table(path, ["params"])
 
 
 def test_a_column_that_names_model_sizes_makes_no_groups_and_that_is_said(tmp_path):

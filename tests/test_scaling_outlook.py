@@ -5,9 +5,11 @@ import pytest
 from scaling_helpers import SIX, line, nested_noise
 from test_scaling_table import write_csv
 
+from cvfp.records.errors import InputError
 from cvfp.scaling.outlook import outlook
 from cvfp.scaling.points import Points, points_of
-from cvfp.scaling.table import fit_table
+from cvfp.scaling.rows import table_of
+from cvfp.scaling.table import analyse_table, fit_table
 
 SIZES = np.geomspace(5e4, 16e5, 5)
 X = np.log(SIZES[-1] / SIZES[0])
@@ -87,6 +89,26 @@ def test_no_perplexity_below_1_is_forecast():
     assert steep.refused is None and min(far.ppl, far.low, far.run_low) >= 1
 
 
+@pytest.mark.parametrize("tokens", [1e-300, 1e-200, 1e-30])
+def test_a_forecast_without_a_finite_perplexity_is_refused(tokens):
+    floor = outlook(line(SIX, 1.8 + 3.6 * (SIX / 1e6) ** -0.25))
+    with pytest.raises(InputError, match=f"tokens: {tokens:g} is so far from the data"):
+        floor.at(tokens)
+
+
+def test_far_beyond_the_data_is_the_floor_or_1():
+    for truth, level in ((1.8 + 3.6 * (SIX / 1e6) ** -0.25, 1.8), (1e-6 * (SIX / SIX[0]) ** -1.0, 0.0)):
+        far = outlook(line(SIX, truth)).at(1e300)
+        assert [far.ppl, far.low, far.high] == pytest.approx([np.exp(level)] * 3, rel=0.02)
+
+
+def test_sizes_over_thirty_decades_have_a_forecast():
+    sizes = np.array([1e-3, 1, 1e10, 1e20, 1e30])
+    points = line(sizes, np.log([900, 300, 100, 40, 30]))
+    one = outlook(points).at(1e35)
+    assert 1 <= one.run_low <= one.low <= one.ppl <= one.high <= one.run_high
+
+
 def test_order_names_and_units_change_nothing():
     points = sweep(TRUTHS["floor"], np.random.default_rng(2))
     given = outlook(points).at(1e7)
@@ -146,6 +168,28 @@ def test_a_difference_is_free_of_the_order_of_rows(tmp_path):
         found.append(fit_table(path, difference=("a", "b"))["difference"])
     for key in ("n", "alpha_difference", "alpha_difference_ci95", "first_ahead"):
         assert found[0][key] == pytest.approx(found[1][key])
+
+
+def test_no_number_beyond_a_float_gets_into_the_answer(tmp_path):
+    noisy = 6 - 0.4 * np.log(SIX / SIX[0]) + 0.3 * np.sin(7 * np.arange(6))
+    rows = [(round(d), f"{np.exp(y):.4f}") for d, y in zip(SIX, np.maximum(noisy, 0.1), strict=True)]
+    path = write_csv(tmp_path / "t.csv", ["tokens", "ppl"], rows)
+    (group,) = fit_table(path, extrapolate=[1e-12])["groups"]
+    (one,) = group["extrapolation"]
+    assert np.isfinite(one["ppl"]) and one["high"] is None and one["run_high"] is None
+
+
+@pytest.mark.parametrize("failed", [[], [{"tokens": "1e3", "ppl": None, "status": "failed"}]])
+def test_one_size_is_one_however_it_is_written(failed):
+    rows = [{"tokens": size, "ppl": 9 - 0.1 * index} for index, size in enumerate([1000, "1000.0", "1e3"])]
+    with pytest.raises(InputError, match="a power law needs at least two sizes"):
+        analyse_table(table_of([*rows, *failed]))
+
+
+def test_a_list_where_a_failed_row_has_no_size_is_no_error():
+    rows = [{"tokens": [1], "ppl": 3, "status": "failed"}, *({"tokens": d, "ppl": 9 - d} for d in (1, 2, 3))]
+    (group,) = analyse_table(table_of(rows)).groups
+    assert group.points.points.tokens.tolist() == [1, 2, 3]
 
 
 def test_a_group_of_one_row_does_not_end_the_others(tmp_path):

@@ -141,6 +141,7 @@ def test_several_seeds_are_paired_by_seed_copies_included(tmp_path):
             r"no group has sizes for a holdout of 9 beside two known sizes: 11 are needed, got 6",
         ),
         ({"difference": ("a", "c")}, "no fitted group 'c' to compare; there are: a, b"),
+        ({"difference": ("A", "b")}, r"no fitted group 'A' \(did you mean 'a'\?\) to compare"),
         ({"difference": ("a", "a")}, "group 'a' is compared with itself; give two"),
     ],
 )

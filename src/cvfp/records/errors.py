@@ -34,8 +34,9 @@ class LostError(CvfpError):
 
 def near(name: str, known: Iterable[str]) -> str:
     """` (did you mean 'quickstart'?)` where a known name is close to this one, else nothing."""
-    found = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.6)
-    return f" (did you mean {found[0]!r}?)" if found else ""
+    spelled = {one.lower(): one for one in known}
+    found = difflib.get_close_matches(name.lower(), list(spelled), n=1, cutoff=0.6)
+    return f" (did you mean {spelled[found[0]]!r}?)" if found else ""
 
 
 def one_line(text: str) -> str:

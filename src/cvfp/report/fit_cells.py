@@ -180,7 +180,7 @@ def _difference_texts(found: dict[str, Any]) -> list[str]:
     if found["first_ahead"] is not None:
         known = "" if found["interval_kind"] not in OF_ONE_DRAW else ", as far as one draw tells"
         texts.append(
-            f"If both power laws go on, {first} is lower at {numbers.count(found['ahead_tokens'])} tokens "
+            f"If both power laws go on, {first} is lower at {numbers.tokens(found['ahead_tokens'])} tokens "
             f"with probability {probability(found['first_ahead'])}{known}."
         )
     return [
@@ -218,7 +218,7 @@ def _forecasts(group: dict[str, Any]) -> str:
 
 def _forecast(one: dict[str, Any]) -> str:
     law, run = (numbers.ppl_interval(one[f"{of}low"], one[f"{of}high"]) for of in ("", "run_"))
-    return f"{numbers.ppl(one['ppl'])} at {numbers.count(one['tokens'])} tokens ({law}; {run})"
+    return f"{numbers.ppl(one['ppl'])} at {numbers.tokens(one['tokens'])} tokens ({law}; {run})"
 
 
 def _short_forecast(one: dict[str, Any]) -> str:

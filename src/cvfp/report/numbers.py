@@ -47,8 +47,10 @@ def between(low: str, high: str) -> str:
 
 
 def ppl(value: Number | None) -> str:
-    """A perplexity with one decimal."""
-    return ABSENT if value is None else f"{value:,.1f}"
+    """A perplexity with one decimal, from a billion with four significant digits."""
+    if value is None:
+        return ABSENT
+    return f"{value:,.1f}" if value < 1e9 else f"{value:.4g}"
 
 
 def ppl_interval(low: Number | None, high: Number | None) -> str:
@@ -161,11 +163,16 @@ def seconds(value: Number | None) -> str:
     return f"{value:.1f}" if value < 100 else f"{value:,.0f}"
 
 
+def tokens(value: Number) -> str:
+    """As `count`; four significant digits where that would be 0, or show digits that no float has."""
+    return count(value) if 0.5 <= value < 1e15 else f"{value:.4g}"
+
+
 def short_count(value: Number | None) -> str:
     """A count in few characters, as on an axis: `500`, `50k`, `1.5M`."""
     if value is None:
         return ABSENT
     for size, letter in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
+        if size <= value < 1e21:
             return f"{value / size:.4g}{letter}"
     return f"{value:.4g}"

@@ -429,19 +429,22 @@ class JointFit:
         """Where the loss is lowest under 6 * N * D = flops; None where the law is not converged.
 
         Raises:
-            InputError: a budget that is not positive and finite.
+            InputError: a budget that is not positive and finite, or so far from the data that the PPL is not.
         """
         total = float(log_of_positive(flops, "budget")) - math.log(FLOPS)
         if self.status != "converged" or self.law is None:
             return None
         law, (u, x) = self.law, self.law.centre
         best = law.best_params(float(flops))
+        params, tokens = math.exp(best), math.exp(total - best)
+        loss = float(law.loss(params, tokens))
+        if loss > math.log(np.finfo(np.float64).max):
+            raise InputError(f"budget: {flops:g} FLOPs is so far from the data that the PPL is not finite")
 
         def chart(log_params: float) -> _Chart:
             return self._data.holding_optimum(log_params - u, total - log_params - x)
 
         found = self._profile(chart, best, -math.inf, math.inf)
-        params, tokens = math.exp(best), math.exp(total - best)
         cells = self.cells
         inside = (
             cells.params.min() <= params <= cells.params.max()
@@ -451,7 +454,7 @@ class JointFit:
             flops=float(flops),
             params=params,
             tokens=tokens,
-            loss=float(law.loss(params, tokens)),
+            loss=loss,
             params_ci95=found and (math.exp(found[0]), math.exp(found[1])),
             tokens_ci95=found and (math.exp(total - found[1]), math.exp(total - found[0])),
             beyond=not inside,

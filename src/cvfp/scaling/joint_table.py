@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from cvfp.records.errors import InputError
 from cvfp.scaling.joint_law import (
     REASONS,
     JointCells,
@@ -50,12 +51,19 @@ def read_cells(rows: Sequence[Row], params: str, columns: Columns) -> JointCells
     """The cells of the rows of a group: runs of one model size and data size, whatever their seeds, are one.
 
     Raises:
-        InputError: a number of parameters that is not positive, and as `rows.read_points` and `joint_cells`.
+        InputError: a number of parameters that is not positive, a perplexity of 1, and as `rows.read_points`.
     """
     models: dict[float, list[Row]] = {}
     for row in rows:
         models.setdefault(row.positive(params), []).append(row)
     groups = {number: read_points(of_model, columns) for number, of_model in models.items()}
+    for group in groups.values():
+        lowest = int(group.points.ppl.argmin())
+        if group.points.ppl[lowest] <= 1:
+            raise InputError(
+                f"{group.rows[lowest].where}: column {columns.y!r}: a law of the loss needs a perplexity "
+                f"above 1, got {group.points.ppl[lowest]:g}"
+            )
     counts = np.repeat(list(groups), [len(group.points.tokens) for group in groups.values()])
     tokens, ppl, sizes = (
         np.concatenate([getattr(group.points, name) for group in groups.values()])

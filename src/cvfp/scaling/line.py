@@ -78,7 +78,7 @@ class LineAnalysis:
         None of them where the forecast is refused.
 
         Raises:
-            InputError: a token count that is not positive and finite.
+            InputError: as `Outlook.at`.
         """
         largest = float(self.points.tokens.max())
         sizes = requested if len(requested) > 0 else [multiple * largest for multiple in DEFAULT_MULTIPLES]

@@ -28,6 +28,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import fdtrc, stdtr
 
+from cvfp.records.errors import InputError
 from cvfp.records.schema import N_
 from cvfp.scaling.forms import BENDS, NUM_PARAMETERS, ROUNDING, FormName, possible_forms
 from cvfp.scaling.points import Points
@@ -47,6 +48,10 @@ EXPONENTS, ZOOMS = 31, 3
 COUNTED = 40.0
 """Drop of the weighted sum of squares, in units of s^2, beyond which an exponent does not count."""
 NEGLIGIBLE = 1e-6
+FARTHEST = 1e4
+"""Nats; exp of more than 710 is beyond a float."""
+LEAST_ERROR = 1e-12
+"""Nats: far from the data an error can be too small for a float."""
 
 Refusal = Literal["sizes", "seed", "fit"]
 REFUSALS: dict[Refusal, str] = {
@@ -90,23 +95,34 @@ class Mixture:
 
     def at(self, x: float, level: float = 0.95) -> tuple[float, float, float, float, float]:
         """Median, ends of the interval of the law, ends of that of one new run; nats."""
-        basis = design(self.form, self.beta, np.array([x]))[:, 0]
-        centre = np.einsum("mp,mp->m", basis, self.coefficients)
-        variance = np.einsum("mp,mpq,mq->m", basis, self.covariance, basis)
+        with np.errstate(over="ignore", invalid="ignore"):  # what is beyond float64 has no finite quantile
+            basis = design(self.form, self.beta, np.array([x]))[:, 0]
+            centre = np.einsum("mp,mp->m", basis, self.coefficients)
+            variance = np.einsum("mp,mpq,mq->m", basis, self.covariance, basis)
         tail = (1 - level) / 2
         median, low, high = (self._quantile(q, centre, np.sqrt(variance)) for q in (0.5, tail, 1 - tail))
         whole = np.sqrt(variance + self.error)
         return median, low, high, self._quantile(tail, centre, whole), self._quantile(1 - tail, centre, whole)
 
     def _quantile(self, q: float, centre: np.ndarray, error: np.ndarray) -> float:
+        """Nats, from -`FARTHEST`; infinite beyond `FARTHEST`."""
+        if not np.isfinite(centre + error).all():
+            return np.inf
+        error = np.maximum(error, LEAST_ERROR)
+
         def excess(z: float) -> float:
             return float(self.weights @ stdtr(self.dof, (z - centre) / error)) - q
 
         reach = 10.0
         while excess((centre - reach * error).min()) > 0 or excess((centre + reach * error).max()) < 0:
             reach *= 10
-        ends = (centre - reach * error).min(), (centre + reach * error).max()
-        root: Any = brentq(excess, *ends, xtol=1e-10)
+        low = max(float((centre - reach * error).min()), -FARTHEST)
+        high = min(float((centre + reach * error).max()), FARTHEST)
+        if high <= -FARTHEST or excess(low) > 0:
+            return -FARTHEST
+        if low >= FARTHEST or excess(high) < 0:
+            return np.inf
+        root: Any = brentq(excess, low, high, xtol=1e-10, maxiter=1000)
         return float(root)
 
 
@@ -125,7 +141,8 @@ class Outlook:
         """The forecast at so many training tokens; None where it is refused.
 
         Raises:
-            InputError: a token count that is not positive and finite.
+            InputError: a token count that is not positive and finite, or so far from the data that the PPL
+                is not finite.
         """
         x = float(log_of_positive(tokens, "tokens")) - self.centre
         if self.refused is not None:
@@ -139,6 +156,8 @@ class Outlook:
         )
         with np.errstate(over="ignore"):
             values = np.exp([max(median, 0.0), low, high, run_low, run_high])
+        if not np.isfinite(values[0]):
+            raise InputError(f"tokens: {tokens:g} is so far from the data that the forecast is not finite")
         return Extrapolated(float(tokens), *map(float, values))
 
     def predict(self, tokens: Number | Numbers) -> np.ndarray:

@@ -71,6 +71,11 @@ class Row:
             raise InputError(f"{self.where}: column {column!r}: must be at most {LARGEST}, got {number:g}")
         return int(number)
 
+    def size(self, column: str) -> float | str:
+        """The number in `column`, however it is written, else its text: it tells sizes of failed rows too."""
+        number = _as_float(self.values.get(column))
+        return self.text(column) if number is None else number
+
     def text(self, column: str) -> str:
         """The value of `column` as a label; "-" where there is none."""
         value = self.values.get(column)

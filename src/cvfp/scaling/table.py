@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cvfp.records.errors import InputError
+from cvfp.records.errors import InputError, near
 from cvfp.records.results import CAP
 from cvfp.scaling.difference import Difference, difference
 from cvfp.scaling.draws import Estimate
@@ -18,7 +19,7 @@ from cvfp.scaling.forms import FORMULAS, ComparedForm
 from cvfp.scaling.joint_table import JointGroup, read_cells
 from cvfp.scaling.line import LineAnalysis
 from cvfp.scaling.local_exponent import LocalExponent, Window, bend
-from cvfp.scaling.outlook import REFUSALS
+from cvfp.scaling.outlook import REFUSALS, Extrapolated
 from cvfp.scaling.power_law import Number
 from cvfp.scaling.rows import Columns, GroupPoints, Note, Row, Table, independent, read_points, read_table
 from cvfp.scaling.summary import law_fields
@@ -67,7 +68,7 @@ class GroupFit:
                 "n": line.law.n,
                 **law_fields(line.law),
                 "windows": [] if window is None else _windows(line, window, asked.known_sizes, has_samples),
-                "extrapolation": [asdict(one) for one in line.forecasts(asked.extrapolate)],
+                "extrapolation": [_forecast_values(one) for one in line.forecasts(asked.extrapolate)],
                 "no_forecast": None if line.outlook.refused is None else REFUSALS[line.outlook.refused],
                 "forms": [_form_values(one) for one in line.forms],
                 "curvature": _curvature_values(line.curvature),
@@ -130,6 +131,11 @@ def as_json(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: as_json(one) for name, one in value.items()}
     return [as_json(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def _forecast_values(one: Extrapolated) -> dict[str, float | None]:
+    """An upper end that no float holds is None."""
+    return {name: value if math.isfinite(value) else None for name, value in asdict(one).items()}
 
 
 def _form_values(one: ComparedForm) -> dict[str, Any]:
@@ -308,7 +314,10 @@ def _compared(
         return None
     for name in names:
         if name not in fitted:
-            raise InputError(f"{path}: no fitted group {name!r} to compare; there are: {', '.join(fitted)}")
+            known = ", ".join(fitted) or "none"
+            raise InputError(
+                f"{path}: no fitted group {name!r}{near(name, fitted)} to compare; there are: {known}"
+            )
     if names[0] == names[1]:
         raise InputError(f"{path}: group {names[0]!r} is compared with itself; give two")
     first, second = (
@@ -334,7 +343,7 @@ def _columns(table: Table, x: str | None, y: str | None, grouping: Sequence[str]
 
 def _require_sizes(groups: Mapping[str, Sequence[Row]], x: str) -> None:
     """Raise `InputError` where no group ever had two sizes: there is nothing to fit."""
-    if all(len({row.values.get(x) for row in rows}) == 1 for rows in groups.values()):
+    if all(len({row.size(x) for row in rows}) == 1 for rows in groups.values()):
         name, rows = next(iter(groups.items()))
         raise InputError(
             f"group {name!r}: column {x!r} is {rows[0].values.get(x)} in every row; a power law needs at "

@@ -39,7 +39,7 @@ def answer_texts(view: View) -> list[str]:
     how_sure, following = _how_sure(view), next_run(view)
     return [
         _answer(view),
-        sentences(bold(_("How sure:")), how_sure),
+        sentences(bold(_("How sure:")), how_sure) if how_sure else "",
         sentences(bold(_("Next:")), following.text) if following else "",
     ]
 
@@ -125,7 +125,9 @@ def _unequal(top: Headline, ranked: Sequence[Standing]) -> list[str]:
 def _how_sure(view: View) -> str:
     ranked = rivals(view.top)
     other = opponent(ranked, view.reference)
-    if view.top is None or other is None:
+    if view.top is None or not ranked:  # the answer says why nothing is ranked
+        return ""
+    if other is None:
         return _("There is no other model to compare.")
     change = LineChange(ranked[0].line, other.line)
     if not any(a.num_samples == view.top.num_samples for a, _b in change.pairs):
