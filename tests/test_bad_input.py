@@ -20,6 +20,7 @@ from cvfp.records.results import DocumentScores, PointRecord, RunRecord, read_me
 from cvfp.records.sweep import Sweep, SweepFiles, load_sweep, read_forecasts
 from cvfp.report.figures.analysis import analysis_figure
 from cvfp.report.lines import report_lines
+from cvfp.report.view import View
 from cvfp.report.write import render_report
 
 FORECAST = {
@@ -101,7 +102,7 @@ def test_a_sweep_with_a_damaged_file_has_a_report_or_is_refused(sweep, data):
         path.write_bytes(content + b"\n" * (path.suffix == ".jsonl"))
         loaded = judged(lambda: load_sweep(directory), str(directory))
         if isinstance(loaded, Sweep):
-            judged(lambda: render_report(loaded, report_lines(loaded), {}, []))
+            judged(lambda: render_report(View(loaded, report_lines(loaded), "demo"), None))
             judged(lambda: [loaded.metrics_of(point) for point in loaded.points], str(directory))
     finally:
         path.write_text(sweep[path])

@@ -112,9 +112,9 @@ def generate(
     settings |= {"seed": seed, "device": device, "weights": weights}
     writing = generate(checkpoint, text, **settings)
     written: list[str] = []
-    if not json:
-        print(text, end="", flush=True)
     try:
+        if not json:
+            print(text, end="", flush=True)
         for piece in writing:
             written.append(piece)
             if not json:
