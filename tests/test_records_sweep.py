@@ -63,7 +63,9 @@ def test_report_and_status_agree_on_a_lost_record_and_on_a_foreign_folder(tmp_pa
     assert [point.num_samples for point in sweep.points] == [50, 200, 400]
     assert sweep_status(files.directory).counts() == {"done": 3, "running": 0, "failed": 0, "waiting": 1}
     assert main(["report", str(files.directory)]) == 0
-    assert "Missing points" in files.report.read_text(encoding="utf-8")
+    text = files.report.read_text(encoding="utf-8")
+    assert "3 of 4 planned runs are done, 0 failed, 1 have no record." in text
+    assert "- cvfp 1L_768d_1tok: no record yet of 100 documents, seed 42\n" in text
 
 
 def a_record(files):
