@@ -65,6 +65,7 @@ def test_report_and_status_agree_on_a_lost_record_and_on_a_foreign_folder(tmp_pa
     assert main(["report", str(files.directory)]) == 0
     text = files.report.read_text(encoding="utf-8")
     assert "3 of 4 planned runs are done, 0 failed, 1 without a record." in text
+    assert "- cvfp 1L_768d_1tok: no record yet of 100 documents, seed 42\n" in text
 
 
 def a_record(files):
