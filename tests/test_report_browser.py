@@ -142,8 +142,9 @@ def test_pointing_at_a_mark_shows_its_record(page, report):
     label.wait_for(state="detached")
 
 
-def test_pointing_at_a_law_beyond_the_data_shows_its_prediction(page, report):
-    forecast = report_lines(load_sweep(report.parent))[0].forecasts[-1]
+def test_pointing_at_a_forecast_beyond_the_data_shows_it(visit, tmp_path):
+    page = visit(written(tmp_path, lines=DEFAULT_LINES[:1], sizes=(50, 100, 200, 400, 800)))
+    forecast = report_lines(load_sweep(tmp_path))[0].forecasts[-1]
     page.locator(SCALING).scroll_into_view_if_needed()
     x, y = page.locator(f"{SCALING} >> .plot").evaluate(
         """(plot, [tokens, ppl]) => {
@@ -155,9 +156,8 @@ def test_pointing_at_a_law_beyond_the_data_shows_its_prediction(page, report):
     page.mouse.move(x, y)
     label = page.locator(f"{SCALING} >> .hovertext")
     label.wait_for()
-    assert (
-        f"tokens: 4,800,000predicted PPL: {forecast.ppl:.1f}95% prediction interval: " in label.text_content()
-    )
+    told = f"tokens: 9,600,000predicted PPL: {forecast.ppl:.1f}95% interval of the law: "
+    assert told in label.text_content()
 
 
 def test_a_point_outside_the_fit_is_hollow(page):

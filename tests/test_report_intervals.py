@@ -36,7 +36,6 @@ def test_words_by_kind_know_every_kind(words):
 @pytest.mark.parametrize("kind", KINDS)
 def test_notes_names_and_changes_know_every_kind(kind):
     assert verdicts_module.alpha_note([kind], "all")
-    assert verdicts_module.band_note([kind])
     one_draw = kind in OF_ONE_DRAW
     assert ("1 seed" in numbers.interval_name(kind)) == one_draw
     change = Change(-5.0, (-6.0, -4.0), 1 if one_draw else 3, kind)

@@ -269,7 +269,7 @@ def test_a_partial_sweep_says_what_is_missing(tmp_path):
         return run if run.point.arm != "cvfp" or run.point.num_samples < 200 else None
 
     text = report(tmp_path, change=change)
-    assert "14 of 16 planned runs are done, 0 failed, 2 have no record" in text
+    assert "14 of 16 planned runs are done, 0 failed, 2 without a record" in text
     assert "- cvfp 1L_768d_1tok: no record yet of 200 documents, seed 42; 400 documents, seed 42" in text
     assert "At 100 documents, the largest size that all of them have; seed 42." in text
 
