@@ -42,11 +42,13 @@ class Visit:
         self.opened: list[str] = []
         self.requests: list[str] = []
         self.complaints: list[str] = []
+        self.contexts: list[api.BrowserContext] = []
 
     def __call__(self, file: Path, width: int = 1200, **settings) -> "api.Page":
         """A page of its own, open once its charts are drawn."""
         context = self.browser.new_context(viewport={"width": width, "height": 900}, **settings)
-        context.set_default_timeout(10_000)
+        self.contexts.append(context)
+        context.set_default_timeout(60_000)
         page = context.new_page()
         page.on("request", lambda request: self.requests.append(request.url))
         page.on("console", lambda message: self.complaints.append(f"{message.type}: {message.text}"))
@@ -68,9 +70,12 @@ def visits(browser) -> Visit:
 
 
 @pytest.fixture
-def visit(visits) -> Iterator[Visit]:
+def visit(visits, open_report) -> Iterator[Visit]:
     """Visits to pages, none of which may ask for anything but itself, or write to the console."""
+    before = len(visits.contexts)
     yield visits
+    for context in visits.contexts[before:]:  # a page with charts takes much memory
+        context.close()
     assert [url for url in visits.requests if not url.startswith(("data:", "blob:"))] == visits.opened
     assert visits.complaints == []
 
