@@ -576,3 +576,16 @@ def test_fewer_seeds_than_there_are_are_refused(capsys, tmp_path):
     write_sweep(tmp_path / "sweep", seeds=(1, 2, 3))
     code, _, err = call(capsys, "run", tmp_path / "sweep", "--seeds", 2, "--device", "cpu")
     assert code == 2 and "--seeds 2: the sweep has 3 already; give at least as many" in err
+
+
+def test_a_directory_with_the_name_of_a_preset_is_resumed_as_it_was_started(
+    capsys, tmp_path, corpus, monkeypatch
+):
+    """`cvfp run v3 --out v3`, again, goes on; the directory itself is told apart by `./`."""
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        started(capsys, "v3", corpus)
+    before = planned(tmp_path / "v3")
+    code, _, err = call(capsys, "run", "./v3", "--samples", 4, 8, 12, "--device", "cpu")
+    assert code == 0, err
+    assert planned(tmp_path / "v3") > before

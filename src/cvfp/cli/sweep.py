@@ -139,7 +139,7 @@ def run(
     """
     from cvfp.lab.executors import make_executor
     from cvfp.lab.plan import extended, make_plan
-    from cvfp.lab.presets import find_spec
+    from cvfp.lab.presets import PRESETS, find_spec
     from cvfp.records.sweep import SweepFiles, read_plan
 
     if growth is not None and samples is not None:
@@ -147,14 +147,13 @@ def run(
     sizes = None if samples is None else whole_numbers(samples, "--samples")
     options = RunOptions(checkpoints, retry, save_every)
     execute = partial(make_executor(executor, device, gpus_per_point), options=options)
-    if SweepFiles(Path(sweep)).plan.is_file():
+    if sweep not in PRESETS and SweepFiles(Path(sweep)).plan.is_file():
         asked = given(out=out, arms=arms, growth=growth, inits=inits, corpus=corpus, embedding=embedding)
         asked |= given(tuned=tuned, published=published or None, set=set_ or None)
         if asked:
             raise InputError(
                 f"--{next(iter(asked))}: the sweep in {sweep} has its settings; only --samples and --seeds "
-                f"add "
-                "to it"
+                "add to it"
             )
         plan = extended(read_plan(Path(sweep)), sizes, seeds)
         if dry_run:

@@ -107,7 +107,8 @@ def additions_to(view: View, claim: Claim | None) -> list[Addition]:
 
 def command_of(view: View, addition: Addition) -> str:
     """`cvfp run DIR --seeds 3`, as a shell takes it."""
-    return f"cvfp run {shlex.quote(view.place)} {addition.options}".rstrip()
+    place = view.place if "/" in view.place else f"./{view.place}"  # a bare name is a preset's first
+    return f"cvfp run {shlex.quote(place)} {addition.options}".rstrip()
 
 
 @dataclass(frozen=True)

@@ -142,21 +142,6 @@ def comparisons(top: Headline) -> list[Comparison]:
     return [Comparison(reference, other, change) for other, change in changes if change is not None]
 
 
-def uncompared(top: Headline) -> list[Standing]:
-    """Lines that were trained on other tokens, or scored on other texts, than the reference arm's best."""
-    arm = reference_of(top)
-    reference = next((standing for standing in top.standings if standing.line.arm == arm), None)
-    if reference is None:
-        return []
-    others = [standing for standing in top.standings if standing is not reference]
-    return [other for other in others if not _compared(reference, other, top.num_samples)]
-
-
 def _standing(line: Line, size: int, draws: Sequence[int]) -> Standing:
     at_size = {cell.draw: cell for cell in cells(line.scored) if cell.num_samples == size}
     return Standing(line, tuple(at_size[draw] for draw in draws))
-
-
-def _compared(reference: Standing, other: Standing, num_samples: int) -> bool:
-    pairs = LineChange(reference.line, other.line).pairs
-    return any(pair[0].num_samples == num_samples for pair in pairs)
