@@ -167,7 +167,7 @@ def _difference_texts(found: dict[str, Any]) -> list[str]:
     words = {
         "first falls faster": f"{first} falls faster",
         "second falls faster": f"{second} falls faster",
-        "no verdict": "no verdict from one draw",
+        "no verdict": "no verdict from one seed",
     }
     pairing = (
         f"{found['n']} pairs" if found["paired"] else "unpaired: no two sizes with equal draws and tokens"
@@ -178,7 +178,7 @@ def _difference_texts(found: dict[str, Any]) -> list[str]:
         f"(95% interval {interval}), {words.get(found['verdict'], found['verdict'])}."
     ]
     if found["first_ahead"] is not None:
-        known = "" if found["interval_kind"] not in OF_ONE_DRAW else ", as far as one draw tells"
+        known = "" if found["interval_kind"] not in OF_ONE_DRAW else ", as far as one seed tells"
         texts.append(
             f"If both power laws go on, {first} is lower at {numbers.tokens(found['ahead_tokens'])} tokens "
             f"with probability {probability(found['first_ahead'])}{known}."

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from cvfp.records.results import PointRecord
 from cvfp.report.changes import LineChange
 from cvfp.report.figures.axes import padded, set_linear, set_log, set_ticks, widened, with_intervals
 from cvfp.report.figures.marks import End, by_size, draw_mean, draw_seeds, mean_of, mean_ppl, name_ends
@@ -41,24 +42,33 @@ def ppl_figure(lines: Sequence[Line]) -> Figure | None:
     Means over seeds, joined, with the seeds light beside them; the fitted law is not drawn. None where no
     line has two sizes: one size is a table.
     """
-    shown = [line for line in lines if line.scored]
-    if max((len(by_size(line.scored)) for line in shown), default=0) < 2:
+    known = [(line, line.scored) for line in lines if line.scored]
+    if max((len(by_size(points)) for _line, points in known), default=0) < 2:
         return None
+    return means_figure(
+        known, styles_of(lines), "tokens", _("training tokens"), _("Test PPL (lower is better)")
+    )
+
+
+def means_figure(
+    known: Sequence[tuple[Line, Sequence[PointRecord]]], styles: Styles, field: str, xlabel: str, title: str
+) -> Figure:
+    """Test PPL of some points of each line against a field of theirs: means over seeds, joined and named."""
     figure = new_figure(HEIGHT, HALF)
-    axes, styles, ends = figure.subplots(), styles_of(lines), []
-    named = named_lines(shown)
-    for line in shown:
+    axes, ends = figure.subplots(), []
+    named = named_lines([line for line, _points in known])
+    for line, points in known:
         style = styles[line.label]
-        draw_seeds(axes, [(p.tokens, p.ppl) for p in line.scored], style)
-        means = [(mean_of(at, "train_tokens"), mean_ppl(at)) for at in by_size(line.scored).values()]
+        draw_seeds(axes, [(getattr(point, field), point.ppl) for point in points], style)
+        means = [(mean_of(at, field), mean_ppl(at)) for at in by_size(points).values()]
         draw_mean(axes, means, style, joined=True)
         if line in named:
             ends.append(End(*means[-1], line.label, style.color))
-    points = [point for line in shown for point in line.scored]
-    set_log(axes.xaxis, padded([point.tokens for point in points], 0.05), most=6)
-    set_log(axes.yaxis, padded([point.ppl for point in points], 0.05))
-    axes.set(xlabel=_("training tokens"))
-    axes.set_title(_("Test PPL (lower is better)"), loc="left", fontweight="bold")
+    every = [point for _line, points in known for point in points]
+    set_log(axes.xaxis, padded([getattr(point, field) for point in every], 0.05), most=6)
+    set_log(axes.yaxis, padded([point.ppl for point in every], 0.05))
+    axes.set(xlabel=xlabel)
+    axes.set_title(title, loc="left", fontweight="bold")
     name_ends(axes, ends)
     return figure
 

@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cvfp.records.sweep import Sweep
-from cvfp.report.figures.answer import HEIGHT, named_lines
+from cvfp.report.figures.answer import HEIGHT, means_figure, named_lines
 from cvfp.report.figures.axes import padded, set_log
 from cvfp.report.figures.curves import LearningCurve, largest_curve, learning_curve
-from cvfp.report.figures.marks import End, by_size, draw_mean, draw_seeds, mean_of, mean_ppl, name_ends
+from cvfp.report.figures.marks import End, by_size, name_ends
 from cvfp.report.figures.style import HALF, Style, _, documents, house_style, new_figure, styles_of
 from cvfp.report.lines import Line
 
@@ -59,27 +59,13 @@ def learning_figure(sweep: Sweep, lines: Sequence[Line]) -> Figure | None:
 def compute_figure(lines: Sequence[Line]) -> Figure | None:
     """Test PPL against the FLOPs of training, a line per model over its sizes; None where they are not
     known."""
-    known = {line.label: [p for p in line.scored if p.flops] for line in lines}
-    shown = [line for line in lines if len(by_size(known[line.label])) > 1]
-    if not shown:
+    known = [(line, [point for point in line.scored if point.flops]) for line in lines]
+    known = [(line, points) for line, points in known if len(by_size(points)) > 1]
+    if not known:
         return None
-    figure = new_figure(HEIGHT, HALF)
-    axes, styles, ends = figure.subplots(), styles_of(lines), []
-    named = named_lines(shown)
-    for line in shown:
-        style, points = styles[line.label], known[line.label]
-        draw_seeds(axes, [(p.compute, p.ppl) for p in points], style)
-        means = [(mean_of(at, "flops"), mean_ppl(at)) for at in by_size(points).values()]
-        draw_mean(axes, means, style, joined=True)
-        if line in named:
-            ends.append(End(*means[-1], line.label, style.color))
-    points = [point for line in shown for point in known[line.label]]
-    set_log(axes.xaxis, padded([point.compute for point in points], 0.05), most=6)
-    set_log(axes.yaxis, padded([point.ppl for point in points], 0.05))
-    axes.set(xlabel=_("training FLOPs"))
-    axes.set_title(_("Test PPL against compute"), loc="left", fontweight="bold")
-    name_ends(axes, ends)
-    return figure
+    return means_figure(
+        known, styles_of(lines), "compute", _("training FLOPs"), _("Test PPL against compute")
+    )
 
 
 def _drawable(curve: LearningCurve) -> bool:
