@@ -13,8 +13,8 @@ ENDS: dict[Shell, str] = {
     "bash": 'COMPREPLY=("${matches[@]}")\n',
     "zsh": "_describe 'cvfp completions' completion_array\n",
 }
-"""Where the script that tyro makes has found commands and options; it knows nothing of positional "
-"arguments."""
+"""Where the script that tyro makes has found commands and options; it knows nothing of positional
+arguments."""
 ARGUMENTS: dict[Shell, str] = {
     "bash": """\
   local word="${COMP_WORDS[COMP_CWORD]}"

@@ -138,7 +138,7 @@ class Clock:
 
     @property
     def share(self) -> float:
-        """Of the cost of what was to be run, that is done."""
+        """The share of the cost of what was to be run that is done."""
         return self.done / self.all if self.all else 0.0
 
     def text(self) -> str:

@@ -114,7 +114,8 @@ def split_documents(config: DataConfig, sources: np.ndarray, speakers: list[froz
 def split_parts(
     config: DataConfig, parts: np.ndarray, sources: np.ndarray, speakers: list[frozenset[str]] | None
 ) -> Split:
-    """As `split_documents`, of several corpora: each gives dev and test documents in proportion to its size.
+    """This is `split_documents` of several corpora: each gives dev and test documents in proportion to its
+    size.
 
     A corpus of fewer than three documents gives none. Speakers are held out from all corpora together.
 

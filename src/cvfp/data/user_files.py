@@ -412,7 +412,8 @@ def _with_records(
 
 
 def _fingerprint(files: list[LocalFile], kinds: frozenset[str], config: DataConfig) -> str:
-    """Of all that determines the documents. Files of one kind in UTF-8 need their hashes and one option."""
+    """A hash of all that determines the documents. Files of one kind in UTF-8 need their hashes and one
+    option."""
     hashes = [file.scan.sha256 for file in files]
     options = {"text": config.document_separator, "jsonl": config.text_field, "parquet": config.text_field}
     if len(kinds) == 1 and all(file.encoding == UTF8 for file in files):

@@ -52,7 +52,7 @@ class CvfpLM(HFLM):
 
     @property
     def max_length(self) -> int:
-        """Of a context and what follows it, in tokens."""
+        """The longest context with what follows it, in tokens."""
         return self._max_length or UNBOUNDED
 
     def tok_encode(
@@ -75,7 +75,8 @@ class CvfpLM(HFLM):
         return super()._detect_batch_size(requests, pos) if requests else self.max_batch_size
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
-        """Of continuations, (nats, whether greedy); without a context, of their tokens but the first.
+        """The score of continuations, (nats, whether greedy); without a context, of their tokens but the
+        first.
 
         Raises `InputError` for a continuation of one token without a context.
         """

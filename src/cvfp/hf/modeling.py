@@ -71,7 +71,7 @@ class CvfpConfig(PretrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """As in transformers, of a `config.json`. Raises `InputError` as the class does."""
+        """The config in a `config.json`, as in transformers. Raises `InputError` as the class does."""
         check_format(config_dict, "config.json")
         return super().from_dict(config_dict, **kwargs)
 
@@ -103,7 +103,7 @@ class CvfpState:
 
     @classmethod
     def start(cls, model: CVFPModel, rows: int) -> CvfpState:
-        """Of a batch that has read nothing."""
+        """The cache of a batch that has read nothing."""
         state = model.read_table.new_zeros(rows, model.state_dim)
         shape = (rows, model.config.num_input_tokens)
         return cls(state, torch.full(shape, BEFORE, device=model.device))
@@ -165,7 +165,8 @@ class CvfpForCausalLM(PreTrainedModel, GenerationMixin):
 
     @classmethod
     def from_pretrained(cls, *args: Any, output_loading_info: bool = False, **kwargs: Any) -> Any:
-        """As in transformers. Raises `InputError` when the weights are not those of the config."""
+        """The model in a directory, as in transformers. Raises `InputError` when the weights are not
+        those of the config."""
         # What does not fit is looked at here; transformers would draw it anew, or raise without a name.
         kwargs["ignore_mismatched_sizes"] = True
         loaded: Any = super().from_pretrained(*args, output_loading_info=True, **kwargs)

@@ -71,7 +71,7 @@ def _is_smaller(point: PlannedPoint, line: str, size: int) -> bool:
 def _forecasts(
     lines: Iterable[LineFit], datasets: Datasets, coming: Sequence[RunConfig]
 ) -> Iterator[RegisteredForecast]:
-    """Of the runs of one line at one size, from its fit to the smaller ones."""
+    """Forecasts of the runs of one line at one size, from its fit to the smaller ones."""
     size = coming[0].data.num_samples
     for line in lines:
         if line.analysis is None:

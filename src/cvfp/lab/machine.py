@@ -99,7 +99,7 @@ class PlanEstimate:
 
     @property
     def hours(self) -> float:
-        """Of the points whose cost is known."""
+        """The hours that the points of known cost take."""
         return sum(point.seconds for point in self.points if point.seconds is not None) / 3600
 
     def verdict(self) -> str:

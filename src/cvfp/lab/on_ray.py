@@ -153,7 +153,8 @@ def run_on_ray(
     tell: Tell = tell_nobody,
     options: RunOptions = DEFAULTS,
 ) -> SweepOutcome:
-    """As `run_sweep`, on the Ray cluster that `RAY_ADDRESS` names or this machine is in, else on a local one.
+    """This is `run_sweep` on the Ray cluster that `RAY_ADDRESS` names or this machine is in, else on a local
+    one.
 
     Raises:
         InputError: as `run_sweep`; Ray is not installed; the cluster has no such device.

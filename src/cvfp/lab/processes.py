@@ -33,7 +33,7 @@ from cvfp.training import group
 
 
 def run_shared(directory: SweepDirectory, tell: Tell, retry: bool, work: Callable[[], str]) -> SweepOutcome:
-    """As `run_sweep`, with `work` to have all points run by workers; it says why it left any.
+    """This is `run_sweep` with `work` to have all points run by workers; it says why it left any.
 
     Raises:
         InputError: as `run_sweep`.
@@ -86,7 +86,7 @@ def run_on_devices(
     tell: Tell = tell_nobody,
     options: RunOptions = DEFAULTS,
 ) -> SweepOutcome:
-    """As `run_sweep`, with a process for each of `devices` (one that is listed twice is shared by two).
+    """This is `run_sweep` with a process for each of `devices` (one that is listed twice is shared by two).
 
     A script that calls this with several devices needs the usual `if __name__ == "__main__":`.
 
@@ -194,7 +194,7 @@ def run_together(
     tell: Tell = tell_nobody,
     options: RunOptions = DEFAULTS,
 ) -> SweepOutcome | None:
-    """As `run_sweep`, called by every launched process with its own device; None in all but the first.
+    """This is `run_sweep`, called by every launched process with its own device; None in all but the first.
 
     Raises:
         InputError, WriteError: as `run_sweep`.

@@ -81,7 +81,7 @@ class RunDirectory:
 
     @property
     def seconds(self) -> float:
-        """Of work since the run began; what an interruption made undone is not counted."""
+        """Seconds of work since the run began; what an interruption made undone is not counted."""
         return time.perf_counter() - self.started
 
     def log(self, event: Event) -> None:
@@ -221,8 +221,8 @@ class SweepDirectory:
         self.files = SweepFiles(self.path)
 
     def check(self) -> None:
-        """Nothing is written. Raises `InputError` when the path holds points that the plan has not, or no "
-        "sweep."""
+        """Nothing is written. Raises `InputError` when the path holds points that the plan has not, or no
+        sweep."""
         path = self.path
         check_out(path)
         if self.files.plan.exists():
@@ -370,12 +370,12 @@ class SweepStatus:
 
     @property
     def sizes(self) -> list[int]:
-        """In documents, smallest first."""
+        """The sizes in documents, smallest first."""
         return sorted({each.point.config.data.num_samples for each in self.points})
 
     def grid(self) -> list[tuple[str, ...]]:
-        """A row per curve, a cell per size: its test PPL, mean over seeds, or how many runs are in which "
-        "state."""
+        """A row per curve, a cell per size: its test PPL, mean over seeds, or how many runs are in which
+        state."""
         lines: dict[tuple[str, str], dict[int, list[PointState]]] = {}
         for each in self.points:
             config = each.point.config

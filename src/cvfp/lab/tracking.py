@@ -73,7 +73,7 @@ class TrackedPoint:
 
     @property
     def tag(self) -> str:
-        """Of the sweep."""
+        """The tag of the sweep."""
         return digest([self.group, self.begun], 6)
 
     @property

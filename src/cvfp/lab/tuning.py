@@ -155,7 +155,7 @@ def tune_sweep(directory: SweepDirectory, spec: SweepSpec, execute: Execute, tel
 
 
 def choose(plan: Plan, records: dict[str, RunRecord], preset: str, seeds: int) -> Tuning:
-    """For every arm, and at each size, the trial with the lowest dev loss there."""
+    """The trial, for every arm and at each size, with the lowest dev loss there."""
     samples = tuple(sorted({point.config.data.num_samples for point in plan.points}))
     arms = dict.fromkeys(point.config.arm for point in plan.points)
     chosen = {arm: _choose_for(arm, plan, records, samples) for arm in arms}

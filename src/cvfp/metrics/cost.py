@@ -65,7 +65,7 @@ def training_flops(core_madds: int, head_madds: int, tokens_seen: int, embedding
 
 
 def phase2_flops(cost: ModelCost, tokens_seen: int, embedding_trained: bool) -> float:
-    """Of the token block and the head."""
+    """FLOPs of the token block and the head."""
     return training_flops(cost.token_madds, cost.head_madds, tokens_seen, embedding_trained)
 
 
@@ -79,7 +79,7 @@ class RunCost:
 
 
 def run_cost(config: RunConfig, vocab_size: int, tokens: int) -> RunCost | None:
-    """Of training on so many tokens up to all caps (most runs stop earlier).
+    """The cost of training on so many tokens up to all caps (most runs stop earlier).
 
     None for arms that count, and for one of the user's own.
     """

@@ -95,7 +95,7 @@ class CVFPModel(nn.Module):
     def hidden_from(
         self, contexts: Float[Tensor, "B L d_c"], features: Float[Tensor, "B d_f"], dropout: float = 0.0
     ) -> Float[Tensor, "B d_e"]:
-        """As `hidden`, from token features, which only token layers read."""
+        """This is `hidden` from token features, which only token layers read."""
         if self.token_block is None:
             return self.projected(nn.functional.dropout(contexts[:, -1], dropout))
         u = self.token_block(contexts, nn.functional.dropout(features, dropout))
@@ -161,7 +161,7 @@ class CVFPModel(nn.Module):
         last: int | None = None,
         start: Float[Tensor, " d_s"] | None = None,
     ) -> Iterator[tuple[Int[Tensor, " B"], Float[Tensor, "B L d_c"]]]:
-        """As `output_segments`, of the contexts alone."""
+        """This is `output_segments` of the contexts alone."""
         for positions, outputs in self.output_segments(tokens, segment, first, last, start):
             yield positions, outputs if self.context_block is None else self.context_block.contexts(outputs)
 

@@ -65,7 +65,7 @@ def gathered_features(
     positions: Int[Tensor, " B"],
     num_input_tokens: int,
 ) -> Float[Tensor, "B d_f"]:
-    """As `token_features`, from the `normalised_rows` of a table that many sweeps read."""
+    """This is `token_features` from the `normalised_rows` of a table that many sweeps read."""
     ids, before = token_window(tokens, positions, num_input_tokens)
     return F.embedding(ids.masked_fill(before, len(rows) - 1), rows).flatten(1)
 

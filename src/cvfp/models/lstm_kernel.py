@@ -338,7 +338,7 @@ def gates_back(
     packed: Sequence[Tensor], trace: Trace, grad: Tensor, found: Backward, work: Tensor | None, parts: Tensor,
     grad_memory: Tensor, t: int,
 ) -> None:  # fmt: skip
-    """From the gradient of h' of position t, and what later ones add to it, to that at f, i, g and o.
+    """The way from the gradient of h' of position t, and what later ones add to it, to that at f, i, g and o.
 
     What they add is in `work`, h last, and with rounds in the parts of the product with B_0.
     """
@@ -360,7 +360,7 @@ def _blocks_back(trace: Trace) -> int:
 def mogrify_back(
     packed: Sequence[Tensor], trace: Trace, work: Tensor, found: Backward, parts: Tensor, t: int
 ) -> None:
-    """From the gradient of position t's operands, which is used up, to that of its x.
+    """The way from the gradient of position t's operands, which is used up, to that of its x.
 
     That of its h is what is left in `work`, and what round 0 adds to it: its parts are in `parts`[0].
     """

@@ -159,7 +159,7 @@ class ModelConfig(Schema):
 
     @property
     def context_block_params(self) -> int:
-        """Of the residual cell L * ((d_c + n*d_e)*d_c + d_c + 2*d_c)."""
+        """Parameters of the cell; of the residual one L * ((d_c + n*d_e)*d_c + d_c + 2*d_c)."""
         vectors = {"residual": 3, "gated": 3, "highway": 2, "lstm": 4, "mogrified": 4}[self.cell]
         return self.context_block_madds + vectors * self.num_layers * self.context_dim
 

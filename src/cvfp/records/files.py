@@ -81,7 +81,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_sealed(path: Path, value: dict[str, Any]) -> None:
-    """As `write_json`, with the hash of the value beside it."""
+    """This is `write_json` with the hash of the value beside it."""
     write_json(path, value | {SEAL: digest(value)})
 
 

@@ -61,7 +61,7 @@ class Schema(BaseModel):
 
     @classmethod
     def parse_json(cls, value: Any, where: str):
-        """As `parse`, for a value out of a JSON or TOML file (lists stand for tuples, dates for text)."""
+        """This is `parse` for a value out of a JSON or TOML file (lists stand for tuples, dates for text)."""
         try:
             return cls.model_validate_json(json.dumps(value, default=str))
         except ValidationError as error:

@@ -56,7 +56,7 @@ class TokenTraining(Schema):
         return 2 if self.consistency else 1
 
     def steps_between_evaluations(self, epoch_steps: int) -> int:
-        """On dev, where an epoch has so many steps."""
+        """Steps from one evaluation on dev to the next, where an epoch has so many steps."""
         return -(-epoch_steps // self.evaluations_per_epoch) if self.eval_every is None else self.eval_every
 
     def most_tokens(self, tokens: int) -> int:

@@ -99,7 +99,7 @@ class _Exponents:
     change: Change
 
     def alpha_of(self, side: int) -> float | None:
-        """Of all sizes of the earlier (0) or the later (1)."""
+        """The exponent over all sizes of the earlier (0) or the later (1)."""
         return (self.step.change.reference, self.step.change.other)[side].summary.alpha
 
 
@@ -153,7 +153,7 @@ def iteration_table(steps: Sequence[Step]) -> str:
 
 
 def _names() -> list[Column[Any]]:
-    """Of rows of any kind that are of a step."""
+    """The names of rows of any kind that are of a step."""
     return [
         Column[Any](_("model"), lambda row: plain(row.step.name), words=True),
         Column[Any](_("versions"), lambda row: row.step.versions, words=True),

@@ -79,7 +79,7 @@ class Line:
         return self.fit.law
 
     def losses(self, points: Collection[PointRecord]) -> Losses | None:
-        """Of these of its points, on each test document; None where one of them does not have them.
+        """Losses of these of its points on each test document; None where one of them does not have them.
 
         None also with fewer than two test documents, or where they are not the same for all.
         """
@@ -111,7 +111,8 @@ class Line:
 
     @cached_property
     def holdouts(self) -> list[Holdout]:
-        """With the largest size hidden, and with the two largest where three are left; none without a law."""
+        """Hold-outs with the largest size hidden, and with the two largest where three are left; none
+        without a law."""
         sizes = {point.num_samples for point in self.fitted}
         try:
             found = [self.analysis.holdout(hide) for hide in (1, 2) if len(sizes) - hide > max(hide, 1)]

@@ -42,7 +42,7 @@ def interval_name(kind: IntervalKind) -> str:
 
 
 def between(low: str, high: str) -> str:
-    """From one written number to another."""
+    """The range from one written number to another."""
     return _("{low} to {high}").format(low=low, high=high)
 
 
@@ -147,7 +147,7 @@ def count(value: Number | None) -> str:
 
 
 def count_range(ends: Sequence[Number]) -> str:
-    """From the first to the last of two whole numbers."""
+    """The range from the first to the last of two whole numbers."""
     return between(count(ends[0]), count(ends[1]))
 
 
@@ -164,7 +164,7 @@ def seconds(value: Number | None) -> str:
 
 
 def tokens(value: Number) -> str:
-    """As `count`; four significant digits where that would be 0, or show digits that no float has."""
+    """This is `count`; four significant digits where that would be 0, or show digits that no float has."""
     return count(value) if 0.5 <= value < 1e15 else f"{value:.4g}"
 
 

@@ -66,7 +66,8 @@ def rivals(top: Headline | None) -> list[Standing]:
 
 
 def opponent(ranked: Sequence[Standing], reference: Line | None) -> Standing | None:
-    """Beside the best of all: the reference where it is not the best itself, else the next of another arm."""
+    """The one to set beside the best of all: the reference where it is not the best itself, else the next
+    of another arm."""
     if not ranked:
         return None
     best, others = ranked[0], ranked[1:]

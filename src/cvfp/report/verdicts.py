@@ -91,7 +91,8 @@ def points_text(change: Change) -> str:
 
 
 def _with_interval(change: Change, value: str, interval: str, said: str) -> str:
-    """Of one draw with what its interval is over: it says nothing of arms in general."""
+    """A change with its interval; of one seed with what that is over: it says nothing of models in
+    general."""
     if change.interval is None:
         return _("{change} (no interval: no verdict)").format(change=value)
     text = _("{change} (95% interval {interval}: {verdict})")
@@ -155,7 +156,7 @@ def crossover_text(found: Crossover) -> str:
 
 
 def probability(value: float) -> str:
-    """With two decimals; in words where these would say never or always."""
+    """A probability with two decimals; in words where these would say never or always."""
     if 0 < value < 0.01:
         return _("below 0.01")
     return _("above 0.99") if 0.99 < value < 1 else f"{value:.2f}"
@@ -177,7 +178,7 @@ def _dropped(sizes: tuple[int | float, int | float] | None) -> str:
 
 
 def alpha_note(kinds: Collection[str | None], seeds_vary: str) -> str:
-    """Of the intervals of exponents."""
+    """A note on the intervals of exponents."""
     texts = {
         "line": _(
             "An interval over sizes is Student's t over the points of one fit: deviation from a straight "

@@ -114,7 +114,7 @@ class Difference:
 
     @property
     def verdict(self) -> DifferenceVerdict:
-        """As `points.Change.distinguishable`: one draw never tells two lines apart."""
+        """This is `points.Change.distinguishable`: one draw never tells two lines apart."""
         told = Change(self.exponent.value, self.exponent.interval, self.n, self.exponent.kind).distinguishable
         if told is None:
             return "no verdict"
@@ -157,7 +157,7 @@ def difference(one: LineAnalysis, other: LineAnalysis, losses: Losses | None = N
 
 
 def _gated(found: Difference, one: LineAnalysis, other: LineAnalysis) -> Difference:
-    """Without what is beyond the data, unless the power law of both is adequate."""
+    """The difference without what is beyond the data, unless the power law of both is adequate."""
     if all("ppl_power" in [form.form for form in each.outlook.forms] for each in (one, other)):
         return found
     return replace(found, first_ahead=None, crossover=Crossover("not said", None, None))
@@ -177,7 +177,8 @@ def signs(points: Points, rows: np.ndarray) -> list[str]:
 def _difference(
     lines: Sequence[StraightLine], paired: bool, n: int, largest: float, found: tuple[Flip, ...]
 ) -> Difference:
-    """Of one line by the errors of each source: what is said of anything is by its widest interval."""
+    """The difference of one line by the errors of each source: what is said of anything is by its widest
+    interval."""
     ahead = widest([line.at(largest) for line in lines]).probability_positive
     exponent = widest([line.exponent for line in lines])
     return Difference(paired, n, exponent, math.exp(largest), ahead, crossover(lines), found)

@@ -44,7 +44,7 @@ class Losses:
         return Losses(self.points.kept(keep), self.nats[keep], self.tokens)
 
     def distinct(self) -> Losses:
-        """Without runs whose losses another run of that size has: a seed that changes nothing."""
+        """The losses without runs whose losses another run of that size has: a seed that changes nothing."""
         results = zip(self.points.sizes.tolist(), map(tuple, self.nats.tolist()), strict=True)
         return self.kept(np.array([earlier is None for earlier in earlier_copies(list(results))]))
 
@@ -153,7 +153,8 @@ class Crossed:
 
     @property
     def kind(self) -> IntervalKind:
-        """With one draw the interval is over test documents only: it says nothing of other draws."""
+        """The kind of the interval; with one draw it is over test documents only: it says nothing of
+        other draws."""
         return "documents" if self.draws is None else "draws x documents"
 
     @property
@@ -192,12 +193,12 @@ class Crossed:
 
     @property
     def change(self) -> Change:
-        """As a change of one line against another, in its own unit."""
+        """The difference as a change of one line against another, in its own unit."""
         return Change(self.value, self.interval, self.count, self.kind)
 
     @property
     def percent_change(self) -> Change:
-        """As a change in percent, of a difference of logarithms."""
+        """The difference as a change in percent, of a difference of logarithms."""
         low, high = self.interval
         return Change(percent(self.value), (percent(low), percent(high)), self.count, self.kind)
 
@@ -437,6 +438,7 @@ def _spread(runs: Losses, alpha: float) -> Spread:
 
 
 def _without_copies(runs: Losses) -> Losses:
-    """Without draws whose losses another one has. Initialisations that change nothing stay: they tell so."""
+    """The losses without draws whose losses another one has. Initialisations that change nothing stay:
+    they tell so."""
     kept = set(runs.by_draw().distinct().points.draws)
     return runs.kept(np.array([draw in kept for draw in runs.points.draws]))

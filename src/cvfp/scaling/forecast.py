@@ -157,7 +157,8 @@ class LastSlope:
 
 
 def last_slope(points: Points) -> LastSlope | MeanOfDraws:
-    """Of each draw, with the mean of ln PPL over them, where there are several (`Points.units`).
+    """The last slope of each draw, with the mean of ln PPL over them, where there are several
+    (`Points.units`).
 
     Raises:
         InputError: fewer than two sizes.

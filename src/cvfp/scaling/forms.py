@@ -511,7 +511,7 @@ def _verdicts(compared: dict[FormName, np.ndarray], counts: Sequence[int]) -> di
 
 
 def _is_worse(log_ratios: np.ndarray, counts: Sequence[int]) -> bool:
-    """Of ln(score / best), one per unit of so many points."""
+    """Whether a form is worse, by its ln(score / best), one per unit of so many points."""
     if len(log_ratios) == 1:
         return bool(counts[0] * log_ratios[0] >= EVIDENCE)
     return across_draws(log_ratios).sign == 1

@@ -209,7 +209,7 @@ class _Data:
     high: np.ndarray
 
     def model(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """As `_log_loss`, at the cells."""
+        """This is `_log_loss` at the cells."""
         return _log_loss(theta, self.u, self.x)
 
     def least(self, chart: _Chart, scale: float, start: np.ndarray) -> tuple[float, np.ndarray]:
@@ -611,7 +611,7 @@ class JointHoldout:
 
 
 def hold_out_tokens(cells: JointCells, hide: int) -> JointHoldout | None:
-    """Without the `hide` largest data sizes; None where no cell is left.
+    """A hold-out of the `hide` largest data sizes; None where no cell is left.
 
     Raises:
         InputError: `hide` below 1.
@@ -623,7 +623,7 @@ def hold_out_tokens(cells: JointCells, hide: int) -> JointHoldout | None:
 
 
 def hold_out_params(cells: JointCells) -> JointHoldout | None:
-    """Without the largest model size; None where no cell is left."""
+    """A hold-out of the largest model size; None where no cell is left."""
     return _hold_out(cells, cells.params < cells.params.max())
 
 

@@ -38,7 +38,8 @@ class JointGroup:
         return {column: fit_joint_law(cells) for column, cells in self.cells.items()}
 
     def values(self, budget: Number | None, holdout: int | None) -> dict[str, Any]:
-        """As JSON values; keys as `table.fit_joint_table`. Raises as `optimum` and `hold_out_tokens`."""
+        """The law as JSON values; keys as `table.fit_joint_table`. Raises as `optimum` and
+        `hold_out_tokens`."""
         first, *others = self.fits
         return {
             "group": self.name,

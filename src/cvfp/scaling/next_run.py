@@ -77,7 +77,7 @@ class Known:
 
     @property
     def seeds(self) -> int:
-        """With results of their own."""
+        """The seeds with results of their own."""
         return 1 if self.draws is None else int(self.draws.dof) + 1
 
     def percent(self, log_ppl: float) -> float:

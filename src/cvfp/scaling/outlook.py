@@ -292,7 +292,7 @@ def _averaged(points: Points, form: FormName, noises: Sequence[_Noise], sizes: i
 
 
 def _of_one_seed(points: Points) -> list[Mixture]:
-    """With equal, independent errors, whose size the form with a floor leaves."""
+    """Fits with equal, independent errors, whose size the form with a floor leaves."""
     x, y = points.log_tokens - points.log_tokens.mean(), points.log_ppl
     forms = possible_forms(points)
     widest = forms[-1]

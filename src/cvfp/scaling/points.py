@@ -257,7 +257,8 @@ def at_largest_size(pairs: Sequence[Pair]) -> list[Pair]:
 
 
 def distinct(pairs: Sequence[Pair]) -> list[Pair]:
-    """Without pairs whose two perplexities another pair at that size has: a seed that changes neither arm."""
+    """The points without pairs whose two perplexities another pair at that size has: a seed that changes
+    neither arm."""
     found: dict[tuple[int, float, float], Pair] = {}
     for a, b in pairs:
         found.setdefault((a.num_samples, a.val_ppl, b.val_ppl), (a, b))

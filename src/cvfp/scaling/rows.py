@@ -47,7 +47,7 @@ class Row:
         return number
 
     def positive(self, column: str) -> float:
-        """As `number`, above 0; a perplexity (a column whose name ends in ppl) is at least 1."""
+        """This is `number`, above 0; a perplexity (a column whose name ends in ppl) is at least 1."""
         number = self.number(column)
         if column.endswith("ppl") and number < 1:
             raise InputError(f"{self.where}: column {column!r}: a perplexity is at least 1, got {number:g}")
@@ -63,7 +63,7 @@ class Row:
         return 0.5 * 10.0**exponent
 
     def whole(self, column: str) -> int:
-        """As `number`, without a fraction, as numpy holds it."""
+        """This is `number` without a fraction, as numpy holds it."""
         number = self.number(column)
         if not number.is_integer():
             raise InputError(f"{self.where}: column {column!r}: must be a whole number, got {number:g}")
@@ -309,7 +309,7 @@ def read_points(rows: Sequence[Row], columns: Columns) -> GroupPoints:
 
 
 def independent(name: str, group: GroupPoints, note: Note) -> GroupPoints:
-    """Without copies of other seeds' results, and without seeds of a single size beside several."""
+    """The group without copies of other seeds' results, and without seeds of a single size beside several."""
     if group.columns.seed is None:
         return group
     copies = earlier_copies(list(zip(group.points.tokens.tolist(), group.points.ppl.tolist(), strict=True)))

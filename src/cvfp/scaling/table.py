@@ -53,7 +53,7 @@ class GroupFit:
     line: LineAnalysis | None
 
     def values(self, asked: Asked) -> dict[str, Any]:
-        """As JSON values; keys as `fit_table`.
+        """The group as JSON values; keys as `fit_table`.
 
         Raises:
             InputError: no law or no finite prediction, with the name of the group.
@@ -91,7 +91,7 @@ class TableFit:
     """With all of their points, copies of other seeds' results too."""
 
     def values(self) -> dict[str, Any]:
-        """As JSON values; see `fit_table`. Raises as `GroupFit.values` and `difference`."""
+        """All groups as JSON values; see `fit_table`. Raises as `GroupFit.values` and `difference`."""
         values: dict[str, Any] = {"groups": [group.values(self.asked) for group in self.groups]}
         return values if self.compared is None else values | {"difference": difference_values(*self.compared)}
 
@@ -275,7 +275,7 @@ def analyse_table(
     nats: bool = False,
     difference: tuple[str, str] | None = None,
 ) -> TableFit:
-    """As `fit_table`, of a table that was read, as objects: what is not looked at is not computed.
+    """This is `fit_table` of a table that was read, as objects: what is not looked at is not computed.
 
     Raises:
         InputError: as `fit_table`, of the table and its groups.

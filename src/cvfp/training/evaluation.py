@@ -31,7 +31,8 @@ Segments = Iterable[tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Scores:
-    """Of tokens[1:]: negative log-likelihood in nats, and whether the likeliest token was the right one."""
+    """Scores of tokens[1:]: negative log-likelihood in nats, and whether the likeliest token was the
+    right one."""
 
     nll: Float[np.ndarray, " T"]
     correct: Bool[np.ndarray, " T"]
@@ -58,14 +59,14 @@ def mean_nats(
 
 
 def score_sequence(model: SequenceModel, tokens: Int[Tensor, " N"]) -> Scores:
-    """As `score`, of a model that is trained through time."""
+    """This is `score` of a model that is trained through time."""
     return collect_scores(model, lambda score_rows: _scored_sequence(model, tokens, True, score_rows))
 
 
 def mean_nats_of_sequence(
     model: SequenceModel, tokens: Int[Tensor, " N"], precision: Precision, exact: bool
 ) -> float:
-    """As `mean_nats`, of a model that is trained through time; `exact` as in `SequenceModel.stream`."""
+    """This is `mean_nats` of a model that is trained through time; `exact` as in `SequenceModel.stream`."""
     return collect_nats(
         model, lambda score_rows: _scored_sequence(model, tokens, exact, score_rows), precision
     )

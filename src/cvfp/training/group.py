@@ -124,7 +124,7 @@ def share(count: int, process: int | None = None) -> slice:
 
 
 def most(count: int) -> int:
-    """Of `count` things, how many a process may have to take."""
+    """How many of `count` things a process may have to take."""
     return -(-count // world_size())
 
 

@@ -97,7 +97,7 @@ class Head:
         return torch.cat(parts) if parts else hidden.new_zeros(0, dtype=self.wide)
 
     def probabilities(self, hidden: Float[Tensor, "B d_e"]) -> Float[Tensor, "B V"]:
-        """Of all tokens, and 0 for the rows that fill the table up."""
+        """Probabilities of all tokens, and 0 for the rows that fill the table up."""
         return torch.softmax(self._products(hidden) + self.offsets, dim=1)
 
     def gradients(

@@ -319,7 +319,8 @@ class TokenLearner:
         )
 
     def _exact_dev_loss(self) -> float:
-        """Of the best weights, which are in the model; as it was when they were found, if that was exact."""
+        """The dev loss of the best weights, which are in the model; as it was when they were found, if
+        that was exact."""
         if self.batch.looks_exactly and self.precision == "float32":
             return self.best_dev_loss
         return self.dev_nats("float32", exact=True)

@@ -146,7 +146,7 @@ def gradients(logits: Tensor, offsets: Tensor, targets: Tensor, weights: Tensor)
 def paired_gradients(
     first: Tensor, second: Tensor, offsets: Tensor, targets: Tensor, weights: Tensor, consistency: float
 ) -> tuple[Tensor, list[Tensor]]:
-    """As `cvfp.training.head.eager_paired_gradients`; the gradients replace the logits."""
+    """This is `cvfp.training.head.eager_paired_gradients`; the gradients replace the logits."""
     found = torch.empty(len(first), dtype=torch.float32, device=first.device)
     rows, width = first.shape
     _paired[(rows,)](

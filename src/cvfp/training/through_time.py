@@ -196,5 +196,5 @@ class Windows(Batch[SequenceModel]):
 
 
 def _tensors(state: Any) -> list[Tensor]:
-    """Of pairs, layer by layer, or of None."""
+    """The tensors of pairs, layer by layer, or of None."""
     return [tensor for pair in state or () for tensor in pair]

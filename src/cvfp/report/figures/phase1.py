@@ -159,7 +159,7 @@ def _notes(shown: Sequence[Shown]) -> list[tuple[str, dict]]:
 
 
 def _shown(sweep: Sweep, lines: Sequence[Line]) -> list[Shown]:
-    """Of each line the largest size with a curve, or of the only line every size."""
+    """The curves to show: of each line the largest size with one, or of the only line every size."""
     found = [(line, largest_curve(sweep, line, phase1_curve)) for line in lines]
     told = [(line, curve) for line, curve in found if curve is not None]
     if len(told) == 1:

@@ -57,7 +57,8 @@ def set_law_axes(axes: Axes, lines: Sequence[Line]) -> None:
 
 
 def law_limits(lines: Sequence[Line]) -> tuple[Limits, Limits]:
-    """Of tokens and PPL: they hold every point, all laws, forecasts and bands; a far wider one is cut off."""
+    """Limits of tokens and PPL: they hold every point, all laws, forecasts and bands; a far wider one is
+    cut off."""
     points = [point for line in lines for point in line.scored]
     tokens = [point.tokens for point in points] + [end_tokens(line) for line in lines if line.law is not None]
     ppls = [*(point.ppl for point in points), *map(end_ppl, lines)]
@@ -170,7 +171,7 @@ def _draw_laws(figure: Figure | SubFigure, shown: Sequence[Line], lines: Sequenc
 
 
 def _draw_legend(figure: Figure | SubFigure, shown: Sequence[Line], lines: Sequence[Line]) -> None:
-    """Beside the panel, in the order in which the lines end."""
+    """The legend stands beside the panel, in the order in which the lines end."""
     groups = named_groups(sorted(shown, key=end_ppl, reverse=True), lines)
     handles = [_legend_handle(members, styles_of(lines)) for _name, members in groups]
     names = [short_label(name) for name, _members in groups]
@@ -228,7 +229,8 @@ def _marks(standings: Sequence[Standing], name: str) -> tuple[Mark | None, ...]:
 
 
 def _train_marks(standings: Sequence[Standing]) -> tuple[Mark | None, ...]:
-    """Of the models that learn by gradients: the train PPL of one that counts is near 1 and says nothing."""
+    """The train PPL of the models that learn by gradients: the train PPL of one that counts is near 1 and
+    says nothing."""
     marks = _marks(standings, "train_ppl")
     return tuple(
         mark if arm_kind(one.line.arm).neural else None for one, mark in zip(standings, marks, strict=True)

@@ -258,7 +258,7 @@ class Style:
 
     @property
     def size(self) -> float:
-        """Of a marker, in points; a star covers less than a disk as wide."""
+        """The size of a marker, in points; a star covers less than a disk as wide."""
         return (3.6 + 0.8 * min(self.rank, 3)) * (STAR_WIDTH if isinstance(self.marker, tuple) else 1)
 
     @property
@@ -408,7 +408,7 @@ def grid_along(axes: Axes, which: Literal["x", "y"]) -> None:
 
 
 def _spare_looks(arms: Collection[str]) -> Iterator[Look]:
-    """Without end, in colours that none of the arms has."""
+    """Looks without end, in colours that none of the arms has."""
     taken = {LOOKS[arm][0] for arm in arms if arm in LOOKS}
     colors = [color for color in PALETTE if color not in taken]
     return zip(*map(itertools.cycle, (colors, SPARE_MARKERS, DASHES)), strict=False)

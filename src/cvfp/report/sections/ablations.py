@@ -66,7 +66,7 @@ class Family:
 
     @property
     def sizes(self) -> list[int]:
-        """In documents."""
+        """The sizes in documents."""
         return sorted({a.num_samples for change in self.changes for a, _b in change.pairs})
 
     @cached_property

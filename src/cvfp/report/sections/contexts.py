@@ -61,7 +61,7 @@ def section(view: View) -> Section | None:
 
 @dataclass(frozen=True)
 class _Dimensions:
-    """At the largest size of a model."""
+    """Dimensions at the largest size of a model."""
 
     line: Line
     size: int
@@ -118,7 +118,7 @@ class _Phase1:
         return mean_over(self.cells, name)
 
     def seconds(self, phase: str) -> float | None:
-        """Of `phase1` or `phase2`."""
+        """Seconds of `phase1` or `phase2`."""
         runs = dict(zip(self.line.points, self.line.runs, strict=True))
 
         def of(point: PointRecord) -> float | None:

@@ -354,7 +354,7 @@ def setting_table(sweep: Sweep) -> str:
 
 
 def machine_table(sweep: Sweep) -> str:
-    """With what software and hardware, and how long it took."""
+    """The software, the hardware, and how long it took."""
     return _table([*_run_rows(sweep.metadata), (_("time of all runs"), _runs_time(sweep))])
 
 

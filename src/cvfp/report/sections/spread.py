@@ -24,8 +24,8 @@ Found = list[tuple[Line, list[Spread]]]
 
 
 def line_spreads(lines: Sequence[Line]) -> Found:
-    """Of every model with the losses of its test documents, by size; empty where no model has two runs of
-    one.
+    """Spreads of every model with the losses of its test documents, by size; empty where no model has two
+    runs of one.
 
     In file order all seeds have the same documents: they are initialisations of one draw.
     """
