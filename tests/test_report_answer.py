@@ -290,6 +290,19 @@ def test_the_figure_against_the_reference_shows_paired_ratios_with_their_interva
     assert low < 0 < high
 
 
+def test_a_line_far_off_leaves_the_panel_and_is_named_with_its_value(tmp_path):
+    lines = (*TWO, NGRAM)
+    view = view_of(
+        tmp_path, lines=lines, change=planted({"lstm": lambda _: 0.03, "kneser-ney": lambda _: math.log(5)})
+    )
+    (axes,) = ratio_figure(view.reference, view.changes, view.lines).axes
+    assert axes.get_ylim()[1] < 50
+    (name,) = [text for text in axes.texts if "kneser-ney" in text.get_text()]
+    ((change, top),) = [(c, view.top) for c in view.changes if c.other.label == "kneser-ney"]
+    assert name.get_text() == f"kneser-ney +{change.ppl_at(top.num_samples).value:.1f}%"
+    assert any(text.get_text() == "lstm" for text in axes.texts)
+
+
 @pytest.mark.parametrize(("seeds", "look"), [((1,), ":"), (SEEDS, "-")])
 def test_bars_of_one_seed_are_dotted(tmp_path, seeds, look):
     view = view_of(tmp_path, lines=TWO, seeds=seeds, documents=30)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from cvfp.records.results import PointRecord
 from cvfp.report.changes import LineChange
-from cvfp.report.figures.axes import padded, set_linear, set_log, set_ticks, widened, with_intervals
+from cvfp.report.figures.axes import Limits, padded, set_linear, set_log, set_ticks, widened, with_intervals
 from cvfp.report.figures.marks import End, by_size, draw_mean, draw_seeds, mean_of, mean_ppl, name_ends
 from cvfp.report.figures.style import (
     HALF,
@@ -23,7 +23,7 @@ from cvfp.report.figures.style import (
     styles_of,
 )
 from cvfp.report.lines import Line
-from cvfp.report.numbers import count
+from cvfp.report.numbers import count, signed_percent
 from cvfp.scaling.points import Change
 
 HEIGHT = 4.3
@@ -31,6 +31,8 @@ HEIGHT = 4.3
 MOST_NAMES = 14
 """Lines that can be named beside one panel: of more, the best of each arm at the largest size, the others
 are drawn without a name."""
+FAR = 100.0
+"""Percent. Lines that go beyond it leave the panel, so that the others can be told apart in it."""
 APART = 0.035
 """Between the bars of two lines at one size, as a share of the distance of two sizes."""
 
@@ -86,6 +88,7 @@ class _Course:
 def ratio_figure(reference: Line, changes: Sequence[LineChange], lines: Sequence[Line]) -> Figure | None:
     """PPL(model) / PPL(reference) - 1 in percent by size, paired, with 95% bars; below 0 is better.
 
+    Where some lines stay within `FAR`, the others leave the panel and are named with their value at its edge.
     None where there is no other line, or one size alone.
     """
     sizes = sorted({a.num_samples for change in changes for a, _b in change.pairs})
@@ -97,6 +100,10 @@ def ratio_figure(reference: Line, changes: Sequence[LineChange], lines: Sequence
     named = named_lines([course.line for course in courses])
     places = {size: place for place, size in enumerate(sizes)}
     axes.axhline(0, color=styles[reference.label].color, linewidth=1.6, zorder=1.5)
+    near = [one for one in courses if max(abs(each.value) for each in one.changes.values()) <= FAR] or courses
+    found = [change for course in near for change in course.changes.values()]
+    values = [0.0, *(change.value for change in found)]
+    limits = widened(with_intervals(values, [change.interval for change in found]), 0.06)
     ends = [End(len(sizes) - 1, 0, reference.label, styles[reference.label].color)]
     step = min(APART, 0.5 / max(len(courses), 1))
     for number, course in enumerate(courses):
@@ -104,10 +111,8 @@ def ratio_figure(reference: Line, changes: Sequence[LineChange], lines: Sequence
         _draw(axes, course, {size: place + shift for size, place in places.items()})
         if course.line in named:
             last = max(course.changes)
-            ends.append(End(places[last], course.changes[last].value, course.line.label, course.style.color))
-    found = [change for course in courses for change in course.changes.values()]
-    values = [0.0, *(change.value for change in found)]
-    set_linear(axes.yaxis, widened(with_intervals(values, [change.interval for change in found]), 0.06))
+            ends.append(_end(course, places[last], course.changes[last].value, limits))
+    set_linear(axes.yaxis, limits)
     axes.set_xlim(-0.3, len(sizes) - 0.7)
     set_ticks(axes.xaxis, list(places.values()), [count(size) for size in sizes])
     axes.set(xlabel=_("training documents"))
@@ -115,6 +120,15 @@ def ratio_figure(reference: Line, changes: Sequence[LineChange], lines: Sequence
     axes.set_title(title, loc="left", fontweight="bold")
     name_ends(axes, ends)
     return figure
+
+
+def _end(course: _Course, x: int, value: float, limits: Limits) -> End:
+    """Where the name of a line stands: at the edge, with its value, where the line has left the panel."""
+    low, high = limits
+    if low <= value <= high:
+        return End(x, value, course.line.label, course.style.color)
+    name = f"{course.line.label} {signed_percent(value)}"
+    return End(x, min(max(value, low), high), name, course.style.color)
 
 
 def _course(change: LineChange, sizes: Sequence[int], styles: Styles) -> _Course:
