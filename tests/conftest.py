@@ -32,6 +32,27 @@ def cache_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
 
 
 @pytest.fixture(scope="session")
+def empty_picture(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A PNG with nothing on it."""
+    from matplotlib.figure import Figure
+
+    path = tmp_path_factory.mktemp("picture") / "empty.png"
+    Figure(figsize=(0.1, 0.1)).savefig(path)
+    return path.read_bytes()
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch, empty_picture: bytes) -> None:
+    """Figures are made but not drawn, which takes half of a report's time: for tests of what it says."""
+    from matplotlib.figure import Figure
+
+    def save_nothing(_figure: Figure, path: str | Path, **_options: object) -> None:
+        Path(path).write_bytes(empty_picture)
+
+    monkeypatch.setattr(Figure, "savefig", save_nothing)
+
+
+@pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Forty short documents."""
     from lab_helpers import write_corpus

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from recomputed_documents import Documents
+from recomputed_forecast import forecasts
 from scipy import optimize, stats
 
 MEANS = (
@@ -68,9 +69,8 @@ class Recomputed:
         fitted = [p for p in points if p["stop_reason"] != "cap"]
         yield from self.law(fitted)
         largest = max(p["train_tokens"] for p in fitted)
-        for factor in (4, 10):
-            yield from (factor * largest, factor)
-            yield from self.forecast(fitted, factor * largest)
+        yield from (value for factor in (4, 10) for value in (factor * largest, factor))
+        yield from itertools.chain(*(forecasts(fitted, [4 * largest, 10 * largest]) or ()))
         yield from self.windows(fitted)
         for analysis in (self.bytes_law, self.forms, self.bends, self.backtests):
             yield from analysis(fitted)
@@ -153,10 +153,15 @@ class Recomputed:
         for hide in (1, 2) if len(sizes) > 4 else (1,):
             known = [p for size in list(sizes)[:-hide] for p in sizes[size]]
             scores: dict[int, list[float]] = {}
-            for out in list(sizes.values())[-hide:]:
-                tokens, measured = (np.mean([p["train_tokens"] for p in out]), self.logs(out)[1].mean())
-                for number, logs in enumerate([*self.predictions(known, tokens), self.slopes(known, tokens)]):
-                    predicted = list(new_draw(logs))
+            tokens = [np.mean([p["train_tokens"] for p in sizes[size]]) for size in list(sizes)[-hide:]]
+            ahead = forecasts(known, tokens) or [()] * hide
+            for out, at, said in zip(list(sizes.values())[-hide:], tokens, ahead, strict=True):
+                measured = self.logs(out)[1].mean()
+                by_form = [
+                    list(new_draw(logs)) for logs in (*self.predictions(known, at), self.slopes(known, at))
+                ]
+                by_outlook = [[said[0], *said[3:]]] if said else []
+                for number, predicted in enumerate([*by_form, *by_outlook]):
                     yield from predicted
                     low, high = np.log(predicted[1:])
                     outside = max(low - measured, measured - high, 0)
@@ -176,10 +181,6 @@ class Recomputed:
         yield from self.law(
             [p | {"train_tokens": p["train_bytes"], "val_ppl": y} for p, y in zip(points, nats, strict=True)]
         )
-
-    def forecast(self, points: list[dict], tokens: float) -> Iterator[float]:
-        laws = np.array(list(self.laws(points).values()))
-        yield from new_draw(laws[:, 1] + laws[:, 0] * math.log(tokens))
 
     def common(self) -> Iterator[float]:
         """Exponents over the sizes that all lines have in their fits."""

@@ -16,6 +16,8 @@ from cvfp.cli.main import COMMANDS, main
 from cvfp.report.language import _ as translated
 from cvfp.report.language import speaking
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 def call(capsys, *arguments):
     """Exit code, standard output, standard error."""
@@ -279,7 +281,8 @@ QUICK = ["cvfp-joint", "lstm", "kneser-ney", "unigram"]
 """Of the quickstart's arms those that take seconds at its smallest size."""
 
 
-@pytest.mark.parametrize("arms", [QUICK, pytest.param([], marks=pytest.mark.long)], ids=["quick", "all"])
+@pytest.mark.long
+@pytest.mark.parametrize("arms", [QUICK, []], ids=["quick", "all"])
 def test_in_the_quickstart_every_arm_beats_the_unigram_line(capsys, tmp_path, arms):
     fewer = ["--set", "data.test_documents=10", "data.dev_documents=6"]
     run = ["run", "quickstart", "--samples", 6, "--device", "cpu", "--out", tmp_path / "q"]

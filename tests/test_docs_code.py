@@ -7,14 +7,18 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import nbformat
 import pytest
 from docs_helpers import NO_CODE, ROOT, Block, Reader, blocks_of, docstring_blocks, tiny_model
+from lab_helpers import TINY
 from nbclient import NotebookClient
 
 import cvfp
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 DOCS = ROOT / "docs"
 PAGES = [
@@ -49,8 +53,9 @@ def work_through(reader: Reader, blocks: list[Block]) -> None:
         reader.carry_out(block)
 
 
-LONG_PAGES = ("tutorial.md", "own-model.md", "trackers.md")
+TRAINING_PAGES = ("tutorial.md", "own-model.md", "trackers.md")
 """They train for a while."""
+LONG_PAGES = (*TRAINING_PAGES, "two-cores.md")
 
 
 def blocks_on(page: Path) -> list[Block]:
@@ -62,7 +67,7 @@ def test_every_code_block_of_a_page_works(reader: Reader, page: Path):
     work_through(reader, blocks_on(page))
 
 
-@pytest.mark.parametrize("name", LONG_PAGES)
+@pytest.mark.parametrize("name", TRAINING_PAGES)
 def test_what_a_long_page_trains_is_planned(reader: Reader, name: str):
     """Its files are written, and each command that trains goes up to where it would begin."""
     (page,) = [page for page in PAGES if page.name == name]
@@ -70,7 +75,16 @@ def test_what_a_long_page_trains_is_planned(reader: Reader, name: str):
 
 
 @pytest.mark.parametrize(("language", "least"), [("bash", 13), ("python", 1)])
-def test_every_example_in_a_docstring_works(reader: Reader, language: str, least: int):
+def test_every_example_in_a_docstring_works(
+    reader: Reader, language: str, least: int, monkeypatch: pytest.MonkeyPatch
+):
+    """What they train is made tiny."""
+    joint = {
+        key: value for key, value in TINY.items() if key.startswith("joint.") or key == "model.embed_dim"
+    }
+    run = partial(cvfp.run, arms=["cvfp-joint", "kneser-ney"], samples=[3, 6], settings=TINY, device="cpu")
+    monkeypatch.setattr(cvfp, "run", run)
+    monkeypatch.setattr(cvfp, "train", partial(cvfp.train, settings=joint, device="cpu"))
     blocks = [block for path in sorted(SOURCE.rglob("cvfp/**/*.py")) for block in docstring_blocks(path)]
     chosen = [block for block in blocks if block.language == language]
     assert len(chosen) >= least

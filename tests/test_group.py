@@ -26,6 +26,8 @@ from cvfp.records.errors import InputError
 from cvfp.training import group
 from cvfp.training.contexts import SlicedContexts
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 CPU = torch.device("cpu")
 AT_EVERY_CHANCE = RunOptions(save_every=0.0)
 ARMS = ("cvfp", "cvfp-joint", "random-context", "lstm", "transformer", "unigram")
@@ -107,6 +109,7 @@ def assert_same_results(found: Path, expected: Path, tolerance: float) -> None:
             assert one[key] == near, (one["arm"], key)
 
 
+@pytest.mark.long
 def test_processes_of_torchs_launcher_find_what_one_finds(tmp_path, corpus):
     spec, file = spec_file(tmp_path, corpus, ("cvfp", "unigram"))
     run_sweep(make_plan(spec), tmp_path / "one", CPU)
@@ -120,7 +123,11 @@ def test_processes_of_torchs_launcher_find_what_one_finds(tmp_path, corpus):
     ("processes", "settings"),
     [
         (2, {}),
-        (3, {"phase1.slices_per_step": 2, "phase2.context_source": "one_step", "phase2.batch_size": 50}),
+        pytest.param(
+            3,
+            {"phase1.slices_per_step": 2, "phase2.context_source": "one_step", "phase2.batch_size": 50},
+            marks=pytest.mark.long,
+        ),
     ],
 )
 def test_processes_find_what_one_finds(tmp_path, corpus, processes, settings):

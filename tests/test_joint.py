@@ -277,7 +277,7 @@ def test_locked_dropout_zeroes_the_same_elements_at_all_positions_of_a_chunk():
     assert_close(found.unique(), torch.tensor([0.0, 1 / 0.6]))
 
 
-@pytest.mark.parametrize("cell", ["gated", "mogrified"])
+@pytest.mark.parametrize("cell", ["gated", pytest.param("mogrified", marks=pytest.mark.long)])
 def test_a_real_text_is_learned(cell: str):
     tokens, vocabulary = real_text()
     train, dev, test = tokens[:8000], tokens[8000:9500], tokens[9500:]

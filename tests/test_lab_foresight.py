@@ -16,6 +16,8 @@ from cvfp.scaling.forecast import last_slope
 from cvfp.scaling.outlook import outlook
 from cvfp.scaling.points import points_of
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 CPU = torch.device("cpu")
 ARMS = ("unigram", "kneser-ney")
 SIZES = (4, 6, 8, 11, 14, 18)

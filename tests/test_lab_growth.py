@@ -9,6 +9,8 @@ from cvfp.lab.plan import Growth
 from cvfp.lab.presets import PRESETS, find_spec
 from cvfp.records.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 def test_the_sizes_of_the_source_report_and_of_its_next_steps():
     two = Growth(start=50, multiplier=2, window_size=4, num_windows=2)

@@ -23,6 +23,8 @@ from cvfp.lab.sweep_directory import Ledger, SweepDirectory, merged, sweep_statu
 from cvfp.records.errors import CvfpError
 from cvfp.records.sweep import load_sweep
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 CPU = torch.device("cpu")
 
 
@@ -97,6 +99,7 @@ def test_the_shared_files_are_written_by_one_at_a_time(tmp_path, monkeypatch):
         pass
 
 
+@pytest.mark.long
 def test_the_point_of_a_killed_process_is_taken_up_by_one_that_waits(tmp_path, corpus, whole):
     plan, out = tiny_plan(corpus), tmp_path / "sweep"
     held = plan.points[0].config.run_hash
@@ -150,7 +153,7 @@ def slow(tmp_path_factory, corpus):
 @pytest.mark.parametrize(
     ("number", "code", "devices"),
     [
-        (signal.SIGINT, 130, "cpu,cpu"),
+        pytest.param(signal.SIGINT, 130, "cpu,cpu", marks=pytest.mark.long),
         (signal.SIGTERM, 143, "cpu"),
         pytest.param(signal.SIGINT, 130, "cpu", marks=pytest.mark.long),
         pytest.param(signal.SIGTERM, 143, "cpu,cpu", marks=pytest.mark.long),
@@ -174,6 +177,7 @@ def test_a_sweep_ends_when_asked_to_and_goes_on_from_there(tmp_path, slow, numbe
     assert rows_of(out) == rows_of(whole)
 
 
+@pytest.mark.long
 def test_processes_whose_parent_is_killed_end_and_leave_their_points(tmp_path, slow):
     spec, whole = slow
     plan_file, out = tmp_path / "sweep.toml", tmp_path / "sweep"

@@ -22,6 +22,8 @@ from cvfp.lab.runner import run_sweep
 from cvfp.lab.sweep_directory import Ledger, sweep_status
 from cvfp.records.errors import CvfpError, InputError
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 CPU = torch.device("cpu")
 
 
@@ -111,6 +113,7 @@ def test_a_worker_killed_in_a_point_is_replaced_and_changes_nothing(tmp_path, cl
     assert rows_of(tmp_path / "sweep") == rows_of(tmp_path / "alone")
 
 
+@pytest.mark.long
 def test_a_point_that_kills_every_worker_ends_the_sweep_with_its_name(tmp_path, cluster, corpus):
     arm = own_arm(tmp_path, "deadly", "time.sleep(1); os.kill(os.getpid(), signal.SIGKILL)")
     with pytest.raises(CvfpError, match=f"{MAX_DEATHS} workers died at .*deadly.*, 4 samples"):

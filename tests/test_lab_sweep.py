@@ -19,9 +19,12 @@ from cvfp.records.errors import CvfpError, InputError
 from cvfp.records.files import read_sealed
 from cvfp.records.results import RunRecord
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 CPU = torch.device("cpu")
 
 
+@pytest.mark.long
 def test_the_same_sweep_twice_gives_the_same_results(tmp_path, corpus, whole):
     assert run_sweep(tiny_plan(corpus), tmp_path, CPU).failed == ()
     first, second = rows_of(whole), rows_of(tmp_path)

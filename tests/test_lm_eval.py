@@ -179,6 +179,7 @@ def test_automatic_batches_need_no_largest_length(checkpoint):
     assert len(model.generate_until(asked, disable_tqdm=True)) == 1
 
 
+@pytest.mark.long
 def test_the_command_line_of_the_harness_knows_the_model(checkpoint, folder, tmp_path):
     command = [sys.executable, "-m", "cvfp.hf.lm_eval", "--model", "cvfp", "--device", "cpu"]
     options = {

@@ -15,6 +15,8 @@ from cvfp.lab.plan import make_plan
 from cvfp.lab.runner import run_sweep
 from cvfp.records.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 CPU = torch.device("cpu")
 ARMS = ("mixture", "no-context", "kneser-ney")
 MIXED = {"mixture.arms": ("no-context", "kneser-ney")}

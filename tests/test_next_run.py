@@ -24,6 +24,8 @@ from cvfp.report.view import View
 from cvfp.scaling.next_run import Addition, Design, Known, LineCost, additions, known_of, leverage
 from cvfp.scaling.points import Points, points_of
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 SIZES, SEEDS = (50, 100, 200, 400), (1, 2, 3)
 TWO = (DEFAULT_LINES[0], LineSpec("lstm", "2L_768d"))
 
@@ -300,6 +302,7 @@ def shares_of(numbers: Iterable[int]) -> dict[str, float]:
 
 
 @pytest.mark.parametrize(("claim", "first"), [("beyond the data", 0), ("at the largest size", 1)])
+@pytest.mark.long
 def test_the_choice_reaches_a_width_for_less_time_than_random_or_largest_first(claim, first):
     shares = shares_of(range(first, 60, 2))
     print(f"claim {claim}:", {name: round(share, 2) for name, share in shares.items()})

@@ -15,6 +15,8 @@ from cvfp.records.config import RunConfig
 from cvfp.records.errors import InputError
 from cvfp.report.write import write_report
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 CPU = torch.device("cpu")
 GRU = Path(__file__).parents[1] / "examples" / "gru.py"
 CONSTANT = """

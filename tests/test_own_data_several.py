@@ -20,6 +20,8 @@ from cvfp.lab.runner import run_sweep
 from cvfp.records.config import DataConfig, RunConfig
 from cvfp.records.sweep import load_sweep
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 @pytest.fixture
 def three(tmp_path):

@@ -15,6 +15,8 @@ from cvfp.data.dataset import open_dataset
 from cvfp.data.tokenizers import gpt2_tokenizer
 from cvfp.records.sweep import read_plan
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 WORDS = "the cat dog sat ran on under mat log and then it was good bad day night"
 
 
@@ -35,6 +37,7 @@ def ultrachat(tmp_path_factory):
     return folder, rows
 
 
+@pytest.mark.long
 def test_the_published_protocol_runs_on_a_local_copy(tmp_path, ultrachat):
     folder, rows = ultrachat
     copy = tmp_path / "gpt2"

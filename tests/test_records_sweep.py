@@ -15,6 +15,8 @@ from cvfp.records.files import read_json, read_sealed, write_json, write_sealed
 from cvfp.records.plan import Analysis
 from cvfp.records.sweep import SweepFiles, load_sweep, read_plan
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 def test_a_finished_sweep_loads_whole(tmp_path):
     sweep = load_sweep(write_sweep(tmp_path, analysis=Analysis(window_size=3)))

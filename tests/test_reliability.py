@@ -17,6 +17,8 @@ from cvfp.cli.main import main
 from cvfp.lab.runner import run_sweep
 from cvfp.lab.sweep_directory import sweep_status
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 CPU = torch.device("cpu")
 
 

@@ -12,6 +12,8 @@ from cvfp.records.errors import InputError
 from cvfp.report.compare import comparison_page, comparison_values, read_versions, write_comparison
 from cvfp.report.versions import read_version, rows_of
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 PUBLISHED = ("published:v1", "published:v2", "published:v3")
 
 

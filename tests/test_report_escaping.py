@@ -17,6 +17,8 @@ from cvfp.records.sweep import SweepFiles
 from cvfp.report.compare import read_versions, write_comparison
 from cvfp.report.write import write_report
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 HOSTILE = '</script><script>alert({!r})</script><img src=x onerror=alert(1)>" onload="x\' &lt;&amp;'
 FOLDING = "</details><details><summary>{}</summary>"
 PLAIN = "plain words of {}"

@@ -212,6 +212,7 @@ def test_fits_are_dotted_beyond_the_data_to_ten_times_the_largest_size(tmp_path)
     assert len(axes.collections) == 1
 
 
+@pytest.mark.long
 def test_every_line_of_28_has_its_law_and_band_in_the_panel_of_its_arm(tmp_path):
     _sweep, lines = read(write_sweep(tmp_path, lines=four_arms(9), seeds=(42, 43)))
     figure = scaling_figure(lines)

@@ -25,6 +25,8 @@ from cvfp.report.sections.settings import setting_table
 from cvfp.report.standings import comparisons, headline, reference_arm
 from cvfp.report.write import write_report
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 SEEDS = (1, 2, 3)
 BOTH = (*DEFAULT_LINES, JOINT)
 LSTM = LineSpec("lstm", "2L_768d")

@@ -22,6 +22,8 @@ from cvfp.report.view import View
 from cvfp.report.write import write_report
 from cvfp.scaling.draws import fit_draws
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 SEEDS = (1, 2, 3)
 SIZES = (50, 100, 200, 400, 800)
 ONE = DEFAULT_LINES[:1]

@@ -13,6 +13,8 @@ from cvfp.records.sweep import load_sweep
 from cvfp.report.lines import report_lines
 from cvfp.report.write import write_report
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 CVFP, FILE_ORDER = DEFAULT_LINES[:1], (replace(DEFAULT_LINES[0], settings={"data.order": "file"}),)
 
 

@@ -19,6 +19,8 @@ from cvfp.report.language import _, speaking
 from cvfp.report.lines import report_lines
 from cvfp.report.write import KNOWN_FIGURES, SECTIONS, write_report
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 def names(paths: list[Path]) -> list[str]:
     return [path.name for path in paths]

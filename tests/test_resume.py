@@ -19,6 +19,8 @@ from cvfp.records.errors import WriteError
 from cvfp.training.contexts import ContextStore
 from cvfp.training.savepoint import Savepoints, State
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 CPU = torch.device("cpu")
 AT_EVERY_CHANCE = RunOptions(save_every=0.0)
 ARMS = ("cvfp", "cvfp-joint", "lstm", "transformer")
@@ -121,6 +123,7 @@ def test_a_run_that_is_stopped_anywhere_ends_with_the_same_bits(
         assert not list(out.rglob("savepoints"))
 
 
+@pytest.mark.long
 def test_teachers_that_have_learned_do_not_learn_again(tmp_path, corpus, monkeypatch):
     plan = plan_of(corpus, "cvfp-joint", **{"joint.teachers": 2})
     steps = Steps(monkeypatch)

@@ -34,6 +34,8 @@ from cvfp.records.results import RunRecord
 from cvfp.records.sweep import SweepFiles, load_sweep
 from cvfp.training.events import Event
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 CPU = torch.device("cpu")
 
 

@@ -106,6 +106,11 @@ class PointRecord(Schema):
         assert self.flops is not None
         return self.flops
 
+    @property
+    def passes(self) -> float | None:
+        """How often it read a training token, `tokens_seen` over `train_tokens`; None where not known."""
+        return self.tokens_seen / self.train_tokens if self.tokens_seen and self.train_tokens else None
+
     @model_validator(mode="after")
     def _done_has_a_result(self) -> PointRecord:
         for name in ("val_ppl", "train_tokens"):

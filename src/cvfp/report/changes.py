@@ -12,6 +12,7 @@ from cvfp.records.config import LATER, RunConfig, dotted
 from cvfp.records.errors import InputError
 from cvfp.records.results import PointRecord
 from cvfp.report.lines import Line
+from cvfp.scaling.data_efficiency import DataRatio, data_ratios
 from cvfp.scaling.documents import Losses, exponent, log_ppl_at, paired_losses
 from cvfp.scaling.draws import Law
 from cvfp.scaling.points import (
@@ -25,6 +26,7 @@ from cvfp.scaling.points import (
     paired,
     ppl_change,
 )
+from cvfp.scaling.summary import line_points
 
 VARIES_ALONG_A_LINE = ("data.num_samples", "data.draw_seed", "seed")
 CONTEXTS = {"model.context_dim", "model.cell", "model.rounds", "model.rank"}
@@ -117,6 +119,17 @@ class LineChange:
         return (
             ppl_change(pairs) if self.losses is None else log_ppl_at(self.losses, num_samples).percent_change
         )
+
+    @cached_property
+    def data_ratios(self) -> dict[int, DataRatio]:
+        """With how many times its data the reference reaches the other's PPL, by the other's documents.
+
+        Empty where PPL does not compare.
+        """
+        if not self.same_test or not self.reference.scored or not self.other.scored:
+            return {}
+        found = data_ratios(line_points(self.reference.scored), line_points(self.other.scored))
+        return {int(one.size): one for one in found}
 
     def p_value_at(self, num_samples: int) -> float | None:
         """The p-value of no difference of PPL at a size, of the interval of `ppl_at`.

@@ -55,11 +55,26 @@ def fit_texts(result: dict[str, Any]) -> list[str]:
     """What the intervals are, verdicts that do not survive, and the difference of two groups."""
     kinds = dict.fromkeys(group["interval_kind"] for group in result["groups"])
     texts = [" ".join(numbers.INTERVAL_KINDS[kind] for kind in kinds if kind is not None)]
+    texts.append(passes_text(result["groups"]))
     for group in result["groups"]:
         texts += _flip_texts(group["group"], group["robustness"])
     if "difference" in result:
         texts += _difference_texts(result["difference"])
     return [text for text in texts if text]
+
+
+def passes_text(groups: Sequence[dict[str, Any]]) -> str:
+    """Which groups read their data more than once; empty where none does, or no column says so."""
+    repeated = [(group["group"], _pair(group["passes"])) for group in groups if group["passes"] is not None]
+    if not repeated:
+        return ""
+    shown = ", ".join(
+        f"{name} {numbers.times_read(passes)}" for name, passes in repeated if passes is not None
+    )
+    return (
+        f"Repeated data, each token read so many times: {shown}. Their laws are of distinct tokens; a floor "
+        "is that of repeated data, and fresh text may go below it."
+    )
 
 
 def text_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -85,7 +100,7 @@ def form_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
             group["group"],
             form["formula"],
             _form_verdict(form),
-            ", ".join(_parameter(form, name) for name in form["parameters"]),
+            ", ".join(_parameter(form, name, group["passes"] is not None) for name in form["parameters"]),
             numbers.ABSENT if form["loo_rms"] is None else numbers.decimals(form["loo_rms"], 4),
         )
         for group in result["groups"]
@@ -147,12 +162,14 @@ def _form_verdict(form: dict[str, Any]) -> str:
     return form["verdict"] if form["status"] == "converged" else form["status"].replace("_", " ")
 
 
-def _parameter(form: dict[str, Any], name: str) -> str:
+def _parameter(form: dict[str, Any], name: str, repeated: bool) -> str:
     value, interval = form["parameters"][name], _pair(form["ci95"].get(name))
     if name in ("A", "B"):
         return f"{name} {numbers.coefficient(value)}"
     shown = f"{name} {numbers.exponent(value)}"
-    return shown if interval is None else f"{shown} ({numbers.exponent_interval(interval)})"
+    if interval is not None:
+        shown += f" ({numbers.exponent_interval(interval)})"
+    return f"{shown} of repeated data" if name == "E" and repeated and value > 0 else shown
 
 
 def _flip_texts(name: str, found: Sequence[dict[str, Any]]) -> list[str]:
@@ -185,8 +202,25 @@ def _difference_texts(found: dict[str, Any]) -> list[str]:
         )
     return [
         *texts,
+        *_data_texts(found),
         _crossover_text(found["crossover"]),
         *_flip_texts(f"{first}, {second}", found["robustness"]),
+    ]
+
+
+def _data_texts(found: dict[str, Any]) -> list[str]:
+    """The data that the second needs for the PPL of the first, at the largest size with an answer."""
+    measured = [one for one in found["data_ratios"] if one["ratio"] is not None]
+    if not measured:
+        return []
+    last = measured[-1]
+    interval = "1 seed"
+    if last["interval"] is not None:
+        low, high = (numbers.decimals(end, 2) for end in last["interval"])
+        interval = f"95% interval {numbers.between(low, high)}"
+    return [
+        f"{found['second']} reaches the PPL that {found['first']} has at {numbers.tokens(last['tokens'])} "
+        f"tokens with {numbers.decimals(last['ratio'], 2)} times the data ({interval})."
     ]
 
 

@@ -32,7 +32,7 @@ from cvfp.scaling.forecast import Backtest, Holdout
 from cvfp.scaling.line import LineAnalysis
 from cvfp.scaling.local_exponent import bend
 from cvfp.scaling.outlook import ADEQUATE, Extrapolated
-from cvfp.scaling.points import Change
+from cvfp.scaling.points import Change, range_of_passes
 from cvfp.scaling.summary import LineFit, fit_lines, progressions, summarise
 
 Name = tuple[str, str]
@@ -103,6 +103,11 @@ class Line:
     def windows(self) -> tuple[WindowRecord, ...]:
         """Those of its local exponent; empty where it has none."""
         return () if self.progression is None else self.progression.windows
+
+    @property
+    def passes(self) -> tuple[float, float] | None:
+        """Fewest and most times that the runs of its fit read a token; None where none reads one twice."""
+        return range_of_passes(point.passes for point in self.fitted)
 
     @cached_property
     def forecasts(self) -> list[Extrapolated]:

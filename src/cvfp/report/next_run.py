@@ -16,7 +16,8 @@ from cvfp.report.standings import opponent, rivals
 from cvfp.report.verdicts import interval_text
 from cvfp.report.view import View
 from cvfp.scaling.next_run import BEYOND, LEAST_SIZES, Addition, Known, design_of, known_of, next_runs
-from cvfp.scaling.points import Change, Points, cells, points_of
+from cvfp.scaling.points import Change, Points, points_of
+from cvfp.scaling.summary import line_points
 
 
 @dataclass(frozen=True)
@@ -72,23 +73,13 @@ def claim_of(view: View) -> Claim | None:
     change = None if other is None else LineChange(best, other.line)
     ppl = None if change is None else change.ppl_at(size)
     if change is None or ppl is None:
-        known = known_of(_points_of(best), size, best.losses(best.scored), ratio=False)
+        known = known_of(line_points(best.scored), size, best.losses(best.scored), ratio=False)
         return Claim(best, None, known)
     ratios, design = _ratios_of(change), design_of(view.sweep)
     larger = BEYOND * design.sizes[-1]
     if ppl.distinguishable and design.reaches(larger) and len(ratios.distinct_sizes) >= LEAST_SIZES:
         size = larger
     return Claim(best, change.other, known_of(ratios, size, change.losses))
-
-
-def _points_of(line: Line) -> Points:
-    found = cells(line.scored)
-    return points_of(
-        [cell.tokens for cell in found],
-        [cell.val_ppl for cell in found],
-        [cell.draw for cell in found],
-        [cell.num_samples for cell in found],
-    )
 
 
 def _ratios_of(change: LineChange) -> Points:

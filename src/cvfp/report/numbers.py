@@ -121,6 +121,12 @@ def signed_points_interval(bounds: tuple[float, float] | None) -> str:
     return ABSENT if bounds is None else between(*(signed_decimals(100 * bound, 1) for bound in bounds))
 
 
+def times_read(passes: tuple[float, float]) -> str:
+    """How often data were read, `5.0 to 16.0`, or one number where that is the same."""
+    low, high = (decimals(each, 1) for each in passes)
+    return low if low == high else between(low, high)
+
+
 def bits(value: Number | None) -> str:
     """Bits per byte with three decimals."""
     return ABSENT if value is None else f"{value:.3f}"

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from cvfp.records.schema import N_
 from cvfp.report import numbers
 from cvfp.report.language import _, sentences
+from cvfp.scaling.data_efficiency import DataRatio
 from cvfp.scaling.difference import Crossover
 from cvfp.scaling.forms import FORMULAS
 from cvfp.scaling.points import Change
@@ -82,6 +83,30 @@ def marks_text() -> str:
         "▼ lower (better), ▲ higher (worse), ≈ no clear difference, no mark: one seed, "
         "and its interval says nothing of another"
     )
+
+
+def data_ratio_cell(found: DataRatio | None) -> str:
+    """`0.62 (0.55 to 0.70)`; `< 0.06` or `> 1.00` where the sizes of the line end before; else a dash."""
+    if found is None:
+        return numbers.ABSENT
+    if found.ratio is not None:
+        shown = numbers.decimals(found.ratio, 2)
+        return shown if found.interval is None else f"{shown} ({_ends(found.interval)})"
+    signs = {"before": "<", "never": ">"}
+    sign = signs.get(found.reached)
+    return numbers.ABSENT if sign is None else f"{sign} {numbers.decimals(found.bound, 2)}"
+
+
+def data_ratio_text(found: DataRatio) -> str:
+    """`0.62 times the data (95% interval 0.55 to 0.70)`, of a ratio that was measured."""
+    times = _("{ratio} times the data").format(ratio=numbers.decimals(found.ratio, 2))
+    if found.interval is None:
+        return _("{change} (1 seed)").format(change=times)
+    return _("{change} (95% interval {interval})").format(change=times, interval=_ends(found.interval))
+
+
+def _ends(interval: tuple[float, float]) -> str:
+    return numbers.between(*(numbers.decimals(end, 2) for end in interval))
 
 
 def points_text(change: Change) -> str:

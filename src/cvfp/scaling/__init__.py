@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what editors and type checkers see
+    from cvfp.scaling.data_efficiency import data_ratios as data_ratios
     from cvfp.scaling.documents import crossed_lines as crossed_lines
     from cvfp.scaling.documents import exponent as exponent
     from cvfp.scaling.documents import law_at as law_at
@@ -28,6 +29,7 @@ _HOMES = {
     "fit_power_law": "cvfp.scaling.power_law",
     "sliding_windows": "cvfp.scaling.local_exponent",
     "fit_table": "cvfp.scaling.table",
+    "data_ratios": "cvfp.scaling.data_efficiency",
     "points_of": "cvfp.scaling.points",
     "fit_forms": "cvfp.scaling.forms",
     "compare_forms": "cvfp.scaling.forms",

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from cvfp.scaling.data_efficiency import DataRatio, data_ratios
 from cvfp.scaling.documents import Losses, crossed_lines
 from cvfp.scaling.draws import Estimate, StraightLine, fit_draws, lone_draws, straight_line, widest
 from cvfp.scaling.line import LineAnalysis
@@ -111,6 +112,8 @@ class Difference:
     crossover: Crossover
     flips: tuple[Flip, ...]
     """Sizes without which, or roundings with which, the sign of the exponent's difference is another."""
+    data: tuple[DataRatio, ...]
+    """With how many times the data the second reaches the PPL of the first, at each size of the first."""
 
     @property
     def verdict(self) -> DifferenceVerdict:
@@ -137,10 +140,11 @@ def difference(one: LineAnalysis, other: LineAnalysis, losses: Losses | None = N
     first, second = one.points, other.points
     pairs = _pairs(first, second)
     largest = math.log(AHEAD) + float(max(first.log_tokens.max(), second.log_tokens.max()))
+    data = tuple(data_ratios(second, first))
     if len(np.unique(first.tokens[[i for i, _ in pairs]])) < 2:
         lines = [straight_line(each.law) for each in (one, other)]
         n = len(first.tokens) + len(second.tokens)
-        return _gated(_difference([lines[1].minus(lines[0])], False, n, largest, ()), one, other)
+        return _gated(_difference([lines[1].minus(lines[0])], False, n, largest, (), data), one, other)
     mine, theirs = (np.array(indices) for indices in zip(*pairs, strict=True))
     ratio = Points(
         first.tokens[mine], second.ppl[theirs] / first.ppl[mine], first.sizes[mine], first.kept(mine).draws
@@ -153,7 +157,7 @@ def difference(one: LineAnalysis, other: LineAnalysis, losses: Losses | None = N
     else:
         lines = crossed_lines(losses)
     found = flips(ratio, half, {"sign of the difference": signs})
-    return _gated(_difference(lines, True, len(pairs), largest, tuple(found)), one, other)
+    return _gated(_difference(lines, True, len(pairs), largest, tuple(found), data), one, other)
 
 
 def _gated(found: Difference, one: LineAnalysis, other: LineAnalysis) -> Difference:
@@ -175,13 +179,18 @@ def signs(points: Points, rows: np.ndarray) -> list[str]:
 
 
 def _difference(
-    lines: Sequence[StraightLine], paired: bool, n: int, largest: float, found: tuple[Flip, ...]
+    lines: Sequence[StraightLine],
+    paired: bool,
+    n: int,
+    largest: float,
+    found: tuple[Flip, ...],
+    data: tuple[DataRatio, ...],
 ) -> Difference:
     """The difference of one line by the errors of each source: what is said of anything is by its widest
     interval."""
     ahead = widest([line.at(largest) for line in lines]).probability_positive
     exponent = widest([line.exponent for line in lines])
-    return Difference(paired, n, exponent, math.exp(largest), ahead, crossover(lines), found)
+    return Difference(paired, n, exponent, math.exp(largest), ahead, crossover(lines), found, data)
 
 
 def _pairs(first: Points, second: Points) -> list[tuple[int, int]]:

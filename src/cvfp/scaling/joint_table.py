@@ -31,6 +31,8 @@ class JointGroup:
 
     name: str
     cells: dict[str, JointCells]
+    passes: tuple[float, float] | None = None
+    """How often its data were read (`rows.passes_of`)."""
 
     @cached_property
     def fits(self) -> dict[str, JointFit]:
@@ -43,6 +45,7 @@ class JointGroup:
         first, *others = self.fits
         return {
             "group": self.name,
+            "passes": self.passes,
             "laws": [_law_values(column, fit, budget, holdout) for column, fit in self.fits.items()],
             "differing": {other: differing(self.fits[first], self.fits[other], budget) for other in others},
         }

@@ -43,9 +43,9 @@ ADEQUATE = 0.15
 curve with a knee is refused in 92 to 100% of cases with three seeds, a true form in 4 to 12%."""
 FEWEST = 4
 """Sizes: a form with a floor has three parameters."""
-EXPONENTS, ZOOMS = 31, 3
+EXPONENTS, ZOOMS = 241, 3
 """Values of an exponent that are averaged over, and how often the grid is narrowed to where they count."""
-COUNTED = 40.0
+COUNTED = 200.0
 """Drop of the weighted sum of squares, in units of s^2, beyond which an exponent does not count."""
 NEGLIGIBLE = 1e-6
 FARTHEST = 1e4

@@ -17,6 +17,8 @@ from cvfp.records.results import OF_ONE_DRAW, IntervalKind, PointRecord
 from cvfp.scaling.draws import Estimate, Law, across_draws, fit_draws, lone_draws
 from cvfp.scaling.power_law import Numbers
 
+REPEATED = 1.05
+"""Times that a training token is read from which data count as repeated. A last batch that wraps is not."""
 MOST_FOLDS = 12
 """Parts that sizes are left out in: one by one up to this many, so that long curves take no longer."""
 
@@ -122,6 +124,20 @@ def points_of(
         if bad.any():
             raise InputError(f"{name}: must be positive and finite, got {values[bad][0]:g}")
     return Points(tokens, ppl, size_of, draw_of)
+
+
+def range_of_passes(passes: Iterable[float | None]) -> tuple[float, float] | None:
+    """Fewest and most times that points read a training token; None where a point does not know it, or none
+    repeats its data.
+
+    A law of repeated data is not that of as many fresh tokens (Muennighoff et al. 2023): its floor, above
+    all, can be what reading again is worth, not what the text holds.
+    """
+    known = list(passes)
+    times = [each for each in known if each is not None]
+    if not times or len(times) < len(known) or max(times) < REPEATED:
+        return None
+    return min(times), max(times)
 
 
 def matched(first: Points, second: Points) -> list[tuple[int, int]]:

@@ -22,7 +22,7 @@ from cvfp.records.files import is_dir, parse_json, read_text
 from cvfp.records.schema import LARGEST
 from cvfp.records.sweep import SweepFiles
 from cvfp.scaling.draws import earlier_copies, lone_draws
-from cvfp.scaling.points import Points, points_of
+from cvfp.scaling.points import Points, points_of, range_of_passes
 
 
 @dataclass(frozen=True)
@@ -241,6 +241,8 @@ def _as_float(value: Any) -> float | None:
 
 Note = Callable[[str], None]
 
+EPOCHS, SEEN, DISTINCT = "epochs", "tokens_seen", "train_tokens"
+"""Columns that say how often data were read: passes over them; tokens read, over distinct ones."""
 LARGEST_LOSS = 700.0
 """Nats; exp of more is beyond a float."""
 
@@ -277,6 +279,11 @@ class GroupPoints:
     def sizes_are_samples(self) -> bool:
         return _samples(self.rows, self.columns) is not None
 
+    @property
+    def passes(self) -> tuple[float, float] | None:
+        """This is `passes_of` its rows."""
+        return passes_of(self.rows, self.columns)
+
     def kept(self, keep: np.ndarray) -> GroupPoints:
         """Those marked with True (n,)."""
         rows = [row for row, kept in zip(self.rows, keep, strict=True) if kept]
@@ -306,6 +313,24 @@ def read_points(rows: Sequence[Row], columns: Columns) -> GroupPoints:
     points = points_of(tokens, ppl, draws, sizes)
     group = GroupPoints(rows, columns, points, half if columns.nats else half / ppl)
     return _by_draw(group)
+
+
+def passes_of(rows: Sequence[Row], columns: Columns) -> tuple[float, float] | None:
+    """Fewest and most times that a training token was read, where data are repeated: by the column `epochs`,
+    else by `tokens_seen` over the tokens. None where a row says neither.
+
+    Raises:
+        InputError: a number in these columns that is not positive.
+    """
+    return range_of_passes(_passes(row, columns) for row in rows)
+
+
+def _passes(row: Row, columns: Columns) -> float | None:
+    if row.text(EPOCHS) != "-":
+        return row.positive(EPOCHS)
+    if row.text(SEEN) == "-":
+        return None
+    return row.positive(SEEN) / row.positive(DISTINCT if row.text(DISTINCT) != "-" else columns.x)
 
 
 def independent(name: str, group: GroupPoints, note: Note) -> GroupPoints:

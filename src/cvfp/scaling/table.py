@@ -21,7 +21,17 @@ from cvfp.scaling.line import LineAnalysis
 from cvfp.scaling.local_exponent import LocalExponent, Window, bend
 from cvfp.scaling.outlook import REFUSALS, Extrapolated
 from cvfp.scaling.power_law import Number
-from cvfp.scaling.rows import Columns, GroupPoints, Note, Row, Table, independent, read_points, read_table
+from cvfp.scaling.rows import (
+    Columns,
+    GroupPoints,
+    Note,
+    Row,
+    Table,
+    independent,
+    passes_of,
+    read_points,
+    read_table,
+)
 from cvfp.scaling.summary import law_fields
 
 # --- The scaling analysis of one group of a table, as JSON values.
@@ -66,6 +76,7 @@ class GroupFit:
             values = {
                 "group": self.name,
                 "n": line.law.n,
+                "passes": self.points.passes,
                 **law_fields(line.law),
                 "windows": [] if window is None else _windows(line, window, asked.known_sizes, has_samples),
                 "extrapolation": [_forecast_values(one) for one in line.forecasts(asked.extrapolate)],
@@ -100,7 +111,7 @@ def values_without_fit(name: str, group: GroupPoints) -> dict[str, Any]:
     """The same keys for a group that has no law."""
     lists = ("windows", "extrapolation", "forms", "local_exponents", "robustness")
     empty = {key: [] for key in lists} | {"no_forecast": "no law", "curvature": None, "holdout": None}
-    return {"group": name, "n": len(group.rows), **law_fields(None), **empty}
+    return {"group": name, "n": len(group.rows), "passes": group.passes, **law_fields(None), **empty}
 
 
 def difference_values(first: GroupFit, second: GroupFit) -> dict[str, Any]:
@@ -122,6 +133,7 @@ def difference_fields(found: Difference) -> dict[str, Any]:
         "first_ahead": found.first_ahead,
         "crossover": asdict(found.crossover),
         "robustness": [asdict(flip) for flip in found.flips],
+        "data_ratios": [asdict(one) for one in found.data],
     }
     return as_json(values)
 
@@ -249,10 +261,11 @@ def fit_table(
         difference: two groups to compare, the second against the first (`difference.difference`).
 
     Returns:
-        `{"groups": [{"group", "n", "alpha", "A", "r_squared", "alpha_ci95", "interval_kind", "windows",
-        "extrapolation", "no_forecast", "forms", "curvature", "local_exponents", "robustness", "holdout"}]}`,
-        with "difference" where asked for, made of JSON values; None where degrees of freedom are short or
-        there is no law.
+        `{"groups": [{"group", "n", "passes", "alpha", "A", "r_squared", "alpha_ci95", "interval_kind",
+        "windows", "extrapolation", "no_forecast", "forms", "curvature", "local_exponents", "robustness",
+        "holdout"}]}`, with "difference" where asked for, made of JSON values; None where degrees of freedom
+        are short or there is no law. "passes" are the fewest and most times that a token was read, where data
+        are repeated (column epochs, or tokens_seen).
 
     Raises:
         InputError: as `read_table`; a missing column or group; a point twice; a value that is not positive,
@@ -522,12 +535,12 @@ def fit_joint_table(
         holdout: how many of the largest data sizes to hide and predict; then also the largest model size.
 
     Returns:
-        `{"groups": [{"group", "laws": [{"params", "n", "num_model_sizes", "num_data_sizes", "status",
-        "reason", "parameters", "ci95", "scale", "optimum", "holdouts"}], "differing"}]}`, of JSON values.
-        "parameters" are E, A, B, a, b and share, b / (a + b). "optimum" has flops, params, tokens, loss,
-        params_ci95, tokens_ci95, beyond. One of "holdouts" has hidden ("tokens" or "params"), sizes, n,
-        status, reason, rms, bias, held. "differing" names, by further column, what its law says differently
-        from that of the first (`joint_law.differing`).
+        `{"groups": [{"group", "passes", "laws": [{"params", "n", "num_model_sizes", "num_data_sizes",
+        "status", "reason", "parameters", "ci95", "scale", "optimum", "holdouts"}], "differing"}]}`, of JSON
+        values. "passes" as `fit_table`. "parameters" are E, A, B, a, b and share, b / (a + b). "optimum" has
+        flops, params, tokens, loss, params_ci95, tokens_ci95, beyond. One of "holdouts" has hidden
+        ("tokens" or "params"), sizes, n, status, reason, rms, bias, held. "differing" names, by further
+        column, what its law says differently from that of the first (`joint_law.differing`).
 
     Raises:
         InputError: as `fit_table`; a column given twice; a budget that is not positive; no group that has
@@ -553,7 +566,8 @@ def fit_joint_table(
         if empty:
             note(f"{name}: no law of parameters, since it has no {', '.join(empty)}")
         else:
-            groups.append(JointGroup(name, {column: read_cells(rows, column, columns) for column in params}))
+            cells = {column: read_cells(rows, column, columns) for column in params}
+            groups.append(JointGroup(name, cells, passes_of(rows, columns)))
             if by is None:
                 _note_unused_names(name, rows, columns, note, params)
     if not groups:

@@ -15,7 +15,7 @@ from cvfp.report.next_run import next_run
 from cvfp.report.sections.ablations import ABLATIONS, question_texts
 from cvfp.report.sections.scaling import law_answer
 from cvfp.report.standings import MIXTURE, Headline, Standing, mixes, opponent, rivals
-from cvfp.report.verdicts import change_cell, interval_text, marks_text
+from cvfp.report.verdicts import change_cell, data_ratio_text, interval_text, marks_text
 from cvfp.report.view import View
 from cvfp.scaling.points import Change
 
@@ -85,7 +85,17 @@ def _closest(view: View, top: Headline, best: Standing, ranked: Sequence[Standin
     found = [text.format(model=name, change=interval_text(ppl))]
     if ppl.distinguishable is False:
         found.append(_("That is no clear difference."))
-    return [*found, *_trend(change.alpha)]
+    return [*found, *_data(change, top), *_trend(change.alpha)]
+
+
+def _data(change: LineChange, top: Headline) -> list[str]:
+    """The data that the best model needs for the PPL of the other at the common size, if measured."""
+    found = change.data_ratios.get(top.num_samples)
+    if found is None or found.ratio is None:
+        return []
+    text = _("{model} reaches the PPL that {other} has there with {ratio}.")
+    names = {"model": plain(change.reference.label), "other": plain(change.other.label)}
+    return [text.format(**names, ratio=data_ratio_text(found))]
 
 
 def _trend(alpha: Change | None) -> list[str]:

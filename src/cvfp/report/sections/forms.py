@@ -79,7 +79,7 @@ def form_table(lines: Sequence[Line]) -> str:
         Column[_Form](_("verdict"), lambda row: _(row[1].verdict), words=True),
         Column[_Form](_("left-out error"), lambda row: numbers.decimals(row[1].loo_rms, 4)),
         Column[_Form](_("exponent (95% interval)"), lambda row: _parameter(row[1], _exponent_of(row[1]))),
-        Column[_Form](_("floor E (95% interval)"), lambda row: _parameter(row[1], "E")),
+        Column[_Form](_("floor E (95% interval)"), _floor),
     ]
     return table(columns, [(line, one) for line in _fitted(lines) for one in line.analysis.forms])
 
@@ -170,6 +170,15 @@ def _parameter(one: ComparedForm, name: str) -> str:
     if interval is None:
         return numbers.exponent(value)
     return f"{numbers.exponent(value)} ({numbers.exponent_interval(interval)})"
+
+
+def _floor(row: _Form) -> str:
+    """The floor, of repeated data where it is one."""
+    line, one = row
+    shown = _parameter(one, "E")
+    if shown == numbers.ABSENT or line.passes is None:
+        return shown
+    return _("{floor}, of repeated data").format(floor=shown)
 
 
 def _bend(line: Line) -> str:

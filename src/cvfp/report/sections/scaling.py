@@ -15,7 +15,7 @@ from cvfp.report.language import _, listed, sentences
 from cvfp.report.lines import Line, Rejection, tuned_text
 from cvfp.report.markdown import Column, bold, plain, table
 from cvfp.report.sections.settings import seeds_vary
-from cvfp.report.verdicts import alpha_note, change_cell, marks_text
+from cvfp.report.verdicts import alpha_note, change_cell, data_ratio_cell, marks_text
 from cvfp.report.view import View
 from cvfp.scaling.draws import Law, fit_draws
 from cvfp.scaling.points import cells, mean_over
@@ -38,6 +38,8 @@ def section(view: View) -> Section | None:
             [
                 size_table(view),
                 _size_note(view),
+                data_table(view),
+                _data_note(view),
                 Picture("context_dim_scaling.png", text, figure, scaling_chart(view.lines)),
                 sentences(
                     _("Marks that a fit uses are filled, others are hollow."),
@@ -53,6 +55,12 @@ def section(view: View) -> Section | None:
                     _("PPL = A · tokens^α, by least squares of ln PPL on ln tokens."),
                     alpha_note(kinds, seeds_vary(view.sweep.plan)),
                     _("R² near 1 is no evidence of a power law."),
+                    _(
+                        "Where data are read several times the law is of distinct tokens, and a floor is "
+                        "that of repeated data: fresh text may go below it."
+                    )
+                    if any(line.passes for line in view.lines)
+                    else "",
                 )
                 if fitted
                 else "",
@@ -109,6 +117,44 @@ def _size_note(view: View) -> str:
     )
 
 
+# --- The data that the reference needs for the PPL of another model.
+
+
+def data_table(view: View) -> str:
+    """With how many times the data of every other model the reference has its PPL, size by size."""
+    known = [change for change in view.changes if change.data_ratios]
+    if view.reference is None or len(view.sizes) < 2:
+        return ""
+    sizes = sorted({size for change in known for size in change.data_ratios})
+    columns = [
+        Column[LineChange](
+            _("data for the PPL of / documents"), lambda change: plain(change.other.label), words=True
+        ),
+        *(
+            Column[LineChange](
+                numbers.count(size), lambda change, size=size: data_ratio_cell(change.data_ratios.get(size))
+            )
+            for size in sizes
+        ),
+    ]
+    return table(columns, known)
+
+
+def _data_note(view: View) -> str:
+    if not data_table(view):
+        return ""
+    return sentences(
+        _(
+            "The data that {model} needs for the test PPL of each other model, as a multiple of what that "
+            "model has it with: below 1 {model} needs less."
+        ).format(model=plain(view.reference.label if view.reference else "")),
+        _(
+            "Read between neighbouring sizes, per seed, with the 95% interval over seeds; beyond its own "
+            "sizes (<, >) nothing is extrapolated; – where seeds differ in that."
+        ),
+    )
+
+
 # --- The laws.
 
 
@@ -136,10 +182,16 @@ def law_table(lines: Sequence[Line]) -> str:
         Column[Line](_("A"), lambda line: numbers.coefficient(line.summary.A)),
         Column[Line](_("R²"), lambda line: numbers.r_squared(line.summary.r_squared)),
         Column[Line](_("runs in the fit"), _fitted),
+        Column[Line](_("times its data are read"), passes_text),
         Column[Line](_("does it hold?"), held_text, words=True),
         Column[Line](_("best test PPL"), lambda line: numbers.ppl(line.summary.best_ppl)),
     ]
     return table(columns, lines)
+
+
+def passes_text(line: Line) -> str:
+    """How often the runs of a fit read their data; a dash where that is not known, or once."""
+    return numbers.ABSENT if line.passes is None else numbers.times_read(line.passes)
 
 
 def _fitted(line: Line) -> str:

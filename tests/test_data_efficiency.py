@@ -1,0 +1,111 @@
+"""With how many times the data one line reaches the loss of another."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from cvfp.scaling import data_ratios, points_of
+from cvfp.scaling.table import fit_table
+
+SIZES = np.array([1e5, 2e5, 4e5, 8e5])
+
+
+def line(factor: float, draws=(1, 2, 3), noise=None, sizes=SIZES):
+    """PPL = 5000 * (factor * D)^-0.3, by a factor of exp(noise) more per draw."""
+    errors = np.zeros(len(draws)) if noise is None else np.asarray(noise)
+    tokens = np.tile(sizes, len(draws))
+    seeds = [seed for seed in draws for _ in sizes]
+    ppl = 5000 * (factor * np.exp(np.repeat(errors, len(sizes))) * tokens) ** -0.3
+    return points_of(tokens, ppl, seeds)
+
+
+def test_a_line_that_is_as_good_with_a_share_of_the_data_is_found_to_be():
+    found = data_ratios(line(1.6), line(1.0))
+    assert [one.tokens for one in found] == SIZES.tolist()
+    assert [one.reached for one in found] == ["before", *["measured"] * 3]
+    assert [one.ratio for one in found[1:]] == [pytest.approx(1 / 1.6)] * 3
+    assert found[0].ratio is None and found[0].bound == pytest.approx(1)
+
+
+def test_a_line_that_needs_more_is_not_extrapolated():
+    found = data_ratios(line(0.5), line(1.0))
+    assert [one.reached for one in found] == [*["measured"] * 3, "never"]
+    assert [one.ratio for one in found[:3]] == [pytest.approx(2.0)] * 3
+    assert found[3].ratio is None and found[3].bound == pytest.approx(1)
+    assert [one.bound for one in data_ratios(line(0.1), line(1.0))] == pytest.approx([8, 4, 2, 1])
+
+
+def test_the_interval_is_students_over_draws():
+    noise = np.array([-0.1, 0.02, 0.05])
+    found = data_ratios(line(1.5, noise=noise), line(1.0))[2]
+    logs = -math.log(1.5) - noise
+    expected = stats.t.interval(0.95, 2, loc=logs.mean(), scale=stats.sem(logs))
+    assert found.ratio == pytest.approx(math.exp(logs.mean()))
+    assert found.interval == pytest.approx(tuple(np.exp(expected)))
+    assert found.draws == 3
+
+
+def test_one_draw_has_no_interval_and_draws_that_differ_in_kind_no_ratio():
+    assert data_ratios(line(1.5, draws=(1,)), line(1.0, draws=(1,)))[3].interval is None
+    found = data_ratios(line(1.0, noise=[-0.5, 0.0, 0.5]), line(1.0))
+    assert (found[3].reached, found[3].ratio, found[3].bound) == ("differs", None, None)
+
+
+def test_only_draws_of_both_are_compared():
+    found = data_ratios(line(1.5, draws=(1, 2, 7)), line(1.0, draws=(1, 2, 9)))
+    assert [one.draws for one in found] == [2] * 4
+    assert data_ratios(line(1.5, draws=(1,)), line(1.0, draws=(2,))) == []
+
+
+def test_equal_lines_need_equal_data_at_every_size():
+    same = line(1.0)
+    assert [one.ratio for one in data_ratios(same, same)] == [pytest.approx(1.0)] * 4
+
+
+@given(
+    falls=st.lists(st.floats(0.01, 1.0), min_size=2, max_size=6),
+    share=st.floats(0.001, 0.999),
+    scale=st.sampled_from([1.0, 1e-3, 1e9]),
+)
+def test_the_ratio_is_where_the_curve_has_the_loss(falls, share, scale):
+    """Any falling curve: numpy's interpolation of its inverse, whatever the unit of tokens."""
+    tokens = 1e5 * 2.0 ** np.arange(len(falls))
+    losses = 8 - np.cumsum(falls)
+    target = losses[0] + share * (losses[-1] - losses[0])
+    (found,) = data_ratios(
+        points_of(scale * tokens, np.exp(losses), [1] * len(tokens)),
+        points_of([scale * 3e5], [math.exp(target)], [1]),
+    )
+    expected = np.interp(target, losses[::-1], np.log(tokens)[::-1])
+    assert math.log(found.ratio) == pytest.approx(expected - math.log(3e5), abs=1e-6)
+
+
+def test_the_first_time_a_curve_has_the_loss_counts():
+    """One that rises again has reached it where it first did."""
+    curve = points_of(SIZES, [100, 50, 70, 40], [1] * 4)
+    (found,) = data_ratios(curve, points_of([4e5], [50], [1]))
+    assert found.ratio == pytest.approx(0.5)
+
+
+def test_initialisations_of_a_draw_count_once():
+    line_of_two = points_of(np.repeat(SIZES, 2), np.repeat([100, 80, 60, 50], 2) * np.tile([0.9, 1 / 0.9], 4))
+    (found,) = data_ratios(line_of_two, points_of([1e5], [60]))
+    assert found.ratio == pytest.approx(4.0) and found.draws == 1
+
+
+def test_cvfp_fit_says_it_of_a_difference(tmp_path):
+    rows = ["line,seed,tokens,ppl"]
+    for name, factor in (("old", 1.0), ("new", 1.6)):
+        for seed, error in ((1, 1.0), (2, 1.05)):
+            rows += [f"{name},{seed},{size:.0f},{5000 * (factor * error * size) ** -0.3}" for size in SIZES]
+    path = tmp_path / "rows.csv"
+    path.write_text("\n".join(rows))
+    found = fit_table(path, difference=("old", "new"))["difference"]["data_ratios"]
+    assert found[3]["tokens"] == 8e5 and found[3]["reached"] == "measured"
+    assert found[3]["ratio"] == pytest.approx(1 / 1.6)
