@@ -19,6 +19,7 @@ from cvfp.report.sections import (
     answer,
     appendix,
     contexts,
+    parameters,
     prediction,
     scaling,
     settings,
@@ -29,6 +30,7 @@ from cvfp.report.view import View
 SECTIONS: tuple[Callable[[View], Section | None], ...] = (
     answer.section,
     scaling.section,
+    parameters.section,
     ablations.section,
     training.section,
     contexts.section,
@@ -79,6 +81,7 @@ KNOWN_FIGURES = (
     "ppl",
     "ratio",
     "context_dim_scaling",
+    "isoflops",
     "learning_curves",
     "compute",
     "context_dim_analysis",

@@ -25,6 +25,7 @@ from scipy.optimize import brentq, least_squares, nnls
 from scipy.special import fdtri
 
 from cvfp.records.errors import InputError
+from cvfp.records.schema import N_
 from cvfp.scaling.forms import BENDS, FormStatus
 from cvfp.scaling.power_law import Number, Numbers, log_of_positive, student_quantile
 
@@ -44,16 +45,16 @@ FEWEST = 3
 
 Reason = Literal["cells", "params", "tokens", "together", "E", "a", "b", "E zero", "flat in N", "flat in D"]
 REASONS: dict[Reason, str] = {
-    "cells": "no more cells of model size and data size than parameters of the law",
-    "params": "fewer than three model sizes",
-    "tokens": "fewer than three data sizes",
-    "together": "N and D move together",
-    "E": "the floor E cannot be told from none",
-    "a": "the exponent of N cannot be told",
-    "b": "the exponent of D cannot be told",
-    "E zero": "the best floor is E = 0",
-    "flat in N": "the loss does not follow a power law of N",
-    "flat in D": "the loss does not follow a power law of D",
+    "cells": N_("no more cells of model size and data size than parameters of the law"),
+    "params": N_("fewer than three model sizes"),
+    "tokens": N_("fewer than three data sizes"),
+    "together": N_("N and D move together"),
+    "E": N_("the floor E cannot be told from none"),
+    "a": N_("the exponent of N cannot be told"),
+    "b": N_("the exponent of D cannot be told"),
+    "E zero": N_("the best floor is E = 0"),
+    "flat in N": N_("the loss does not follow a power law of N"),
+    "flat in D": N_("the loss does not follow a power law of D"),
 }
 """Why a law is not converged."""
 

@@ -1,0 +1,143 @@
+"""Do more parameters lower the loss, or only more data? The law of both, of models in several sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cvfp.records.schema import N_
+from cvfp.report import numbers
+from cvfp.report.blocks import Picture, Section, present
+from cvfp.report.changes import setting_changes
+from cvfp.report.figures.isoflops import isoflop_figure
+from cvfp.report.language import _, sentences
+from cvfp.report.lines import Line
+from cvfp.report.markdown import Column, plain, table
+from cvfp.report.view import View
+from cvfp.scaling.joint_law import FEWEST, REASONS, JointFit, fit_joint_law, joint_cells
+
+SHAPE = {"context_dim", "num_layers", "num_input_tokens", "embed_dim", "head_dim"}
+"""The settings that models of one law may differ in."""
+COUNTS = {"total_params": N_("all"), "context_block_params": N_("context block alone")}
+"""The fields that count parameters: with token table and output layer, and without."""
+
+
+@dataclass(frozen=True, eq=False)
+class ArmLaw:
+    """The law of the lines of one arm, by one count of their parameters."""
+
+    arm: str
+    count: str
+    fit: JointFit
+
+    @property
+    def converged(self) -> bool:
+        return self.fit.status == "converged"
+
+
+def section(view: View) -> Section | None:
+    """None where no model was run in three sizes on three amounts of data."""
+    laws = arm_laws(view.lines)
+    if not laws:
+        return None
+    figure = isoflop_figure({law.arm: law.fit for law in reversed(laws) if law.converged})
+    picture = None
+    if figure is not None:
+        text = _("Test PPL against parameters, a curve per budget of training FLOPs, and its best size")
+        picture = Picture("isoflops.png", text, figure)
+    return Section(
+        _("Parameters and data"), present([law_table(laws), _law_note(laws), picture, _figure_note(picture)])
+    )
+
+
+def _law_note(laws: Sequence[ArmLaw]) -> str:
+    texts = [_("L(N, D) = E + A / N^a + B / D^b: N parameters, D training tokens, L in nats per token.")]
+    if any(law.converged for law in laws):
+        texts += [
+            _("Of a budget C the best N grows as C^(b / (a + b))."),
+            _("Intervals are 95% profile likelihood; errors that runs of one seed share are not in them."),
+        ]
+    if not all(law.converged for law in laws):
+        texts.append(_("Where a law cannot be told, nothing is said of the best division of a budget."))
+    return sentences(*texts)
+
+
+def _figure_note(picture: Picture | None) -> str:
+    if picture is None:
+        return ""
+    return sentences(
+        _("A curve is the law at equal compute, C = 6 · N · D FLOPs, within what was measured."),
+        _("Dots are runs, a diamond the best size with its 95% interval."),
+    )
+
+
+def arm_laws(lines: Sequence[Line]) -> list[ArmLaw]:
+    """The laws of every arm that was run in `FEWEST` sizes on as many amounts of data, by each count."""
+    found = []
+    for arm in dict.fromkeys(line.arm for line in lines):
+        sizes = _sizes_of([line for line in lines if line.arm == arm and line.fitted])
+        points = [point for line in sizes for point in line.fitted]
+        documents = [point.num_samples for point in points]
+        for count in COUNTS:
+            params = [getattr(point, count) for point in points]
+            if None in params or not all(params) or any(point.ppl <= 1 for point in points):
+                continue
+            if min(len(np.unique(params)), len(np.unique(documents))) < FEWEST:
+                continue
+            tokens, ppl = [point.tokens for point in points], [point.ppl for point in points]
+            found.append(ArmLaw(arm, count, fit_joint_law(joint_cells(params, tokens, ppl, documents))))
+    return found
+
+
+def _sizes_of(lines: Sequence[Line]) -> list[Line]:
+    """The lines that differ from the first in their shape alone, and have as many parameters whatever the
+    data: those of an n-gram grow with them."""
+    return [
+        line
+        for line in lines
+        if len({point.total_params for point in line.fitted}) == 1
+        and all(
+            change.key.rpartition(".")[2] in SHAPE for change in setting_changes(lines[0].config, line.config)
+        )
+    ]
+
+
+def law_table(laws: Sequence[ArmLaw]) -> str:
+    """A row per model and count of its parameters."""
+    columns = [
+        Column[ArmLaw](_("model"), lambda law: plain(law.arm), words=True),
+        Column[ArmLaw](_("parameters counted"), lambda law: _(COUNTS[law.count]), words=True),
+        Column[ArmLaw](_("sizes N × D"), _sizes),
+        *(_numbers() if any(law.converged for law in laws) else ()),
+        Column[ArmLaw](_("can it be told?"), _status, words=True),
+    ]
+    return table(columns, laws)
+
+
+def _numbers() -> tuple[Column[ArmLaw], ...]:
+    return (
+        Column(_("floor E (95% interval)"), lambda law: _parameter(law, "E")),
+        Column(_("a (95% interval)"), lambda law: _parameter(law, "a")),
+        Column(_("b (95% interval)"), lambda law: _parameter(law, "b")),
+        Column(_("b / (a + b)"), lambda law: _parameter(law, "share")),
+    )
+
+
+def _sizes(law: ArmLaw) -> str:
+    cells = law.fit.cells
+    return f"{len(np.unique(cells.params))} × {len(np.unique(cells.sizes))}"
+
+
+def _parameter(law: ArmLaw, name: str) -> str:
+    value = law.fit.parameters.get(name) if law.converged else None
+    interval = law.fit.intervals.get(name)
+    shown = numbers.exponent(value)
+    return shown if interval is None else f"{shown} ({numbers.exponent_interval(interval)})"
+
+
+def _status(law: ArmLaw) -> str:
+    if law.fit.reason is None:
+        return _("yes")
+    return _("no: {reasons}").format(reasons=_(REASONS[law.fit.reason]))
