@@ -232,8 +232,32 @@ class Recomputed:
         ratios = [p | {"val_ppl": q["val_ppl"] / p["val_ppl"]} for p, q in both]
         laws = np.array(list(self.laws(ratios).values()))
         yield from (*self.documents.exponent(both), math.expm1(laws[:, 1].mean()))
+        yield from self.data_ratios(a, b)
         if a[0]["context_block_params"] and b[0]["context_block_params"]:
             yield b[0]["context_block_params"] / a[0]["context_block_params"]
+
+    def data_ratios(self, a: list[dict], b: list[dict]) -> Iterator[float]:
+        """With how many times the data line a reaches the PPL of line b, at each size of b."""
+        for out in self.by_size(b).values():
+            found = []
+            for p in out:
+                x, y = self.logs(
+                    sorted((q for q in a if q["seed"] == p["seed"]), key=lambda q: q["num_samples"])
+                )
+                above = y - math.log(p["val_ppl"])
+                if len(x) == 0:
+                    continue
+                ends = [0] if above[0] <= 0 else [len(x) - 1] if above[-1] > 0 and (above > 0).all() else []
+                if ends:
+                    found.append(x[ends[0]] - math.log(p["train_tokens"]))
+                    continue
+                first = int(np.argmax(above <= 0))
+                at = optimize.brentq(
+                    lambda z, x=x, above=above: np.interp(z, x, above), x[first - 1], x[first]
+                )
+                found.append(at - math.log(p["train_tokens"]))
+            if found:
+                yield from np.exp([np.mean(found), *student(found)])
 
     def counts(self) -> Iterator[float]:
         """How many points, runs and lines there are of a kind, and sums of their times."""

@@ -74,7 +74,9 @@ def test_what_a_long_page_trains_is_planned(reader: Reader, name: str):
     assert reader.plan(blocks_on(page)) >= 1
 
 
-@pytest.mark.parametrize(("language", "least"), [("bash", 13), ("python", 1)])
+@pytest.mark.parametrize(
+    ("language", "least"), [("bash", 13), pytest.param("python", 1, marks=pytest.mark.long)]
+)
 def test_every_example_in_a_docstring_works(
     reader: Reader, language: str, least: int, monkeypatch: pytest.MonkeyPatch
 ):

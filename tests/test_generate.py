@@ -185,6 +185,7 @@ def started(checkpoint: Path) -> subprocess.Popen:
     return subprocess.Popen([*command, "--max-new-tokens", str(10**9)], **pipes, preexec_fn=listen_to_sigint)
 
 
+@pytest.mark.long
 def test_an_interrupt_keeps_what_was_written(checkpoint):
     process = started(checkpoint)
     first = process.stdout.read(2) + process.stdout.read(20)
@@ -196,6 +197,7 @@ def test_an_interrupt_keeps_what_was_written(checkpoint):
     assert text.endswith("\n") and told > 2 and text[:told] == same[:told]
 
 
+@pytest.mark.long
 def test_a_reader_that_leaves_ends_the_writing_quietly(checkpoint):
     process = started(checkpoint)
     process.stdout.read(20)
@@ -210,6 +212,7 @@ def test_a_prompt_that_is_no_text_is_one_line(checkpoint, capsys):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.long
 def test_output_that_cannot_be_written_is_one_line(checkpoint):
     command = [sys.executable, "-m", "cvfp", "generate", checkpoint, "ok", "--device", "cpu"]
     with Path("/dev/full").open("w") as full:

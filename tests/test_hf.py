@@ -308,6 +308,7 @@ def test_generation_goes_on_from_a_state(pair, given):
     assert said.cache.get_seq_length() == 17  # the newest token has not been read
 
 
+@pytest.mark.long
 def test_a_config_without_a_format_and_one_of_the_future_are_refused(checkpoint, tmp_path):
     for number, way in ((None, "train it again"), (4, "install a newer cvfp")):
         folder = tmp_path / str(number)

@@ -317,6 +317,7 @@ def test_a_student_learns_the_mean_of_its_teachers_at_the_positions_of_its_chunk
         assert_close(found[name], parameter.grad, msg=name, **EXACT)
 
 
+@pytest.mark.long
 def test_teachers_are_trained_first_and_told_of():
     config = RunConfig.from_settings(SMALL | {"arm": "cvfp-joint", "joint.epochs": 2, "joint.teachers": 2})
     train, dev = draw_tokens(500).numpy(), draw_tokens(90, seed=1).numpy()

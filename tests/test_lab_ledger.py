@@ -124,6 +124,7 @@ def test_the_point_of_a_killed_process_is_taken_up_by_one_that_waits(tmp_path, c
     assert starts(out)[held] == 1
 
 
+@pytest.mark.long
 def test_a_worker_that_is_killed_leaves_its_points_to_the_other(tmp_path, corpus, whole):
     plan, out = tiny_plan(corpus), tmp_path / "sweep"
 

@@ -76,6 +76,7 @@ class Heard:
                 self.workers.add(message.worker)
 
 
+@pytest.mark.long
 def test_two_workers_find_what_one_process_finds(tmp_path, cluster, corpus, whole):
     plan, heard = tiny_plan(corpus), Heard()
     outcome = run_on_ray(plan, tmp_path / "sweep", tell=heard)

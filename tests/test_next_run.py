@@ -324,7 +324,7 @@ def test_what_is_missing_comes_first_with_its_time(tmp_path):
 
     found = following(view_of(tmp_path, seeds=(1,), change=partial))
     # The time follows from that at 100 and 200: 0.5 * 400^1.5 = 4000 s.
-    assert found.text == "`cvfp run runs/demo`: 1 planned runs have no record yet (about 1 h 6 min)."
+    assert found.text == "`cvfp run runs/demo`: one planned run has no record yet (about 1 h 6 min)."
 
 
 def test_one_seed_is_to_become_three(tmp_path):

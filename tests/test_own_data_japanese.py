@@ -78,6 +78,7 @@ def swept(novels, tmp_path_factory):
     return out
 
 
+@pytest.mark.long
 def test_tokenizers_are_compared_by_the_byte(swept):
     points = {(point.arm, point.config_name, point.num_samples): point for point in load_sweep(swept).points}
     small = points["kneser-ney", "5gram", 24]
@@ -153,6 +154,7 @@ def test_an_installed_font_is_used_for_what_the_common_one_lacks(fresh_fonts, mo
     assert style.drawable("小説と") == "小説[3068]"
 
 
+@pytest.mark.long
 def test_figures_of_japanese_names_have_no_missing_glyphs(fresh_fonts, swept, tmp_path, recwarn):
     spelled, drawn, scaling = [], [], swept / "figures" / "context_dim_scaling.png"
     write_report(swept, note=spelled.append)

@@ -125,8 +125,8 @@ def long(tmp_path_factory):
     ("name", "options"),
     [
         ("long.txt", {"document_separator": "\n---\n"}),
-        ("long.txt", {"document_tokens": 5000}),
-        ("long.jsonl", {}),
+        pytest.param("long.txt", {"document_tokens": 5000}, marks=pytest.mark.long),
+        pytest.param("long.jsonl", {}, marks=pytest.mark.long),
     ],
 )
 def test_a_long_file_is_read_in_a_fraction_of_its_size(long, name, options):

@@ -110,7 +110,26 @@ def test_the_best_model_is_named_with_its_closest_rival_the_interval_and_the_tre
     first, *_rest = answer_texts(view)
     best = f"**cvfp has the lowest test PPL at 400 training documents (480,000 tokens): {ppl:.1f}.**"
     against = with_interval(ln_ratios(view, "lstm", "cvfp", 400))
-    assert first == f"{best} The closest rival, lstm, is at {against} against it. {trend}"
+    ratio = view.changes[0].data_ratios[400]
+    low, high = ratio.interval
+    assert ratio.ratio == pytest.approx(math.exp(np.mean([math.log(one) for one in lstm_data(view)])))
+    data = (
+        "cvfp reaches the PPL that lstm has there with "
+        f"{ratio.ratio:.2f} times the data (95% interval {low:.2f} to {high:.2f})."
+    )
+    assert first == f"{best} The closest rival, lstm, is at {against} against it. {data} {trend}"
+
+
+def lstm_data(view: View) -> list[float]:
+    """With how many times the LSTM's 400 documents cvfp has its PPL, of each seed: read off by numpy."""
+    cvfp, lstm = ({(p.seed, p.num_samples): p for p in line.points} for line in view.lines)
+    found = []
+    for seed in SEEDS:
+        own = sorted((p for p in cvfp.values() if p.seed == seed), key=lambda p: p.val_ppl)
+        target = math.log(lstm[seed, 400].val_ppl)
+        at = np.interp(target, np.log([p.val_ppl for p in own]), np.log([p.train_tokens for p in own]))
+        found.append(math.exp(at) / lstm[seed, 400].train_tokens)
+    return found
 
 
 def test_the_model_in_question_is_told_where_another_is_best(tmp_path):

@@ -153,16 +153,15 @@ def test_long_names_are_cut_in_the_middle():
 @pytest.mark.parametrize(
     "lines",
     [
-        DEFAULT_LINES[:1],
-        DEFAULT_LINES,
-        nine_lines(),
-        four_arms(1),
-        four_arms(3),
-        four_arms(9),
-        our_arms(),
-        every_arm(),
+        pytest.param(DEFAULT_LINES[:1], id="one"),
+        pytest.param(DEFAULT_LINES, id="four"),
+        pytest.param(nine_lines(), id="nine"),
+        pytest.param(four_arms(1), id="1x4", marks=pytest.mark.long),
+        pytest.param(four_arms(3), id="3x4", marks=pytest.mark.long),
+        pytest.param(four_arms(9), id="9x4", marks=pytest.mark.long),
+        pytest.param(our_arms(), id="ours", marks=pytest.mark.long),
+        pytest.param(every_arm(), id="every"),
     ],
-    ids=["one", "four", "nine", "1x4", "3x4", "9x4", "ours", "every"],
 )
 def test_no_labels_touch(tmp_path, lines):
     figure = figure_of(tmp_path, lines=lines, seeds=(42, 43), change=with_contexts)

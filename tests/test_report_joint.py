@@ -17,7 +17,6 @@ from cvfp.report.conclusions import conclusions
 from cvfp.report.figures.analysis import analysis_figure
 from cvfp.report.figures.phase1 import phase1_figure
 from cvfp.report.figures.training import learning_figure
-from cvfp.report.language import LANGUAGES
 from cvfp.report.lines import report_lines
 from cvfp.report.recommendations import recommendation_table
 from cvfp.report.sections.contexts import health_table
@@ -100,6 +99,7 @@ def test_settings_within_both_trainings_are_told(tmp_path):
     assert any(text.endswith("Only joint.refresh true → false differs.") for text in texts)
 
 
+@pytest.mark.long
 def test_no_arm_loses_to_a_mixture_of_itself(tmp_path):
     texts = concluded(tmp_path / "part", lines=(*BOTH, MIXTURE))
     assert not [text for text in texts if "loses to" in text]
@@ -247,7 +247,7 @@ def test_trials_are_told_of_the_joint_model_too(tmp_path):
     assert "Not tuned, unlike the others: kneser-ney, cvfp." in text
 
 
-@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("language", ["ja", pytest.param("en", marks=pytest.mark.long)])
 def test_a_report_of_all_arms_is_written_in_every_language(tmp_path, language):
     drawn_sweep(tmp_path, our_arms(), seeds=(1, 2))
     files = write_report(tmp_path, language)

@@ -398,6 +398,7 @@ def test_a_stale_summary_does_not_reach_the_report(tmp_path):
     assert (tmp_path / "report.md").read_text(encoding="utf-8") == before
 
 
+@pytest.mark.long
 def test_a_report_written_twice_is_the_same(tmp_path):
     written = write_report(write_sweep(tmp_path))
     before = [path.read_bytes() for path in written]

@@ -98,7 +98,7 @@ def everything(path):
     return timeless(record), timeless(lines), held, weights
 
 
-@pytest.mark.parametrize("stops", [2, pytest.param(10, marks=pytest.mark.long)])
+@pytest.mark.parametrize("stops", [1, pytest.param(10, marks=pytest.mark.long)])
 @pytest.mark.parametrize(
     ("arm", "source"),
     [*((arm, "fixed_point") for arm in ARMS), ("cvfp", "one_step")],  # contexts of phase 1 are CVFP's

@@ -136,6 +136,7 @@ def test_noise_makes_forms_not_distinguishable():
     assert sum(name in ("ppl_power", "loss_floor") for name in chosen) < 20
 
 
+@pytest.mark.long
 def test_across_draws_a_wrong_form_is_preferred_in_at_most_5_percent_of_nested_lines():
     rng = np.random.default_rng(6)
     truth = 5.7 * (SIXTEENFOLD / 6e4) ** -0.065
@@ -144,6 +145,7 @@ def test_across_draws_a_wrong_form_is_preferred_in_at_most_5_percent_of_nested_l
     assert sum(preferred(each) in ("ppl_power", "loss_floor") for each in verdicts) <= 20
 
 
+@pytest.mark.long
 def test_intervals_of_a_floored_law_hold_along_one_line():
     """Truth L = 3 + 400 D^-0.4, eight sizes from 1e5 to 1e7, independent normal noise of 0.01 nats."""
     rng, tokens = np.random.default_rng(7), np.geomspace(1e5, 1e7, 8)

@@ -64,7 +64,7 @@ def test_result_has_exactly_the_keys_of_the_contract(tmp_path):
     assert set(result) == {"groups"}
     a, b = result["groups"]
     law = {"alpha", "A", "r_squared", "alpha_ci95", "interval_kind"}
-    more = {"forms", "curvature", "local_exponents", "robustness", "holdout"}
+    more = {"passes", "forms", "curvature", "local_exponents", "robustness", "holdout"}
     keys = {"group", "n", "windows", "extrapolation", "no_forecast"} | law | more
     assert set(a) == set(b) == keys
     assert (a["group"], a["n"], b["group"], b["n"]) == ("a", 3, "b", 2)

@@ -49,7 +49,7 @@ def test_every_group_has_the_keys_of_the_contract(two):
     }
     assert set(result["difference"]) == {
         *("first", "second", "paired", "n", "alpha_difference", "alpha_difference_ci95", "interval_kind"),
-        *("verdict", "ahead_tokens", "first_ahead", "crossover", "robustness"),
+        *("verdict", "ahead_tokens", "first_ahead", "crossover", "robustness", "data_ratios"),
     }
 
 

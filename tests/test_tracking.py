@@ -177,6 +177,7 @@ def tracked_offline(tmp_path_factory, corpus) -> subprocess.CompletedProcess:
     return done
 
 
+@pytest.mark.long
 def test_wandb_keeps_a_run_below_the_sweep_directory_without_a_network(tracked_offline):
     assert (tracked_offline.returncode, tracked_offline.stdout, tracked_offline.stderr) == (0, "", "")
     out = tracked_offline.folder / "sweep"

@@ -377,7 +377,7 @@ PRESETS: dict[str, SweepSpec] = {
         ),
         SweepSpec(
             name="baselines",
-            description=N_("CVFP and its ablations beside an n-gram, an LSTM and a Transformer, three draws"),
+            description=N_("CVFP and its ablations beside an n-gram, an LSTM and a Transformer, three seeds"),
             arms=(*DEFAULT_ARMS, "lstm", "transformer", "mixture"),
             samples=DOUBLING_FURTHER.sizes,
             seeds=3,

@@ -58,13 +58,15 @@ def in_language(path: Path, language: str) -> Path:
 
 
 def sentences(*texts: str) -> str:
-    """Sentences one after the other, with a space between them where the language has one.
+    """Sentences one after the other, with a space between them where the language has one; empty ones are
+    none.
 
     There is one behind bold text always: without it CommonMark does not see that `。` or `：` ends bold.
     """
+    said = [text for text in texts if text]
     if spoken() != "ja":
-        return " ".join(texts)
-    return "".join(f"{text} " if text.endswith("**") else text for text in texts).rstrip()
+        return " ".join(said)
+    return "".join(f"{text} " if text.endswith("**") else text for text in said).rstrip()
 
 
 def listed(texts: Iterable[str]) -> str:

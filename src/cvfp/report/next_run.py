@@ -134,7 +134,7 @@ def next_run(view: View) -> NextRun | None:
 def what_text(addition: Addition) -> str:
     """What it adds, in a few words."""
     texts = {
-        "missing": _("{count} planned runs without a record"),
+        "missing": _("planned runs without a record: {count}"),
         "seeds": _("more seeds: {count}"),
         "between": _("a size between: {count} documents"),
         "beyond": _("a size beyond: {count} documents"),
@@ -144,6 +144,8 @@ def what_text(addition: Addition) -> str:
 
 def _why(claim: Claim | None, best: Addition) -> str | None:
     if best.what == "missing":
+        if best.count == 1:
+            return _("one planned run has no record yet")
         return _("{count} planned runs have no record yet").format(count=best.count)
     if claim is None or (best.now is not None and not best.narrower):
         return None

@@ -67,6 +67,8 @@ def change_cell(change: Change | None, clear: bool | None = None) -> str:
     """
     if change is None:
         return numbers.ABSENT
+    if change.value == 0 and change.interval in (None, (0.0, 0.0)):
+        return _("the same")
     told = change.distinguishable
     parts = [numbers.signed_percent(change.value)]
     if change.interval is not None:

@@ -176,6 +176,10 @@ def _rank(change: LineChange) -> str:
 # --- The questions of the first screen.
 
 
+MOST_ANSWERS = 2
+"""Variants of a model that have an answer each; of more the best one has."""
+
+
 def question_texts(view: View) -> list[str]:
     """Does the context help, does phase 1 help: a short answer each, as far as there is one.
 
@@ -186,11 +190,35 @@ def question_texts(view: View) -> list[str]:
         WITHOUT_CONTEXT: _("**Does the context help {model}?**"),
         WITHOUT_PHASE1: _("**Does phase 1 help {model}?**"),
     }
-    return [
-        sentences(texts[change.reference.arm].format(model=plain(change.other.label)), _help(family, change))
-        for change in family.changes
-        if change.reference.arm in texts and change.other.arm == TWO_PHASE
-    ]
+    found = []
+    for arm, question in texts.items():
+        changes = [
+            change
+            for change in family.changes
+            if change.reference.arm == arm and change.other.arm == TWO_PHASE
+        ]
+        ranked = sorted(changes, key=lambda change: _rank_of(view, change.other))
+        shown = ranked if len(ranked) <= MOST_ANSWERS else ranked[:1]
+        found += [
+            sentences(
+                question.format(model=plain(one.other.label)), _help(family, one), _others(ranked, shown)
+            )
+            for one in shown
+        ]
+    return found
+
+
+def _rank_of(view: View, line: Line) -> int:
+    return view.scored.index(line) if line in view.scored else len(view.scored)
+
+
+def _others(changes: Sequence[LineChange], shown: Sequence[LineChange]) -> str:
+    """What the answers that are not given lie between, at the largest size of each."""
+    values = {index: one.percent for index, one in enumerate(changes) if one not in shown}
+    if not values:
+        return ""
+    text = _("{count} more variants: {range}, size by size below.")
+    return text.format(count=len(values), range=_range(values))
 
 
 def _help(family: Family, change: LineChange) -> str:

@@ -107,9 +107,11 @@ def _size_note(view: View) -> str:
     if view.reference is None or not view.changes:
         return ""
     return sentences(
-        _("First row: the test PPL of {model}, the geometric mean over seeds.").format(
-            model=plain(view.reference.label)
-        ),
+        (
+            _("First row: the test PPL of {model}, the geometric mean over seeds.")
+            if view.seeds > 1
+            else _("First row: the test PPL of {model}.")
+        ).format(model=plain(view.reference.label)),
         _(
             "Others: PPL(model) / PPL(reference) − 1, paired on the same tokens, with its 95% interval; "
             "{marks}. The intervals are not corrected for their number."
