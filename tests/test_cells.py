@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 import torch
 from model_helpers import VOCABULARY, draw_tokens
 from torch import Tensor
 from torch.testing import assert_close
 
-from cvfp.models.cells import Cell, make_cell
+from cvfp.models.cells import Cell, HighwayCell, make_cell
 from cvfp.models.checkpoint import load_checkpoint, save_checkpoint
 from cvfp.models.cvfp import CVFPModel, outputs_of_rows
 from cvfp.models.fixed_point import solve_blocks, solve_tokens
 from cvfp.models.generation import Stepper
 from cvfp.models.recurrence import roll_out
 from cvfp.records.config import ModelConfig
+from cvfp.records.training_config import Cell as CellName
 from cvfp.training.diagnosis import diagnose
 from cvfp.training.evaluation import score
 
-CELLS = ("residual", "gated", "highway", "lstm", "mogrified")
+CELLS: tuple[str, ...] = get_args(CellName)
 SHAPES = [(cell, layers) for cell in CELLS for layers in (1, 2, 3)]
 EXACT = {"atol": 1e-10, "rtol": 1e-10}
 
@@ -142,3 +145,26 @@ def test_every_cell_has_its_health_checked(cell: str):
     assert found.solve_status == "converged"
     assert found.lipschitz > 0
     assert found.mean_norm > 0
+
+
+class WithoutForward(HighwayCell):
+    """A cell whose weights are only ever taken apart, as one is that was just written."""
+
+    forward = Cell.forward
+
+
+@torch.no_grad()
+def test_a_cell_without_a_forward_of_its_own_writes_the_same_text():
+    model, tokens = model_of("highway", 2), torch.arange(30) % VOCABULARY
+    expected = Stepper(model, tokens).logits().clone()
+    assert isinstance(model.context_block, HighwayCell)
+    model.context_block.__class__ = WithoutForward
+    assert torch.allclose(Stepper(model, tokens).logits(), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_every_name_of_a_cell_makes_one_with_as_many_parameters_as_are_counted():
+    """A name that is new in the records has to be known wherever cells are told apart."""
+    for name in CELLS:
+        config = config_of(name, 2)
+        cell = make_cell(config)
+        assert sum(p.numel() for p in cell.parameters()) == config.context_block_params

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from typing import assert_never
 
 import torch
 import torch.nn.functional as F
@@ -319,10 +320,16 @@ def _linear(inputs: int, outputs: int, fan_in: int | None = None) -> nn.Linear:
 def make_cell(config: ModelConfig) -> Cell:
     """The cell of that shape, freshly drawn."""
     size = (config.num_layers, config.context_dim, config.feature_dim)
-    if config.cell == "residual":
-        return ContextBlock(*size)
-    if config.cell == "gated":
-        return GatedCell(*size)
-    if config.cell == "highway":
-        return HighwayCell(*size)
-    return LstmCell(*size, config.rounds if config.cell == "mogrified" else 0, config.rank)
+    match config.cell:
+        case "residual":
+            return ContextBlock(*size)
+        case "gated":
+            return GatedCell(*size)
+        case "highway":
+            return HighwayCell(*size)
+        case "lstm":
+            return LstmCell(*size, 0, config.rank)
+        case "mogrified":
+            return LstmCell(*size, config.rounds, config.rank)
+        case other:
+            assert_never(other)

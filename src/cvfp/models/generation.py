@@ -229,10 +229,11 @@ class _ContextLayers(nn.Module):
 
 
 class _LinearOfOne(nn.Module):
-    """A linear map that is only ever given one row."""
+    """A linear map that is only ever given one row; a cell that takes its weights apart finds them."""
 
     def __init__(self, linear: nn.Linear, dtype: torch.dtype) -> None:
         super().__init__()
+        self.weight, self.bias = linear.weight, linear.bias
         self.product = _Product(linear.weight, linear.bias, dtype)
 
     def forward(self, rows: Float[Tensor, "1 d_in"]) -> Float[Tensor, "1 d_out"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, assert_never
 
 from pydantic import Field, field_validator, model_validator
 
@@ -167,14 +167,18 @@ class ModelConfig(Schema):
     def context_block_madds(self) -> int:
         """Multiply-adds per position: one per element of the cell's matrices."""
         d_c, d_f, further = self.context_dim, self.feature_dim, self.num_layers - 1
-        if self.cell == "residual":
-            return self.num_layers * (d_c + d_f) * d_c
-        if self.cell == "gated":
-            return self.num_layers * 3 * (d_c + d_f) * d_c
-        if self.cell == "highway":
-            return 2 * (d_c + d_f) * d_c + further * 2 * d_c * d_c
-        rounds = self.rounds * self.rank if self.cell == "mogrified" else 0
-        return (4 * d_c + rounds) * (d_c + d_f) + further * (4 * d_c + rounds) * 2 * d_c
+        match self.cell:
+            case "residual":
+                return self.num_layers * (d_c + d_f) * d_c
+            case "gated":
+                return self.num_layers * 3 * (d_c + d_f) * d_c
+            case "highway":
+                return 2 * (d_c + d_f) * d_c + further * 2 * d_c * d_c
+            case "lstm" | "mogrified":
+                rounds = self.rounds * self.rank if self.cell == "mogrified" else 0
+                return (4 * d_c + rounds) * (d_c + d_f) + further * (4 * d_c + rounds) * 2 * d_c
+            case other:
+                assert_never(other)
 
 
 class EmbeddingConfig(Schema):
