@@ -106,7 +106,7 @@ class PlanEstimate:
         return sum(point.seconds for point in self.points if point.seconds is not None) / 3600
 
     def verdict(self) -> str:
-        """How long if no run stops early; on a CPU where that is long, flags that make it fit into an hour."""
+        """How long if no run stops early; on a CPU where that is long, flags that make it fit an hour."""
         speed = f"{self.device} ({self.flops_per_second / 1e9:,.0f} GFLOP/s)"
         unknown = sum(point.seconds is None for point in self.points)
         line = (
