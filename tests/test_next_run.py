@@ -324,7 +324,7 @@ def test_what_is_missing_comes_first_with_its_time(tmp_path):
 
     found = following(view_of(tmp_path, seeds=(1,), change=partial))
     # The time follows from that at 100 and 200: 0.5 * 400^1.5 = 4000 s.
-    assert found.text == "`cvfp run runs/demo`: one planned run has no record yet (about 1 h 6 min)."
+    assert found.text == "`cvfp run runs/demo` (about 1 h 7 min): one planned run has no record yet."
 
 
 def test_one_seed_is_to_become_three(tmp_path):
@@ -339,10 +339,8 @@ def test_an_unclear_difference_gets_seeds_and_the_interval_that_they_are_to_give
     claim, found = claim_of(view), following(view)
     assert claim is not None and found.command == "cvfp run runs/demo --seeds 4"
     now, then = claim.known.half_width(), claim.known.half_width(more_seeds=1)
-    assert (
-        f"at 400 documents most for its time, 95% interval from ±{now:.1f}% to about ±{then:.1f}%"
-        in found.text
-    )
+    expected = f"at 400 documents then has a 95% interval of about ±{then:.1f}% instead of ±{now:.1f}%"
+    assert expected in found.text and "): one more seed; the difference" in found.text
     assert "between cvfp and lstm" in found.text or "between lstm and cvfp" in found.text
 
 
@@ -363,7 +361,7 @@ def test_a_clear_difference_is_asked_for_at_twice_the_data_as_far_as_the_corpus_
 def test_a_lone_model_is_asked_for_its_own_perplexity(tmp_path):
     view = view_of(tmp_path, lines=TWO[:1])
     claim, found = claim_of(view), following(view)
-    assert claim is not None and claim.other is None and "narrows test PPL of" in found.text
+    assert claim is not None and claim.other is None and "; test PPL of" in found.text
     values = [math.log(p.val_ppl) for p in view.lines[0].points if p.num_samples == 400]
     reach = stats.t.interval(0.95, 2, 0, stats.sem(values))[1]
     assert claim.known.half_width() == pytest.approx(half(0, reach))

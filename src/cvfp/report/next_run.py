@@ -112,11 +112,11 @@ class NextRun:
 
     @property
     def text(self) -> str:
-        """`cvfp run DIR --seeds 3`: why (about 4 min)."""
+        """`cvfp run DIR --seeds 3` (about 4 min): why."""
         if self.seconds is None:
             return _("{command}: {why}.").format(command=code(self.command), why=self.why)
-        return _("{command}: {why} (about {time}).").format(
-            command=code(self.command), why=self.why, time=numbers.duration(self.seconds)
+        return _("{command} (about {time}): {why}.").format(
+            command=code(self.command), why=self.why, time=numbers.about(self.seconds)
         )
 
 
@@ -139,6 +139,8 @@ def what_text(addition: Addition) -> str:
         "between": _("a size between: {count} documents"),
         "beyond": _("a size beyond: {count} documents"),
     }
+    if addition.what == "seeds" and addition.count == 1:
+        return _("one more seed")
     return texts[addition.what].format(count=numbers.count(addition.count))
 
 
@@ -152,18 +154,19 @@ def _why(claim: Claim | None, best: Addition) -> str | None:
     if best.now is None or best.then is None:
         return _("an interval over seeds for every difference")
     text = _(
-        "of what could be added it narrows test PPL of {model} at {documents} documents most for its time, "
-        "95% interval from {now} to about {then}"
+        "test PPL of {model} at {documents} documents then has a 95% interval of about {then} "
+        "instead of {now}, the most for its time"
     )
     if claim.other is not None:
         text = _(
-            "of what could be added it narrows the difference between {model} and {other} at {documents} "
-            "documents most for its time, 95% interval from {now} to about {then}"
+            "the difference between {model} and {other} at {documents} documents then has a 95% "
+            "interval of about {then} instead of {now}, the most for its time"
         )
-    return text.format(
+    said = text.format(
         model=plain(claim.line.label),
         other="" if claim.other is None else plain(claim.other.label),
         documents=numbers.count(claim.known.size),
         now=numbers.percent_reach(best.now),
         then=numbers.percent_reach(best.then),
     )
+    return _("{what}; {said}").format(what=what_text(best), said=said) if best.what == "seeds" else said

@@ -127,6 +127,12 @@ def times_read(passes: tuple[float, float]) -> str:
     return low if low == high else between(low, high)
 
 
+def about(seconds: float) -> str:
+    """A time that is not known to the second: `42 s`, `3 min 20 s`, `20 min`, `2 h 5 min`."""
+    step = 1 if seconds < 60 else 10 if seconds < 600 else 60
+    return duration(step * round(seconds / step)).removesuffix(" 0 s")
+
+
 def bits(value: Number | None) -> str:
     """Bits per byte with three decimals."""
     return ABSENT if value is None else f"{value:.3f}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 
 from matplotlib.axes import Axes
@@ -30,9 +29,8 @@ from cvfp.report.figures.style import (
     INK,
     Styles,
     _,
-    by_arm,
-    crowded,
     documents,
+    fills_of,
     house_style,
     legend_below,
     line_entries,
@@ -40,7 +38,7 @@ from cvfp.report.figures.style import (
     plain_handle,
     seeds_entry,
     short_label,
-    styles_of,
+    styles_together,
 )
 from cvfp.report.lines import Line, several_seeds
 from cvfp.report.numbers import short_count
@@ -235,8 +233,6 @@ def _sizes(changes: Sequence[LineChange]) -> str:
 
 PANEL = 3.1
 """Inches of height of a row of panels."""
-FILLS = ("full", "left", "top")
-
 Draw = Callable[[Axes], None]
 
 
@@ -244,7 +240,7 @@ Draw = Callable[[Axes], None]
 def analysis_figure(lines: Sequence[Line]) -> Figure | None:
     """Effective rank and dimensions, and test PPL against parameters and their ratio; panels with content."""
     shown = [line for line in lines if line.scored and line.summary.context_dim]
-    styles = _styles(shown, lines)
+    styles = styles_together(shown, lines)
     panels = _panels(shown, lines, styles)
     if not panels:
         return None
@@ -275,20 +271,9 @@ def _panels(shown: Sequence[Line], lines: Sequence[Line], styles: Styles) -> lis
     return found
 
 
-def _styles(shown: Sequence[Line], lines: Sequence[Line]) -> Styles:
-    """Arms that share styles are told apart by the filling of their markers."""
-    styles, fills = styles_of(lines), _fills(shown, lines)
-    return {line.label: replace(styles[line.label], fill=fills[line.arm]) for line in shown}
-
-
-def _fills(shown: Sequence[Line], lines: Sequence[Line]) -> dict[str, str]:
-    arms = by_arm(shown)
-    return {arm: FILLS[index % len(FILLS)] if crowded(lines) else "full" for index, arm in enumerate(arms)}
-
-
 def _entries(shown: Sequence[Line], lines: Sequence[Line]) -> list:
     entries = line_entries(shown, lines)
-    fills = _fills(shown, lines)
+    fills = fills_of(shown, lines)
     if len(set(fills.values())) > 1:
         settings = {"marker": "o", "markerfacecoloralt": "white", "markersize": 7}
         entries += [(arm, plain_handle(fillstyle=fill, **settings)) for arm, fill in fills.items()]

@@ -20,7 +20,7 @@ from cvfp.report.figures.style import (
     drawable,
     house_style,
     new_figure,
-    styles_of,
+    styles_together,
 )
 from cvfp.report.lines import Line
 from cvfp.report.numbers import count, signed_percent
@@ -47,9 +47,10 @@ def ppl_figure(lines: Sequence[Line]) -> Figure | None:
     known = [(line, line.scored) for line in lines if line.scored]
     if max((len(by_size(points)) for _line, points in known), default=0) < 2:
         return None
-    return means_figure(
-        known, styles_of(lines), "tokens", _("training tokens"), _("Test PPL (lower is better)")
-    )
+    several = any(len(at) > 1 for _line, points in known for at in by_size(points).values())
+    xlabel = _("training tokens (pale: single seeds)") if several else _("training tokens")
+    title = _("Test PPL (lower is better)")
+    return means_figure(known, styles_together(lines, lines), "tokens", xlabel, title)
 
 
 def means_figure(
@@ -95,7 +96,7 @@ def ratio_figure(reference: Line, changes: Sequence[LineChange], lines: Sequence
     if len(sizes) < 2:
         return None
     figure = new_figure(HEIGHT, HALF)
-    axes, styles = figure.subplots(), styles_of(lines)
+    axes, styles = figure.subplots(), styles_together(lines, lines)
     courses = [_course(change, sizes, styles) for change in changes]
     named = named_lines([course.line for course in courses])
     places = {size: place for place, size in enumerate(sizes)}

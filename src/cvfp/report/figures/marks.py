@@ -20,6 +20,8 @@ Place = tuple[Number, Number]
 MARKER = 4.5
 NAME_SIZE, NAME_HEIGHT = 8.0, 10.5
 """Points: of a marker, of the type of names beside a panel, and of the room that each needs."""
+NAMES_FROM = 1.06
+"""Of the width of a panel: where leaders to names end, which do not cross them."""
 PANEL_SHARE = 0.8
 """Of the height of a figure that its only panel has, about."""
 
@@ -107,23 +109,31 @@ def name_ends(axes: Axes, ends: Sequence[End]) -> None:
     ):
         across = float(panel.transform(axes.transData.transform((end.x, end.y)))[0])
         axes.annotate(
-            short_label(end.name),
+            "",
             xy=(across, height),
-            xytext=(1.03, place),
+            xytext=(NAMES_FROM, place),
             xycoords="axes fraction",
             textcoords="axes fraction",
-            va="center",
-            color=end.color,
-            fontsize=NAME_SIZE,
             annotation_clip=False,
+            zorder=2,
             arrowprops={
                 "arrowstyle": "-",
                 "color": end.color,
                 "alpha": 0.35,
                 "linewidth": 0.6,
-                "shrinkA": 1,
+                "shrinkA": 0,
                 "shrinkB": 3,
             },
+        )
+        axes.text(
+            NAMES_FROM + 0.01,
+            place,
+            short_label(end.name),
+            transform=axes.transAxes,
+            va="center",
+            color=end.color,
+            fontsize=NAME_SIZE,
+            zorder=6,
         )
 
 

@@ -14,7 +14,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -302,6 +302,21 @@ def styles_of(lines: Sequence[Line]) -> Styles:
             looks[groups[line.label]] = own.pop(line.arm, None) or next(spare)
     ranks = {group: rank for rank, group in enumerate(dict.fromkeys(groups.values()))}
     return {label: Style(*looks[group], ranks[group]) for label, group in groups.items()}
+
+
+FILLS = ("full", "left", "top")
+
+
+def fills_of(shown: Sequence[Line], lines: Sequence[Line]) -> dict[str, str]:
+    """How the markers of each arm are filled in one panel: lines of two arms may share a look."""
+    arms = by_arm(shown)
+    return {arm: FILLS[index % len(FILLS)] if crowded(lines) else "full" for index, arm in enumerate(arms)}
+
+
+def styles_together(shown: Sequence[Line], lines: Sequence[Line]) -> Styles:
+    """The styles of the shown lines of a sweep in one panel: `styles_of`, with the fill of their arm."""
+    styles, fills = styles_of(lines), fills_of(shown, lines)
+    return {line.label: replace(styles[line.label], fill=fills[line.arm]) for line in shown}
 
 
 def named_groups(shown: Sequence[Line], lines: Sequence[Line]) -> list[tuple[str, list[Line]]]:

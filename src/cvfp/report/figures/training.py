@@ -13,7 +13,7 @@ from cvfp.report.figures.answer import HEIGHT, means_figure, named_lines
 from cvfp.report.figures.axes import padded, set_log
 from cvfp.report.figures.curves import LearningCurve, largest_curve, learning_curve
 from cvfp.report.figures.marks import End, by_size, name_ends
-from cvfp.report.figures.style import HALF, Style, _, documents, house_style, new_figure, styles_of
+from cvfp.report.figures.style import HALF, Style, _, documents, house_style, new_figure, styles_together
 from cvfp.report.lines import Line
 
 
@@ -29,7 +29,7 @@ def learning_figure(sweep: Sweep, lines: Sequence[Line]) -> Figure | None:
     if not curves:
         return None
     figure = new_figure(HEIGHT, HALF)
-    axes, styles, ends = figure.subplots(), styles_of(lines), []
+    axes, styles, ends = figure.subplots(), styles_together(lines, lines), []
     named = named_lines([line for line, _curve in curves])
     for line, curve in curves:
         _draw_curve(axes, curve, styles[line.label])
@@ -64,7 +64,7 @@ def compute_figure(lines: Sequence[Line]) -> Figure | None:
     if not known:
         return None
     return means_figure(
-        known, styles_of(lines), "compute", _("training FLOPs"), _("Test PPL against compute")
+        known, styles_together(lines, lines), "compute", _("training FLOPs"), _("Test PPL against compute")
     )
 
 
@@ -82,6 +82,8 @@ def _draw_curve(axes: Axes, curve: LearningCurve, style: Style) -> None:
         linestyle=style.dashes,
         linewidth=1.3,
         marker=style.marker,
+        fillstyle=style.fill,
+        markerfacecoloralt="white",
         markevery=[int(np.argmin(ppl))],
         markersize=5,
         zorder=style.zorder,

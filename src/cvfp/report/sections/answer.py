@@ -56,12 +56,15 @@ def _answer(view: View) -> str:
         documents=numbers.count(top.num_samples), tokens=numbers.count(best.mean("train_tokens"))
     )
     text = _("{model} has the lowest test PPL at {where}: {ppl}.")
-    if len(ranked) == 1:
+    mixed = _mixed(top, best)
+    if mixed:
+        text = _("Of single models {model} has the lowest test PPL at {where}: {ppl}.")
+    elif len(ranked) == 1:
         text = _("{model} has test PPL {ppl} at {where}.")
     found = [
         bold(text.format(model=plain(best.line.label), where=where, ppl=numbers.ppl(best.ppl))),
         *_closest(view, top, best, ranked),
-        *_mixed(top, best),
+        *mixed,
         *_unequal(top, ranked),
     ]
     return sentences(*found)
@@ -113,9 +116,10 @@ def _mixed(top: Headline, best: Standing) -> list[str]:
         if mixes(one.line, best.line.arm):
             ppl = LineChange(best.line, one.line).ppl_at(top.num_samples)
             if ppl is not None and ppl.value < 0:
-                text = _("Mixed with {others} it is at {change}.")
+                text = _("The mixture of {model} with {others} is lower still, at {change} against it.")
                 others = [plain(arm) for arm in one.line.config.mixture.arms if arm != best.line.arm]
-                return [text.format(others=listed(others), change=interval_text(ppl))]
+                names = {"model": plain(best.line.label), "others": listed(others)}
+                return [text.format(**names, change=interval_text(ppl))]
     return []
 
 
@@ -155,9 +159,20 @@ def _how_sure(view: View) -> str:
     sizes = sorted({a.num_samples for a, _b in change.pairs})
     found = {size: change.ppl_at(size) for size in sizes}
     clear = [size for size, one in found.items() if one is not None and one.distinguishable]
-    text = _("The 95% interval of the difference excludes 0 at {clear} of {sizes} sizes ({range} documents).")
-    shown = numbers.count_range((sizes[0], sizes[-1])) if len(sizes) > 1 else numbers.count(sizes[0])
-    texts.append(text.format(clear=len(clear), sizes=len(sizes), range=shown))
+    text = _(
+        "The 95% interval of the difference to {other}, over {what}, excludes 0 at {clear} of {sizes} sizes "
+        "({range} documents)."
+    )
+    (kind, *_more) = {one.kind for one in found.values() if one is not None}
+    texts.append(
+        text.format(
+            other=plain(other.line.label),
+            what=numbers.interval_over(kind),
+            clear=len(clear),
+            sizes=len(sizes),
+            range=numbers.count_range((sizes[0], sizes[-1])) if len(sizes) > 1 else numbers.count(sizes[0]),
+        )
+    )
     return sentences(*texts)
 
 
