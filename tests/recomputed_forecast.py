@@ -16,7 +16,7 @@ from scipy import linalg, optimize, stats
 
 GROWTHS, CORRELATIONS = (-0.9, -0.6, -0.3, 0.0), (0.0, 0.3, 0.6, 0.8)
 BENDS = (1e-3, 20.0)
-EXPONENTS = 600
+EXPONENTS = 1500
 ADEQUATE = 0.15
 FORMS = {"power": 2, "falling": 2, "floor": 3}
 
