@@ -291,3 +291,51 @@ def test_samples_must_be_whole_when_windows_need_them(tmp_path):
     with pytest.raises(InputError, match=r"line 3: column 'num_samples': must be a whole number, got 2.5"):
         fit_table(path, window=2)
     assert fit_table(path)["groups"][0]["n"] == 2
+
+
+def test_one_equal_perplexity_of_few_digits_is_no_copy_of_another_seed(tmp_path):
+    """Two seeds that happen to print the same number at one size are two; at all sizes, or in full, one."""
+    header, sizes = ["seed", "tokens", "ppl"], (1000, 2000, 4000)
+    first, second = (200.4, 150.2, 111.7), (202.1, 150.2, 113.0)
+
+    def fitted(*seeds):
+        rows = [
+            (seed, size, ppl)
+            for seed, values in enumerate(seeds)
+            for size, ppl in zip(sizes, values, strict=True)
+        ]
+        notes: list[str] = []
+        path = write_csv(tmp_path / f"{len(list(tmp_path.iterdir()))}.csv", header, rows)
+        (group,) = fit_table(path, note=notes.append)["groups"]
+        return group["n"], notes
+
+    assert fitted(first, second) == (6, [])
+    n, notes = fitted(first, second, first)
+    assert n == 6 and notes == ["all: 3 rows repeat the result of another seed and are left out"]
+    exact = (202.1, 150.2000013724, 113.0)
+    n, notes = fitted((200.4, exact[1], 111.7), exact)
+    assert n == 5 and notes == ["all: 1 rows repeat the result of another seed and are left out"]
+
+
+def test_columns_that_seem_the_wrong_way_round_are_noted(tmp_path):
+    """A perplexity that rises with the data; one that falls is fitted without a word."""
+    notes: list[str] = []
+    sizes = [100 * 2**k for k in range(4)]
+    fit_table(
+        write_csv(tmp_path / "t.csv", ["tokens", "ppl"], [(n, 400 * n**-0.2) for n in sizes]),
+        note=notes.append,
+    )
+    assert notes == []
+    fit_table(
+        write_csv(tmp_path / "u.csv", ["tokens", "ppl"], [(n, 2 * n**0.5) for n in sizes]), note=notes.append
+    )
+    assert notes == ["all: ppl rises with tokens; are the columns the right way round?"]
+    with pytest.raises(InputError, match="x is 'ppl' and y 'tokens'; x counts tokens, y is a perplexity"):
+        fit_table(tmp_path / "t.csv", x="ppl", y="tokens")
+
+
+def test_a_table_without_any_law_is_an_error(tmp_path):
+    path, notes = write_csv(tmp_path / "t.csv", ["tokens", "ppl"], [(n, 84) for n in (100, 200, 400)]), []
+    with pytest.raises(InputError, match="no group has a law; one needs two sizes and two perplexities"):
+        fit_table(path, note=notes.append)
+    assert notes == ["all: no fit, since column 'ppl' is 84 in every row"]

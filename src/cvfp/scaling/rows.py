@@ -9,7 +9,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -243,6 +243,8 @@ Note = Callable[[str], None]
 
 EPOCHS, SEEN, DISTINCT = "epochs", "tokens_seen", "train_tokens"
 """Columns that say how often data were read: passes over them; tokens read, over distinct ones."""
+FINE = 1e-5
+"""Half a unit of the last printed digit, as a change of ln PPL, below which equal results are no chance."""
 LARGEST_LOSS = 700.0
 """Nats; exp of more is beyond a float."""
 
@@ -334,10 +336,14 @@ def _passes(row: Row, columns: Columns) -> float | None:
 
 
 def independent(name: str, group: GroupPoints, note: Note) -> GroupPoints:
-    """The group without copies of other seeds' results, and without seeds of a single size beside several."""
+    """The group without copies of other seeds' results, and without seeds of a single size beside several.
+
+    Equal perplexities at equal tokens are a copy where they are written finely (`FINE`), or where the two
+    seeds agree at all sizes that both have, several: of few digits a single one may be chance.
+    """
     if group.columns.seed is None:
         return group
-    copies = earlier_copies(list(zip(group.points.tokens.tolist(), group.points.ppl.tolist(), strict=True)))
+    copies = _copies(group)
     kept = group.kept(np.array([copy is None for copy in copies], dtype=bool))
     lone = lone_draws(kept.points.tokens.tolist(), kept.points.draws)
     left = kept.kept(np.array([seed not in lone for seed in kept.points.draws], dtype=bool))
@@ -347,6 +353,26 @@ def independent(name: str, group: GroupPoints, note: Note) -> GroupPoints:
     if lone:
         note(f"{name}: seeds with a single size are left out: {', '.join(sorted(map(str, lone)))}")
     return left
+
+
+def _copies(group: GroupPoints) -> list[int | None]:
+    """Which row of another seed each row repeats; None where it repeats none."""
+    tokens, ppl = group.points.tokens.tolist(), group.points.ppl.tolist()
+    draws = group.points.draws
+    results = {
+        draw: {size: value for size, value, of in zip(tokens, ppl, draws, strict=True) if of == draw}
+        for draw in dict.fromkeys(draws)
+    }
+
+    def repeats(draw: Hashable, other: Hashable) -> bool:
+        common = results[draw].keys() & results[other].keys()
+        return len(common) > 1 and all(results[draw][size] == results[other][size] for size in common)
+
+    found = earlier_copies(list(zip(tokens, ppl, strict=True)))
+    return [
+        earlier if earlier is None or half < FINE or repeats(draw, draws[earlier]) else None
+        for draw, half, earlier in zip(draws, group.half_units.tolist(), found, strict=True)
+    ]
 
 
 def _draw(row: Row, columns: Columns) -> str:

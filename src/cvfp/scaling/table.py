@@ -310,8 +310,12 @@ def analyse_table(
         group = _group_to_fit(name, every[name], note)
         line = None if group is None else LineAnalysis(group.points, group.half_units)
         fits.append(GroupFit(name, every[name] if group is None else group, line))
-        if group is not None:
+        if group is not None and line is not None:
             fitted[name] = group
+            if line.law.alpha > 0:
+                note(f"{name}: {columns.y} rises with {columns.x}; are the columns the right way round?")
+    if not fitted:
+        raise InputError(f"{table.path}: no group has a law; one needs two sizes and two perplexities")
     _check_sizes(table.path, fitted, window, holdout, note)
     asked = Asked(window, sizes, tuple(extrapolate), holdout)
     return TableFit(tuple(fits), asked, _compared(table.path, difference, every, fitted))
@@ -351,6 +355,11 @@ def _columns(table: Table, x: str | None, y: str | None, grouping: Sequence[str]
     )
     if columns.x == columns.y:
         raise InputError(f"{table.path}: column {columns.x!r} is given as x and as y; give one of each")
+    if columns.x in Y_COLUMNS or columns.y in X_COLUMNS:
+        raise InputError(
+            f"{table.path}: x is {columns.x!r} and y {columns.y!r}; x counts tokens, y is a perplexity: are "
+            "they swapped?"
+        )
     return columns
 
 
