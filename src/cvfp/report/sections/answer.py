@@ -163,7 +163,7 @@ def _how_sure(view: View) -> str:
         "The 95% interval of the difference to {other}, over {what}, excludes 0 at {clear} of {sizes} sizes "
         "({range} documents)."
     )
-    (kind, *_more) = {one.kind for one in found.values() if one is not None}
+    kind = next(one.kind for one in found.values() if one is not None)
     texts.append(
         text.format(
             other=plain(other.line.label),
