@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cvfp.records.results import IntervalKind
 from cvfp.report import numbers
 from cvfp.report.blocks import Block, Picture, Section, present
 from cvfp.report.changes import LineChange
@@ -163,7 +164,7 @@ def _how_sure(view: View) -> str:
         "The 95% interval of the difference to {other}, over {what}, excludes 0 at {clear} of {sizes} sizes "
         "({range} documents)."
     )
-    kind = next(one.kind for one in found.values() if one is not None)
+    kind: IntervalKind = next(one.kind for one in found.values() if one is not None)
     texts.append(
         text.format(
             other=plain(other.line.label),
