@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from cvfp.api import Results
+from cvfp.report.changes import LineChange
 from cvfp.scaling import data_ratios, points_of
 from cvfp.scaling.table import fit_table
 
+RESULTS = Path(__file__).parents[1] / "docs" / "results"
 SIZES = np.array([1e5, 2e5, 4e5, 8e5])
 
 
@@ -109,3 +113,13 @@ def test_cvfp_fit_says_it_of_a_difference(tmp_path):
     found = fit_table(path, difference=("old", "new"))["difference"]["data_ratios"]
     assert found[3]["tokens"] == 8e5 and found[3]["reached"] == "measured"
     assert found[3]["ratio"] == pytest.approx(1 / 1.6)
+
+
+def test_a_comparison_in_python_has_it_beside_the_change():
+    """Of the kept runs: cvfp reaches the 5-gram's PPL at 100 documents with 1.3 times its data."""
+    shown = repr(Results(RESULTS / "v3").compare("cvfp", "kneser-ney"))
+    (row,) = [line.split() for line in shown.splitlines() if line.split()[:1] == ["100"]]
+    line_of = {line.label: line for line in Results(RESULTS / "v3").lines}
+    expected = LineChange(line_of["cvfp"], line_of["kneser-ney"]).data_ratios[100]
+    assert f"{expected.ratio:.2f}" in row and expected.ratio == pytest.approx(1.30, abs=0.005)
+    assert "needs for the same PPL, over that of kneser-ney" in shown

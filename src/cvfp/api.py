@@ -27,7 +27,7 @@ from cvfp.report.fit_cells import fit_tables, fit_texts
 from cvfp.report.lines import Line, report_lines
 from cvfp.report.markdown import Column, plain, table, text_table
 from cvfp.report.sections import answer
-from cvfp.report.verdicts import change_cell, marks_text
+from cvfp.report.verdicts import change_cell, data_ratio_cell, marks_text
 from cvfp.report.view import View
 from cvfp.scaling.points import cells, mean_over
 from cvfp.scaling.rows import Table, read_table, table_of
@@ -186,7 +186,8 @@ class Results:
         return Plot(figure)
 
     def compare(self, reference: str, other: str) -> Shown:
-        """One model against another at every size that both have: PPL(other) / PPL(reference) - 1, paired.
+        """One model against another at every size that both have: PPL(other) / PPL(reference) - 1, paired,
+        and the data that the reference needs for the other's PPL.
 
         Raises:
             InputError: no such model, or nothing in common.
@@ -204,8 +205,10 @@ class Results:
             Column[int](plain(reference), lambda size: mean(change.reference, size)),
             Column[int](plain(other), lambda size: mean(change.other, size)),
             Column[int]("change", lambda size: change_cell(change.ppl_at(size))),
+            Column[int]("data", lambda size: data_ratio_cell(change.data_ratios.get(size))),
         ]
-        return Shown(f"{table(columns, sizes)}\n\n{marks_text()}")
+        data = f"data: that which {plain(reference)} needs for the same PPL, over that of {plain(other)}"
+        return Shown(f"{table(columns, sizes)}\n\n{marks_text()}\n\n{data}")
 
     def _line(self, name: str) -> Line:
         known = {line.label: line for line in self.lines}
