@@ -2,6 +2,7 @@
 
 python -m benchmarks.forecasts --trials 60
 python -m benchmarks.forecasts --sweeps docs/results/*/   # hidden sizes of sweeps, beside the last slope
+python -m benchmarks.forecasts --table anybodys.csv --x tokens --y loss --by model --nats
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ import numpy as np
 
 from cvfp.records.sweep import load_sweep
 from cvfp.report.lines import report_lines
-from cvfp.scaling.forecast import LAST_SLOPE, OUTLOOK, interval_score
+from cvfp.scaling.forecast import LAST_SLOPE, OUTLOOK, Holdout, interval_score
 from cvfp.scaling.outlook import outlook
 from cvfp.scaling.points import Points, points_of
+from cvfp.scaling.rows import read_table
+from cvfp.scaling.table import analyse_table
 
 SMALLEST, RANGE = 5e4, 32
 SPREAD = (0.06, 0.01)
@@ -101,16 +104,27 @@ def simulations(trials: int) -> None:
         print(f"| {seeds} | {sizes} | all | {given} | {held[0]} | {held[1]} | | |", flush=True)
 
 
-def hidden_sizes(sweeps: Sequence[Path]) -> None:
-    """Print how the largest sizes of sweeps were forecast from the rest, and by the last slope."""
-    asked, pairs = 0, []
-    for sweep in sweeps:
-        for line in report_lines(load_sweep(sweep)):
-            for found in line.holdouts if line.law is not None else ():
-                forms = {form.form: form for form in found.forms}
-                asked += len(found.hidden)
-                pairs += list(zip(forms[OUTLOOK].predictions, forms[LAST_SLOPE].predictions, strict=False))
-    print(f"{len(pairs)} of {asked} hidden sizes have a forecast")
+def holdouts_of_sweeps(sweeps: Sequence[Path]) -> list[Holdout]:
+    """The one and the two largest sizes of every line hidden."""
+    lines = [line for sweep in sweeps for line in report_lines(load_sweep(sweep))]
+    return [found for line in lines if line.law is not None for found in line.holdouts]
+
+
+def holdouts_of_table(path: Path, x: str, y: str, by: str, nats: bool) -> list[Holdout]:
+    """The same of every group of a table that has five sizes or more."""
+    groups = analyse_table(read_table(path), x, y, by, nats=nats).groups
+    lines = [group.line for group in groups if group.line is not None]
+    found = [line.holdout(hide) for line in lines for hide in (1, 2) if len(line.points.distinct_sizes) > 4]
+    return [one for one in found if one is not None]
+
+
+def hidden_sizes(holdouts: Sequence[Holdout]) -> None:
+    """Print how hidden sizes were forecast from the rest, and by the last slope."""
+    pairs = []
+    for found in holdouts:
+        forms = {form.form: form for form in found.forms}
+        pairs += list(zip(forms[OUTLOOK].predictions, forms[LAST_SLOPE].predictions, strict=False))
+    print(f"{len(pairs)} of {sum(len(found.hidden) for found in holdouts)} hidden sizes have a forecast")
     for name, known in zip(("forecast", "last slope"), zip(*pairs, strict=True), strict=True):
         errors = [abs(np.log(one.predicted / one.measured)) for one in known]
         scores = [interval_score(np.log(one.low), np.log(one.high), np.log(one.measured)) for one in known]
@@ -124,9 +138,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.forecasts", description=__doc__)
     parser.add_argument("--trials", type=int, default=60)
     parser.add_argument("--sweeps", type=Path, nargs="+", metavar="DIR")
+    parser.add_argument("--table", type=Path, metavar="FILE")
+    for name, default in (("--x", "tokens"), ("--y", "val_ppl"), ("--by", "config_name")):
+        parser.add_argument(name, default=default, metavar="COLUMN")
+    parser.add_argument("--nats", action="store_true")
     arguments = parser.parse_args()
     if arguments.sweeps:
-        hidden_sizes([sweep for sweep in arguments.sweeps if (sweep / "plan.json").exists()])
+        sweeps = [sweep for sweep in arguments.sweeps if (sweep / "plan.json").exists()]
+        hidden_sizes(holdouts_of_sweeps(sweeps))
+    elif arguments.table:
+        asked = (arguments.table, arguments.x, arguments.y, arguments.by, arguments.nats)
+        hidden_sizes(holdouts_of_table(*asked))
     else:
         simulations(arguments.trials)
 
