@@ -55,7 +55,7 @@ def work_through(reader: Reader, blocks: list[Block]) -> None:
 
 TRAINING_PAGES = ("tutorial.md", "own-model.md", "trackers.md")
 """They train for a while."""
-LONG_PAGES = (*TRAINING_PAGES, "two-cores.md")
+LONG_PAGES = (*TRAINING_PAGES, "two-cores.md", "generate.md")
 
 
 def blocks_on(page: Path) -> list[Block]:
@@ -174,6 +174,7 @@ def test_the_notebook_is_kept_without_outputs_and_imports_what_there_is(reader: 
         reader.carry_out(Block(1, "python", cell.source, "trains"))
 
 
+@pytest.mark.long
 def test_the_site_builds_without_a_warning_and_asks_nothing_of_other_sites(tmp_path: Path):
     environment = os.environ | {"PYTHONPATH": str(SOURCE), "NO_MKDOCS_2_WARNING": "1"}
     build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path / "site"]

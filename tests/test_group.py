@@ -154,7 +154,7 @@ def logged(run: Path) -> list[str]:
     return (run / "metrics.jsonl").read_text().splitlines()
 
 
-@pytest.mark.parametrize("part", ["phase1", "phase2"])
+@pytest.mark.parametrize("part", [pytest.param("phase1", marks=pytest.mark.long), "phase2"])
 def test_what_a_group_has_begun_one_process_ends(tmp_path, corpus, part):
     long = {"phase1.max_iterations": 60, "phase2.epochs": 40, "phase2.patience": 40}
     spec, file = spec_file(tmp_path, corpus, ("cvfp",), **long)
@@ -172,7 +172,7 @@ def test_what_a_group_has_begun_one_process_ends(tmp_path, corpus, part):
     assert_same_results(tmp_path / "group", tmp_path / "one", 1e-3)
 
 
-@pytest.mark.parametrize("arm", ["cvfp", "lstm"])
+@pytest.mark.parametrize("arm", [pytest.param("cvfp", marks=pytest.mark.long), "lstm"])
 def test_what_one_process_has_begun_a_group_ends(tmp_path, corpus, monkeypatch, arm):
     monkeypatch.setattr("cvfp.training.savepoint.MOST_OVERHEAD", 1e9)
     spec, file = spec_file(tmp_path, corpus, (arm,), **{"lstm.eval_every": 3})

@@ -88,6 +88,7 @@ def test_two_workers_find_what_one_process_finds(tmp_path, cluster, corpus, whol
     assert cluster.is_initialized(), "a connection that was there stays"
 
 
+@pytest.mark.long
 def test_a_worker_killed_in_a_point_is_replaced_and_changes_nothing(tmp_path, cluster, corpus, capsys):
     mark = tmp_path / "mark"
     wait = f"mark = Path({str(mark)!r})\n        "

@@ -160,7 +160,7 @@ def test_long_names_are_cut_in_the_middle():
         pytest.param(four_arms(3), id="3x4", marks=pytest.mark.long),
         pytest.param(four_arms(9), id="9x4", marks=pytest.mark.long),
         pytest.param(our_arms(), id="ours", marks=pytest.mark.long),
-        pytest.param(every_arm(), id="every"),
+        pytest.param(every_arm(), id="every", marks=pytest.mark.long),
     ],
 )
 def test_no_labels_touch(tmp_path, lines):

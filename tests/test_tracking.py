@@ -191,6 +191,7 @@ def test_wandb_keeps_a_run_below_the_sweep_directory_without_a_network(tracked_o
         assert text.encode() in kept, text
 
 
+@pytest.mark.long
 def test_trackio_keeps_every_line_once_though_the_point_was_interrupted(tracked_offline):
     out = tracked_offline.folder / "sweep"
     (row,) = load_sweep(out).points
