@@ -13,6 +13,7 @@ from scipy import stats
 
 from cvfp.api import Results
 from cvfp.report.changes import LineChange
+from cvfp.report.fit_cells import fit_texts
 from cvfp.scaling import data_ratios, points_of
 from cvfp.scaling.table import fit_table
 
@@ -57,14 +58,53 @@ def test_the_interval_is_students_over_draws():
 
 def test_one_draw_has_no_interval_and_draws_that_differ_in_kind_no_ratio():
     assert data_ratios(line(1.5, draws=(1,)), line(1.0, draws=(1,)))[3].interval is None
-    found = data_ratios(line(1.0, noise=[-0.5, 0.0, 0.5]), line(1.0))
+    found = data_ratios(line(1.0, noise=[-1.0, 0.0, 1.0]), line(1.0))
     assert (found[3].reached, found[3].ratio, found[3].bound) == ("differs", None, None)
 
 
 def test_only_draws_of_both_are_compared():
-    found = data_ratios(line(1.5, draws=(1, 2, 7)), line(1.0, draws=(1, 2, 9)))
+    found = data_ratios(line(1.5, (1, 2, 7), noise=[0.0, 0.1, 0.2]), line(1.0, draws=(1, 2, 9)))
     assert [one.draws for one in found] == [2] * 4
     assert data_ratios(line(1.5, draws=(1,)), line(1.0, draws=(2,))) == []
+
+
+def test_draws_with_the_same_result_are_one():
+    """An arm that its seed cannot affect has no interval, however many seeds it ran with."""
+    (*_rest, last) = data_ratios(line(1.5), line(1.0))
+    assert (last.ratio, last.interval, last.draws) == (pytest.approx(1 / 1.5), None, 1)
+    two = data_ratios(line(1.5, (1, 2), noise=[0.0, 0.1]), line(1.0, draws=(1, 2)))[-1]
+    copied = data_ratios(line(1.5, (1, 2, 3, 4), noise=[0.0, 0.1, 0.0, 0.1]), line(1.0, (1, 2, 3, 4)))[-1]
+    assert (copied.interval, copied.draws) == (pytest.approx(two.interval), 2)
+
+
+def test_a_draw_that_lacks_an_end_of_the_line_does_not_speak():
+    """One of fewer sizes would end before the others, and silence them."""
+    full, other = line(1.5, (1, 2), noise=[0.0, 0.1]), line(1.0, (1, 2, 3))
+    short = line(1.5, (3,), sizes=SIZES[:2])
+    both = points_of([*full.tokens, *short.tokens], [*full.ppl, *short.ppl], [*full.draws, *short.draws])
+    assert data_ratios(both, other) == data_ratios(full, other)
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_of_two_equal_lines_the_lucky_one_is_not_called_better(seeds):
+    """At the largest size, where half of the curves end too early: the interval holds 1 in about 95%."""
+    rng, held, said = np.random.default_rng(0), [], 0
+    for _ in range(600):
+        noise = rng.normal(0, 0.02, (2, seeds, 5))
+        sizes = 1e5 * 2.0 ** np.arange(5)
+        one, two = (
+            points_of(
+                np.tile(sizes, seeds),
+                (5000 * sizes**-0.2 * np.exp(each)).ravel(),
+                np.repeat(np.arange(seeds), 5).tolist(),
+            )
+            for each in noise
+        )
+        top = data_ratios(one, two)[-1]
+        if top.interval is not None:
+            said += 1
+            held.append(top.interval[0] <= 1 <= top.interval[1])
+    assert said > 200 and np.mean(held) > 0.88
 
 
 def test_equal_lines_need_equal_data_at_every_size():
@@ -123,3 +163,22 @@ def test_a_comparison_in_python_has_it_beside_the_change():
     expected = LineChange(line_of["cvfp"], line_of["kneser-ney"]).data_ratios[100]
     assert f"{expected.ratio:.2f}" in row and expected.ratio == pytest.approx(1.30, abs=0.005)
     assert "needs for the same PPL, over that of kneser-ney" in shown
+
+
+def test_cvfp_fit_says_what_the_largest_size_says(tmp_path):
+    """Not only where there is an answer: what is not reached, or reached at once, is told too."""
+
+    def texts(alpha: float, factor: float) -> str:
+        rows = ["line,seed,tokens,ppl"]
+        for name, slope, scale in (("old", 0.3, 1.0), ("new", alpha, factor)):
+            for seed, error in ((1, 1.0), (2, 1.02)):
+                rows += [f"{name},{seed},{n:.0f},{3000 * scale * error * n**-slope}" for n in SIZES]
+        path = tmp_path / "rows.csv"
+        path.write_text("\n".join(rows))
+        return "\n".join(fit_texts(fit_table(path, difference=("old", "new"))))
+
+    flatter = texts(0.2, 0.27)  # ahead at first, behind at the end
+    assert "new reaches the PPL that old has at 100,000 tokens with less than" not in flatter
+    assert "new has not reached the PPL that old has at 800,000 tokens with 1.00 times the data" in flatter
+    far = texts(0.3, 0.3)
+    assert "new reaches the PPL that old has at 800,000 tokens with less than 0.12 times the data" in far

@@ -8,7 +8,6 @@ import pytest
 from report_helpers import DEFAULT_LINES, write_sweep
 
 from cvfp.cli.main import main
-from cvfp.records.errors import InputError
 from cvfp.records.sweep import load_sweep
 from cvfp.report.lines import report_lines
 from cvfp.report.sections.forms import form_table
@@ -41,7 +40,8 @@ def table(tmp_path, **columns):
         ({"tokens_seen": [1.02 * size for size in SIZES]}, None),
         ({"epochs": [1] * 6, "tokens_seen": [9 * size for size in SIZES]}, None),
         ({"train_tokens": [size / 2 for size in SIZES], "tokens_seen": SIZES}, [2, 2]),
-        ({"epochs": [2, 2, 2, 2, 2, ""]}, None),
+        ({"epochs": [2, 2, 2, 2, 2, ""]}, [2, 2]),
+        ({"epochs": [0, 2, 2, 2, 2, "no"]}, [2, 2]),
         ({}, None),
     ],
 )
@@ -60,9 +60,14 @@ def test_a_floor_is_called_that_of_repeated_data(tmp_path, capsys):
         assert ("each token read so many times: all 8.0." in shown) == (directory is often)
 
 
-def test_a_number_of_passes_that_is_none_is_refused(tmp_path):
-    with pytest.raises(InputError, match="line 3: column 'epochs': must be positive, got 0"):
-        fit_table(table(tmp_path, epochs=[1, 0, 1, 1, 1, 1]))
+def test_rows_that_are_taken_together_all_tell_how_often_they_read(tmp_path):
+    """Whichever of them comes first."""
+    for epochs in ([1, 8], [8, 1]):
+        rows = [f"{size},{400 * size**-0.2},{each}" for size in SIZES for each in epochs]
+        path = tmp_path / "rows.csv"
+        path.write_text("\n".join(["tokens,val_ppl,epochs", *rows]))
+        (group,) = fit_table(path)["groups"]
+        assert group["passes"] == [1, 8]
 
 
 def test_the_joint_law_says_it_too(tmp_path, capsys):

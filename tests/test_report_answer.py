@@ -115,7 +115,7 @@ def test_the_best_model_is_named_with_its_closest_rival_the_interval_and_the_tre
     assert ratio.ratio == pytest.approx(math.exp(np.mean([math.log(one) for one in lstm_data(view)])))
     data = (
         "cvfp reaches the PPL that lstm has there with "
-        f"{ratio.ratio:.2f} times the data (95% interval {low:.2f} to {high:.2f})."
+        f"{ratio.ratio:.2f} times the data (95% interval over seeds {low:.2f} to {high:.2f})."
     )
     assert first == f"{best} The closest rival, lstm, is at {against} against it. {data} {trend}"
 

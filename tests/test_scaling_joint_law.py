@@ -1,6 +1,7 @@
 """The law of parameters and data together: planted laws come back; what points cannot tell is not told."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -355,3 +356,20 @@ def test_parameters_that_grow_with_the_data_are_not_noted(tmp_path):
     path, notes = write_csv(tmp_path / "t.csv", ["params", "tokens", "loss"], rows), []
     fit_table(path, y="loss", nats=True, note=notes.append)
     assert notes == []
+
+
+def test_a_budget_far_beyond_the_data_has_no_interval_or_is_refused():
+    """Neither a warning nor a traceback, however far."""
+    params, tokens = (
+        values.ravel() for values in np.meshgrid(np.geomspace(1e6, 1e9, 4), np.geomspace(1e8, 1e11, 4))
+    )
+    noise = np.random.default_rng(0).normal(0, 0.002, len(params))
+    losses = (1.8 + 400 / params**0.35 + 400 / tokens**0.37) * np.exp(noise)
+    fit = fit_joint_law(joint_cells(params, tokens, np.exp(losses)))
+    assert fit.status == "converged"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for budget in (1e30, 1e60, 1e100, 1e200, 1e300):
+            best = fit.optimum(budget)
+            assert best is not None and best.beyond
+            assert best.params_ci95 is None or best.params_ci95[0] <= best.params <= best.params_ci95[1]

@@ -64,6 +64,12 @@ def test_an_interval_knows_of_lack_of_fit():
     assert max(found.tried.values()) < 0.01
 
 
+def test_a_seed_at_each_size_is_no_more_than_one_seed():
+    """Alternating seeds tell nothing of the error that four points of one seed would not."""
+    four = points_of(SIX[:4], np.exp(7 - 0.3 * np.log(SIX[:4] / SIX[0])), [0, 1, 0, 1])
+    assert outlook(four).refused == "seed"
+
+
 def test_few_sizes_have_no_forecast():
     exact = 1.8 + 3.6 * (SIX / 1e6) ** -0.25
     assert outlook(line(SIX[:2], exact[:2])).refused == "sizes"

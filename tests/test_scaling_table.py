@@ -339,3 +339,34 @@ def test_a_table_without_any_law_is_an_error(tmp_path):
     with pytest.raises(InputError, match="no group has a law; one needs two sizes and two perplexities"):
         fit_table(path, note=notes.append)
     assert notes == ["all: no fit, since column 'ppl' is 84 in every row"]
+
+
+def test_rows_of_one_size_with_other_tokens_are_one_point_whatever_their_order(tmp_path):
+    """Sizes are numbers of samples: a point has the means of ln PPL and of ln D, and a note says so."""
+    header = ["num_samples", "tokens", "ppl"]
+    rows = [
+        (size, 100 * size * more, 300 * (size * more) ** -0.3)
+        for size in (10, 20, 40, 80)
+        for more in (1, 1.5)
+    ]
+    found = []
+    for name, each in (("a", rows), ("b", rows[::-1])):
+        notes: list[str] = []
+        found.append(fit_table(write_csv(tmp_path / f"{name}.csv", header, each), note=notes.append))
+        assert notes == ["all: rows of one size count once, with their mean (4 fewer): no column 'seed'"]
+    (first,), (second,) = (one["groups"] for one in found)
+    assert first["A"] == pytest.approx(second["A"]) and first["alpha"] == pytest.approx(second["alpha"])
+    assert [one["tokens"] for one in first["extrapolation"]] == pytest.approx(
+        [one["tokens"] for one in second["extrapolation"]]
+    )
+
+
+def test_seeds_written_as_decimals_are_the_same_seeds(tmp_path):
+    rows = [
+        (line, f"{seed}.0" if line == "b" else seed, n, c * n**-0.3 * (1 + 0.01 * seed))
+        for line, c in (("a", 900), ("b", 800))
+        for seed in (0, 1, 2)
+        for n in (100, 200, 400)
+    ]
+    path = write_csv(tmp_path / "t.csv", ["line", "seed", "tokens", "ppl"], rows)
+    assert fit_table(path, difference=("a", "b"))["difference"]["paired"]

@@ -209,19 +209,36 @@ def _difference_texts(found: dict[str, Any]) -> list[str]:
 
 
 def _data_texts(found: dict[str, Any]) -> list[str]:
-    """The data that the second needs for the PPL of the first, at the largest size with an answer."""
-    measured = [one for one in found["data_ratios"] if one["ratio"] is not None]
-    if not measured:
+    """The data that the second needs for the PPL of the first: at the largest size where that was measured of
+    most seeds, and what is known at a larger one."""
+    ratios = found["data_ratios"]
+    if not ratios:
         return []
-    last = measured[-1]
-    interval = "1 seed"
-    if last["interval"] is not None:
-        low, high = (numbers.decimals(end, 2) for end in last["interval"])
-        interval = f"95% interval {numbers.between(low, high)}"
-    return [
-        f"{found['second']} reaches the PPL that {found['first']} has at {numbers.tokens(last['tokens'])} "
-        f"tokens with {numbers.decimals(last['ratio'], 2)} times the data ({interval})."
-    ]
+    measured = [one for one in ratios if one["ratio"] is not None]
+    most = max((one["draws"] for one in measured), default=0)
+    told = [one for one in measured if one["draws"] == most][-1:]
+    last = ratios[-1]
+    texts = [_reached_text(found, one) for one in told]
+    return texts if last in told else [*texts, _reached_text(found, last)]
+
+
+def _reached_text(found: dict[str, Any], one: dict[str, Any]) -> str:
+    first, second, tokens = found["first"], found["second"], numbers.tokens(one["tokens"])
+    begin = f"{second} reaches the PPL that {first} has at {tokens} tokens"
+    if one["ratio"] is not None:
+        over = "1 seed"
+        if one["interval"] is not None:
+            low, high = (numbers.decimals(end, 2) for end in one["interval"])
+            over = f"95% interval over seeds {numbers.between(low, high)}"
+        return f"{begin} with {numbers.decimals(one['ratio'], 2)} times the data ({over})."
+    bound = numbers.decimals(one["bound"], 2)
+    return {
+        "before": f"{begin} with less than {bound} times the data, its smallest size.",
+        "never": f"{second} has not reached the PPL that {first} has at {tokens} tokens with {bound} times "
+        "the data, its largest size.",
+        "differs": f"Seeds differ in whether {second} has reached the PPL that {first} has at {tokens} "
+        "tokens.",
+    }[one["reached"]]
 
 
 def _crossover_text(found: dict[str, Any]) -> str:

@@ -104,7 +104,8 @@ def data_ratio_text(found: DataRatio) -> str:
     times = _("{ratio} times the data").format(ratio=numbers.decimals(found.ratio, 2))
     if found.interval is None:
         return _("{change} (1 seed)").format(change=times)
-    return _("{change} (95% interval {interval})").format(change=times, interval=_ends(found.interval))
+    text = _("{change} (95% interval over seeds {interval})")
+    return text.format(change=times, interval=_ends(found.interval))
 
 
 def _ends(interval: tuple[float, float]) -> str:
@@ -170,7 +171,9 @@ def flip_texts(name: str, found: Sequence[Flip]) -> list[str]:
 def crossover_text(found: Crossover) -> str:
     """Where two lines cross, as far as that is known."""
     if found.status == "not said":
-        return _("Nothing is said beyond the data: a power law of PPL does not fit both.")
+        return _(
+            "Nothing is said beyond the data: that takes a power law that could be tested and fits both."
+        )
     if found.status == "unbounded":
         return _("Where the lines cross, if they do, is not determined: the exponents may be equal.")
     if found.tokens is None:

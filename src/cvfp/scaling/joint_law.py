@@ -445,7 +445,11 @@ class JointFit:
         def chart(log_params: float) -> _Chart:
             return self._data.holding_optimum(log_params - u, total - log_params - x)
 
-        found = self._profile(chart, best, -math.inf, math.inf)
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):
+                found = self._profile(chart, best, -math.inf, math.inf)
+        except ValueError:  # so far from the data that the law of some exponents is beyond a float
+            found = None
         cells = self.cells
         inside = (
             cells.params.min() <= params <= cells.params.max()
@@ -505,7 +509,7 @@ class JointFit:
         while sign * outer < sign * bound and excess(outer) < 0:
             inner, outer = outer, outer + sign * step
             step *= 2
-        if sign * outer >= sign * bound:
+        if sign * outer >= sign * bound or not excess(inner) < 0 <= excess(outer):
             return None
         return brentq(excess, inner, outer, xtol=1e-4 * abs(outer - best))  # pyright: ignore[reportReturnType]
 

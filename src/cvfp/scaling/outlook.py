@@ -183,16 +183,15 @@ def outlook(points: Points) -> Outlook:
     """
     sizes, ranks = np.unique(points.sizes, return_inverse=True)
     centre = float(points.log_tokens.mean())
-    seeds = len(set(points.draws))
     if len(sizes) < FEWEST:
         return Outlook("sizes", (), centre, {})
-    if seeds == 1 and len(points.tokens) < FEWEST + 1:
-        return Outlook("seed", (), centre, {})
-    noises = _noises(points, ranks) if seeds > 1 and len(points.tokens) > len(sizes) else []
-    if noises:
+    if len(set(points.draws)) > 1 and len(points.tokens) > len(sizes):
+        noises = _noises(points, ranks)
         fitted = [_averaged(points, form, noises, len(sizes)) for form in possible_forms(points)]
-    else:
+    elif len(points.tokens) > FEWEST:  # one seed at each size: nothing tells errors but the line
         fitted = _of_one_seed(points)
+    else:
+        return Outlook("seed", (), centre, {})
     tried: dict[FormName, float] = {one.form: one.lack_of_fit for one in fitted}
     adequate = tuple(one for one in fitted if one.lack_of_fit >= ADEQUATE)
     return Outlook(None if adequate else "fit", adequate, centre, tried)

@@ -66,13 +66,18 @@ class Points:
         return [np.array(indices) for indices in members.values()]
 
     def by_draw(self) -> Points:
-        """One point per size and draw: the mean of ln PPL over its initialisations."""
+        """One point per size and draw: the mean of ln PPL over its initialisations, and that of ln D where
+        they differ in it."""
         found = self.cells()
         if len(found) == len(self.draws):
             return self
         means = [np.exp(self.log_ppl[cell].mean()) for cell in found]
         first = self.kept(np.array([cell[0] for cell in found]))
-        return Points(first.tokens, np.array(means), first.sizes, first.draws)
+        tokens = [
+            self.tokens[cell[0]] if np.ptp(self.tokens[cell]) == 0 else np.exp(self.log_tokens[cell].mean())
+            for cell in found
+        ]
+        return Points(np.array(tokens), np.array(means), first.sizes, first.draws)
 
     def units(self, least_sizes: int) -> list[np.ndarray]:
         """Where the points of each unit of inference stand.
@@ -127,15 +132,14 @@ def points_of(
 
 
 def range_of_passes(passes: Iterable[float | None]) -> tuple[float, float] | None:
-    """Fewest and most times that points read a training token; None where a point does not know it, or none
+    """Fewest and most times that points read a training token, of those that know it; None where none
     repeats its data.
 
     A law of repeated data is not that of as many fresh tokens (Muennighoff et al. 2023): its floor, above
     all, can be what reading again is worth, not what the text holds.
     """
-    known = list(passes)
-    times = [each for each in known if each is not None]
-    if not times or len(times) < len(known) or max(times) < REPEATED:
+    times = [each for each in passes if each is not None]
+    if not times or max(times) < REPEATED:
         return None
     return min(times), max(times)
 

@@ -276,20 +276,17 @@ class GroupPoints:
     columns: Columns
     points: Points
     half_units: np.ndarray
+    passes: tuple[float, float] | None = None
+    """How often the data of all rows that were read were read (`passes_of`)."""
 
     @property
     def sizes_are_samples(self) -> bool:
         return _samples(self.rows, self.columns) is not None
 
-    @property
-    def passes(self) -> tuple[float, float] | None:
-        """This is `passes_of` its rows."""
-        return passes_of(self.rows, self.columns)
-
     def kept(self, keep: np.ndarray) -> GroupPoints:
         """Those marked with True (n,)."""
         rows = [row for row, kept in zip(self.rows, keep, strict=True) if kept]
-        return GroupPoints(rows, self.columns, self.points.kept(keep), self.half_units[keep])
+        return GroupPoints(rows, self.columns, self.points.kept(keep), self.half_units[keep], self.passes)
 
 
 def read_points(rows: Sequence[Row], columns: Columns) -> GroupPoints:
@@ -313,26 +310,27 @@ def read_points(rows: Sequence[Row], columns: Columns) -> GroupPoints:
     draws = [_draw(row, columns) for row in rows]
     sizes = _samples(rows, columns)
     points = points_of(tokens, ppl, draws, sizes)
-    group = GroupPoints(rows, columns, points, half if columns.nats else half / ppl)
+    half = half if columns.nats else half / ppl
+    group = GroupPoints(rows, columns, points, half, passes_of(rows, columns))
     return _by_draw(group)
 
 
 def passes_of(rows: Sequence[Row], columns: Columns) -> tuple[float, float] | None:
-    """Fewest and most times that a training token was read, where data are repeated: by the column `epochs`,
-    else by `tokens_seen` over the tokens. None where a row says neither.
-
-    Raises:
-        InputError: a number in these columns that is not positive.
+    """Fewest and most times that rows read a training token, where some repeat their data: by the column
+    `epochs`, else by `tokens_seen` over the tokens. Rows with no positive number there do not say.
     """
     return range_of_passes(_passes(row, columns) for row in rows)
 
 
 def _passes(row: Row, columns: Columns) -> float | None:
-    if row.text(EPOCHS) != "-":
-        return row.positive(EPOCHS)
-    if row.text(SEEN) == "-":
-        return None
-    return row.positive(SEEN) / row.positive(DISTINCT if row.text(DISTINCT) != "-" else columns.x)
+    def known(column: str) -> float | None:
+        value = _as_float(row.values.get(column))
+        return value if value is not None and math.isfinite(value) and value > 0 else None
+
+    if known(EPOCHS) is not None:
+        return known(EPOCHS)
+    seen, distinct = known(SEEN), known(DISTINCT) or known(columns.x)
+    return None if seen is None or distinct is None else seen / distinct
 
 
 def independent(name: str, group: GroupPoints, note: Note) -> GroupPoints:
@@ -379,8 +377,14 @@ def _draw(row: Row, columns: Columns) -> str:
     if columns.seed is None:
         return ""
     if columns.draw is None or row.values.get(columns.draw) in (None, ""):
-        return row.text(columns.seed)
+        return _name_of_seed(row.text(columns.seed))
     return str(row.whole(columns.draw))
+
+
+def _name_of_seed(text: str) -> str:
+    """The same for `1` and `1.0`."""
+    number = _as_float(text)
+    return str(int(number)) if number is not None and number.is_integer() and abs(number) <= LARGEST else text
 
 
 def _by_draw(group: GroupPoints) -> GroupPoints:
@@ -388,7 +392,7 @@ def _by_draw(group: GroupPoints) -> GroupPoints:
     found = group.points.cells()
     half = np.array([group.half_units[cell].mean() for cell in found])
     rows = [group.rows[cell[0]] for cell in found]
-    return GroupPoints(rows, group.columns, group.points.by_draw(), half)
+    return GroupPoints(rows, group.columns, group.points.by_draw(), half, group.passes)
 
 
 def _samples(rows: Sequence[Row], columns: Columns) -> list[int] | None:

@@ -305,8 +305,8 @@ def analyse_table(
     fits, fitted = [], {}
     for name, rows in left.items():
         pooled = by is None and _note_unused_names(name, rows, columns, note)
-        if not pooled and columns.seed is None:
-            _note_repeats(name, rows, columns.x, note)
+        if not pooled:
+            _note_repeats(name, every[name], rows, note)
         group = _group_to_fit(name, every[name], note)
         line = None if group is None else LineAnalysis(group.points, group.half_units)
         fits.append(GroupFit(name, every[name] if group is None else group, line))
@@ -420,12 +420,11 @@ def _note_unused_names(
     return bool(names)
 
 
-def _note_repeats(name: str, rows: Sequence[Row], x: str, note: Note) -> None:
+def _note_repeats(name: str, group: GroupPoints, rows: Sequence[Row], note: Note) -> None:
     """Say so when rows of one size are taken together, since nothing tells their seeds apart."""
-    tokens = [row.positive(x) for row in rows]
-    repeats = len(tokens) - len(set(tokens))
-    if repeats:
-        note(f"{name}: rows of one size count once, with their mean ({repeats} fewer): no column {SEED!r}")
+    seed, fewer = group.columns.seed, len(rows) - len(group.points.tokens)
+    if fewer and (seed is None or all(row.text(seed) == "-" for row in rows)):
+        note(f"{name}: rows of one size count once, with their mean ({fewer} fewer): no column {SEED!r}")
 
 
 def _counts_params(column: str) -> bool:

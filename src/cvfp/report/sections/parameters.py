@@ -42,7 +42,7 @@ def section(view: View) -> Section | None:
     laws = arm_laws(view.lines)
     if not laws:
         return None
-    figure = isoflop_figure({law.arm: law.fit for law in reversed(laws) if law.converged})
+    figure = isoflop_figure(_shown(laws))
     picture = None
     if figure is not None:
         text = _("Test PPL against parameters, a curve per budget of training FLOPs, and its best size")
@@ -50,6 +50,18 @@ def section(view: View) -> Section | None:
     return Section(
         _("Parameters and data"), present([law_table(laws), _law_note(laws), picture, _figure_note(picture)])
     )
+
+
+def _shown(laws: Sequence[ArmLaw]) -> dict[str, JointFit]:
+    """One converged law of every arm, by the first count that gives one; named with the count if another."""
+    found: dict[str, ArmLaw] = {}
+    for law in laws:
+        if law.converged:
+            found.setdefault(law.arm, law)
+    return {
+        arm if law.count == next(iter(COUNTS)) else f"{arm}, {_(COUNTS[law.count])}": law.fit
+        for arm, law in found.items()
+    }
 
 
 def _law_note(laws: Sequence[ArmLaw]) -> str:
