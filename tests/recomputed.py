@@ -237,27 +237,24 @@ class Recomputed:
             yield b[0]["context_block_params"] / a[0]["context_block_params"]
 
     def data_ratios(self, a: list[dict], b: list[dict]) -> Iterator[float]:
-        """With how many times the data line a reaches the PPL of line b, at each size of b."""
+        """With how many times the data line a reaches the PPL of line b, at each size of b, and where the sizes
+        of a end; a curve goes on by one step at both ends."""
+        sizes = {p["num_samples"] for p in a}
         for out in self.by_size(b).values():
-            found = []
+            found, ends = set(), []
             for p in out:
-                x, y = self.logs(
-                    sorted((q for q in a if q["seed"] == p["seed"]), key=lambda q: q["num_samples"])
-                )
-                above = y - math.log(p["val_ppl"])
-                if len(x) == 0:
+                own = sorted((q for q in a if q["seed"] == p["seed"]), key=lambda q: q["num_samples"])
+                if not {min(sizes), max(sizes)} <= {q["num_samples"] for q in own} or len(sizes) < 2:
                     continue
-                ends = [0] if above[0] <= 0 else [len(x) - 1] if above[-1] > 0 and (above > 0).all() else []
-                if ends:
-                    found.append(x[ends[0]] - math.log(p["train_tokens"]))
-                    continue
+                x, y = (np.concatenate([[2 * v[0] - v[1]], v, [2 * v[-1] - v[-2]]]) for v in self.logs(own))
+                x, above = x - math.log(p["train_tokens"]), y - math.log(p["val_ppl"])
+                ends.append((x[1], x[-2]))
                 first = int(np.argmax(above <= 0))
-                at = optimize.brentq(
-                    lambda z, x=x, above=above: np.interp(z, x, above), x[first - 1], x[first]
-                )
-                found.append(at - math.log(p["train_tokens"]))
+                if first > 0:
+                    found.add(optimize.brentq(np.interp, x[first - 1], x[first], args=(x, above)))
+            yield from np.exp(np.mean(ends, axis=0)) if ends else ()
             if found:
-                yield from np.exp([np.mean(found), *student(found)])
+                yield from np.exp([np.mean(list(found)), *student(found)])
 
     def counts(self) -> Iterator[float]:
         """How many points, runs and lines there are of a kind, and sums of their times."""
