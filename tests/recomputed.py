@@ -237,8 +237,10 @@ class Recomputed:
             yield b[0]["context_block_params"] / a[0]["context_block_params"]
 
     def data_ratios(self, a: list[dict], b: list[dict]) -> Iterator[float]:
-        """With how many times the data line a reaches the PPL of line b, at each size of b, and where the sizes
-        of a end; a curve goes on by one step at both ends."""
+        """With how many times the data line a reaches the PPL of line b, size by size, and where a ends.
+
+        A curve goes on by one step at both ends.
+        """
         sizes = {p["num_samples"] for p in a}
         for out in self.by_size(b).values():
             found, ends = set(), []
