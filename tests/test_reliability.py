@@ -60,7 +60,8 @@ def leftovers(path):
 def assert_killed_sweep_ends_as_if_nothing_had_happened(folder, plan, kills, processes, seed):
     undisturbed(plan, folder / "whole")
     found = torture(plan, folder / "killed", kills=kills, processes=processes, seed=seed, most=2.0)
-    assert found.kills >= 0.8 * kills and found.again == 0
+    # The last process may be done before its turn.
+    assert found.kills >= 0.8 * kills - 1 and found.again == 0
     assert found.begun <= len(plan.points) + found.kills
     assert results(folder / "killed") == results(folder / "whole")
     # What a kill left beside the tables is taken away once it is old: a young one may be being written.
