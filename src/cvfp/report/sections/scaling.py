@@ -152,7 +152,7 @@ def _data_note(view: View) -> str:
         ).format(model=plain(view.reference.label if view.reference else "")),
         _(
             "Read between neighbouring sizes, per seed, with the 95% interval over seeds; beyond its own "
-            "sizes (<, >) nothing is extrapolated; – where seeds differ in that."
+            "sizes (<, >) nothing is said; – where seeds differ in that."
         ),
     )
 
