@@ -63,15 +63,14 @@ def data_ratios(line: Points, other: Points) -> list[DataRatio]:
     Of `line` the draws with its smallest and its largest size count. Draws with the same result are one: an
     arm that the seed cannot affect has no interval.
     """
-    own, rivals = line.by_draw(), other.by_draw()
-    ends = {min(own.distinct_sizes), max(own.distinct_sizes)}
+    own, rivals, found = line.by_draw(), other.by_draw(), []
+    smallest, largest = min(own.distinct_sizes), max(own.distinct_sizes)
+    every = {draw: own.kept(np.array([each == draw for each in own.draws])) for draw in own.draws}
     curves = {
         draw: curve
-        for draw in dict.fromkeys(own.draws)
-        if len(ends) > 1
-        and ends <= set((curve := own.kept(np.array([each == draw for each in own.draws]))).distinct_sizes)
+        for draw, curve in every.items()
+        if smallest < largest and {smallest, largest} <= set(curve.distinct_sizes)
     }
-    found = []
     for size in rivals.distinct_sizes:
         cells = rivals.of_sizes([size])
         shared = [index for index, draw in enumerate(cells.draws) if draw in curves]

@@ -102,7 +102,7 @@ def fit_profile(x: np.ndarray, losses: np.ndarray, floor: bool) -> Profile:
 
 
 def _neighbours(grid: np.ndarray, best: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of the `best` (m,) points of a grid (m, g), those before and after, (m,) each."""
+    """The points of a grid (m, g) before and after the `best` (m,) ones, (m,) each."""
     rows, last = np.arange(len(best)), grid.shape[1] - 1
     return grid[rows, np.maximum(best - 1, 0)], grid[rows, np.minimum(best + 1, last)]
 

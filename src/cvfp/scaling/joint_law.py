@@ -214,7 +214,10 @@ class _Data:
         return _log_loss(theta, self.u, self.x)
 
     def least(self, chart: _Chart, scale: float, start: np.ndarray) -> tuple[float, np.ndarray]:
-        """The lowest deviance, -2 ln likelihood of t errors of this scale, and the (E, p, q, a, b) there."""
+        """The lowest deviance, -2 ln likelihood of t errors of this scale, and the (E, p, q, a, b) there.
+
+        Infinite where the law is beyond a float at the start.
+        """
 
         def residuals(point: np.ndarray) -> np.ndarray:
             return (self.model(chart.theta(point))[0] - self.y) / scale
@@ -223,6 +226,8 @@ class _Data:
             return self.model(chart.theta(point))[1] @ chart.slopes(point) / scale
 
         begin = np.clip(chart.chosen(start), chart.low, chart.high)
+        if not np.isfinite(residuals(begin)).all():
+            return math.inf, start
         found = least_squares(
             residuals,
             begin,
@@ -445,11 +450,8 @@ class JointFit:
         def chart(log_params: float) -> _Chart:
             return self._data.holding_optimum(log_params - u, total - log_params - x)
 
-        try:
-            with np.errstate(over="ignore", invalid="ignore"):
-                found = self._profile(chart, best, -math.inf, math.inf)
-        except ValueError:  # so far from the data that the law of some exponents is beyond a float
-            found = None
+        with np.errstate(over="ignore", invalid="ignore"):  # far off some exponents are beyond a float
+            found = self._profile(chart, best, -math.inf, math.inf)
         cells = self.cells
         inside = (
             cells.params.min() <= params <= cells.params.max()

@@ -424,7 +424,8 @@ def _note_repeats(name: str, group: GroupPoints, rows: Sequence[Row], note: Note
     """Say so when rows of one size are taken together, since nothing tells their seeds apart."""
     seed, fewer = group.columns.seed, len(rows) - len(group.points.tokens)
     if fewer and (seed is None or all(row.text(seed) == "-" for row in rows)):
-        note(f"{name}: rows of one size count once, with their mean ({fewer} fewer): no column {SEED!r}")
+        why = f"no column {SEED!r}" if seed is None else f"column {seed!r} is empty"
+        note(f"{name}: rows of one size count once, with their mean ({fewer} fewer): {why}")
 
 
 def _counts_params(column: str) -> bool:
