@@ -42,11 +42,20 @@ CALLS = "calls.txt"
 
 @dataclass(frozen=True)
 class Outcome:
-    """Kills that hit a process at work; trainings begun, and of these again after a result."""
+    """Sweeps run to their end; kills that hit a process at work; trainings begun, and again after a result."""
 
-    kills: int
-    begun: int
-    again: int
+    sweeps: int = 0
+    kills: int = 0
+    begun: int = 0
+    again: int = 0
+
+    def __add__(self, other: Outcome) -> Outcome:
+        return Outcome(
+            self.sweeps + other.sweeps,
+            self.kills + other.kills,
+            self.begun + other.begun,
+            self.again + other.again,
+        )
 
 
 ARMS = ("unigram", "kneser-ney", "cvfp", "lstm")
@@ -100,10 +109,21 @@ def begun(plan: Plan, out: Path) -> BaseProcess:
     return process
 
 
-def torture(plan: Plan, out: Path, kills: int, processes: int, seed: int, most: float) -> Outcome:
-    """Run `plan` in `out` with processes that are killed within `most` seconds, until `kills` have hit."""
-    rng, hits = random.Random(seed), 0
-    while hits < kills:
+def torture(plan: Plan, folder: Path, kills: int, processes: int, seed: int, most: float = 2.0) -> Outcome:
+    """Kill sweeps of `plan` until `kills` have hit: on a fast machine one is done before, and another begins."""
+    rng, found = random.Random(seed), Outcome()
+    while found.kills < kills:
+        sweep = folder / f"sweep-{found.sweeps}"
+        found += torture_one(plan, sweep, kills - found.kills, processes, rng, most)
+    return found
+
+
+def torture_one(
+    plan: Plan, out: Path, kills: int, processes: int, rng: random.Random, most: float
+) -> Outcome:
+    """Run `plan` in `out` to its end; the first processes, at most `kills`, are killed within `most` seconds."""
+    hits, left = 0, True
+    while left and hits < kills:
         workers = [begun(plan, out) for _ in range(processes)]
         for worker in workers:
             time.sleep(rng.uniform(0, most / processes))
@@ -113,11 +133,10 @@ def torture(plan: Plan, out: Path, kills: int, processes: int, seed: int, most: 
             worker.join()
         counts = sweep_status(out).counts() if (out / "plan.json").exists() else {"waiting": 1, "running": 0}
         assert counts["running"] == 0
-        if not counts["waiting"]:
-            break
+        left = counts["waiting"] > 0
     undisturbed(plan, out)
     calls = Counter(line.split()[0] for line in out.with_suffix(f".{CALLS}").read_text().splitlines())
-    return Outcome(hits, calls["begun"], calls["again"])
+    return Outcome(1, hits, calls["begun"], calls["again"])
 
 
 def results(path: Path) -> dict[str, tuple]:
@@ -145,21 +164,16 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--most", type=float, default=2.0, help="seconds that a process lives at most")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        corpus, done = write_corpus(Path(folder)), Counter()
-        plan = torture_plan(corpus)
-        undisturbed(plan, Path(folder) / "whole")
-        whole, rounds = results(Path(folder) / "whole"), 0
-        while done["kills"] < options.kills:
-            out = Path(folder) / f"sweep-{rounds}"
-            left = options.kills - done["kills"]
-            found = torture(plan, out, left, options.processes, options.seed + rounds, options.most)
-            assert results(out) == whole, f"round {rounds} differs from the undisturbed sweep"
-            done += Counter(kills=found.kills, begun=found.begun, again=found.again)
-            rounds += 1
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        plan = torture_plan(write_corpus(folder))
+        undisturbed(plan, folder / "whole")
+        found = torture(plan, folder, options.kills, options.processes, options.seed, options.most)
+        for number in range(found.sweeps):
+            assert results(folder / f"sweep-{number}") == results(folder / "whole"), f"sweep {number} differs"
         print(
-            f"{done['kills']} kills in {rounds} sweeps of {len(plan.points)} points: all records identical; "
-            f"{done['begun']} trainings begun, {done['again']} of them of finished points"
+            f"{found.kills} kills in {found.sweeps} sweeps of {len(plan.points)} points: "
+            f"all records identical; {found.begun} trainings begun, {found.again} of them of finished points"
         )
 
 
