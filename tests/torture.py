@@ -42,7 +42,7 @@ CALLS = "calls.txt"
 
 @dataclass(frozen=True)
 class Outcome:
-    """Sweeps run to their end; kills that hit a process at work; trainings begun, and again after a result."""
+    """Sweeps run to their end; kills that hit; trainings begun, and of these after a result."""
 
     sweeps: int = 0
     kills: int = 0
@@ -110,7 +110,7 @@ def begun(plan: Plan, out: Path) -> BaseProcess:
 
 
 def torture(plan: Plan, folder: Path, kills: int, processes: int, seed: int, most: float = 2.0) -> Outcome:
-    """Kill sweeps of `plan` until `kills` have hit: on a fast machine one is done before, and another begins."""
+    """Kill sweeps of `plan` until `kills` have hit: one that is done before is followed by another."""
     rng, found = random.Random(seed), Outcome()
     while found.kills < kills:
         sweep = folder / f"sweep-{found.sweeps}"
@@ -121,7 +121,7 @@ def torture(plan: Plan, folder: Path, kills: int, processes: int, seed: int, mos
 def torture_one(
     plan: Plan, out: Path, kills: int, processes: int, rng: random.Random, most: float
 ) -> Outcome:
-    """Run `plan` in `out` to its end; the first processes, at most `kills`, are killed within `most` seconds."""
+    """Run `plan` in `out` to its end; its first processes are killed within `most` seconds."""
     hits, left = 0, True
     while left and hits < kills:
         workers = [begun(plan, out) for _ in range(processes)]
