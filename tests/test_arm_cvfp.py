@@ -65,6 +65,7 @@ def test_every_arm_beats_the_unigrams_of_the_same_text(arm: str):
     assert fitted(arm).nll(test).mean() < 0.85 * unigram.nll(test).mean()
 
 
+@pytest.mark.long
 def test_random_context_is_the_untrained_start_of_cvfp(monkeypatch: pytest.MonkeyPatch):
     starts, learn = [], cvfp_arm.learn_contexts
 
@@ -141,7 +142,7 @@ def test_a_frozen_table_stays_and_only_the_head_of_a_trained_one_moves():
     assert not torch.equal(trained.embedding, trained.context_table)
 
 
-@pytest.mark.parametrize("source", ["fixed_point", "one_step"])
+@pytest.mark.parametrize("source", ["fixed_point", pytest.param("one_step", marks=pytest.mark.long)])
 def test_training_contexts_come_from_the_chosen_source(source: str, monkeypatch: pytest.MonkeyPatch):
     seen = []
 

@@ -23,6 +23,7 @@ def ultrachat(tmp_path_factory):
     return f"ultrachat:{folder}"
 
 
+@pytest.mark.long
 def test_chitchat_holds_the_reference_numbers_of_documents_and_tokens():
     dataset = dataset_of("chitchat")
     assert len(dataset.corpus) == 2607

@@ -55,7 +55,7 @@ def work_through(reader: Reader, blocks: list[Block]) -> None:
 
 TRAINING_PAGES = ("tutorial.md", "own-model.md", "trackers.md")
 """They train for a while."""
-LONG_PAGES = (*TRAINING_PAGES, "two-cores.md", "generate.md")
+LONG_PAGES = (*TRAINING_PAGES, "two-cores.md", "generate.md", "own-data.md", "transformers.md")
 
 
 def blocks_on(page: Path) -> list[Block]:
@@ -74,9 +74,8 @@ def test_what_a_long_page_trains_is_planned(reader: Reader, name: str):
     assert reader.plan(blocks_on(page)) >= 1
 
 
-@pytest.mark.parametrize(
-    ("language", "least"), [("bash", 13), pytest.param("python", 1, marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize(("language", "least"), [("bash", 13), ("python", 1)])
 def test_every_example_in_a_docstring_works(
     reader: Reader, language: str, least: int, monkeypatch: pytest.MonkeyPatch
 ):

@@ -154,7 +154,8 @@ def logged(run: Path) -> list[str]:
     return (run / "metrics.jsonl").read_text().splitlines()
 
 
-@pytest.mark.parametrize("part", [pytest.param("phase1", marks=pytest.mark.long), "phase2"])
+@pytest.mark.long
+@pytest.mark.parametrize("part", ["phase1", "phase2"])
 def test_what_a_group_has_begun_one_process_ends(tmp_path, corpus, part):
     long = {"phase1.max_iterations": 60, "phase2.epochs": 40, "phase2.patience": 40}
     spec, file = spec_file(tmp_path, corpus, ("cvfp",), **long)

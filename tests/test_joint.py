@@ -136,7 +136,7 @@ def test_one_chunk_of_the_whole_text_is_backpropagation_through_it(cell: str):
         assert_close(found[name], parameter.grad, msg=name, **EXACT)
 
 
-@pytest.mark.parametrize("window", [1, 3, pytest.param(16, marks=pytest.mark.long)])
+@pytest.mark.parametrize("window", [3, *(pytest.param(window, marks=pytest.mark.long) for window in (1, 16))])
 @pytest.mark.parametrize("cell", CELLS)
 def test_the_store_after_a_refresh_is_the_roll_out(cell: str, window: int, monkeypatch):
     monkeypatch.setattr("cvfp.training.joint.SPAN", 16)
@@ -279,7 +279,8 @@ def test_locked_dropout_zeroes_the_same_elements_at_all_positions_of_a_chunk():
     assert_close(found.unique(), torch.tensor([0.0, 1 / 0.6]))
 
 
-@pytest.mark.parametrize("cell", ["gated", pytest.param("mogrified", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("cell", ["gated", "mogrified"])
 def test_a_real_text_is_learned(cell: str):
     tokens, vocabulary = real_text()
     train, dev, test = tokens[:8000], tokens[8000:9500], tokens[9500:]

@@ -124,6 +124,7 @@ def test_a_point_that_kills_every_worker_ends_the_sweep_with_its_name(tmp_path, 
     assert sweep_status(tmp_path / "sweep").counts()["waiting"] == 1
 
 
+@pytest.mark.long
 def test_what_workers_cannot_do_is_told_once_and_is_the_error(tmp_path, cluster):
     plan, heard = tiny_plan(write_corpus(tmp_path), arms=("unigram",)), Heard()
     (tmp_path / "corpus.jsonl").unlink()

@@ -90,7 +90,9 @@ def undisturbed_losses(tmp_path_factory, corpus):
     return [row["val_ppl"] for row in rows_of(path)]
 
 
-@pytest.mark.parametrize("most_bytes", [1_500, 5_000, 15_000])
+@pytest.mark.parametrize(
+    "most_bytes", [5_000, *(pytest.param(most, marks=pytest.mark.long) for most in (1_500, 15_000))]
+)
 def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path, corpus, cvfp, undisturbed_losses, most_bytes):
     file, out = tmp_path / "sweep.toml", tmp_path / "sweep"
     file.write_text(toml_of(tiny_spec(corpus, arms=("cvfp",))))

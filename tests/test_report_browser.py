@@ -147,6 +147,7 @@ def test_pointing_at_a_mark_shows_its_record(page, report):
     label.wait_for(state="detached")
 
 
+@pytest.mark.long
 def test_pointing_at_a_forecast_beyond_the_data_shows_it(visit, tmp_path):
     page = visit(written(tmp_path, lines=DEFAULT_LINES[:1], sizes=(50, 100, 200, 400, 800)))
     forecast = report_lines(load_sweep(tmp_path))[0].forecasts[-1]
@@ -246,7 +247,7 @@ def test_without_scripts_there_are_pictures_and_plain_tables(visit, report):
     assert page.locator("th button").count() == 0 and page.locator("th").count() > 20
 
 
-@pytest.mark.parametrize("width", [400, 1600])
+@pytest.mark.parametrize("width", [400, pytest.param(1600, marks=pytest.mark.long)])
 def test_nothing_sticks_out_of_the_window(visit, report, width):
     page = visit(report, width)
     assert page.evaluate("document.documentElement.scrollWidth") == width
@@ -273,6 +274,7 @@ def test_the_printed_figure_is_a_click_away_and_back(page):
     assert figure.locator(".plot").is_visible() and not figure.locator("img").is_visible()
 
 
+@pytest.mark.long
 def test_charts_follow_the_colour_scheme_and_the_width(visit, report):
     page = visit(report, color_scheme="dark")
     paper = page.locator(f"{SCALING} >> .main-svg >> nth=0")
@@ -295,6 +297,7 @@ def test_a_chart_can_be_saved_under_the_policy(page):
     assert Path(download.value.path()).read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.long
 def test_hostile_names_are_shown_and_do_nothing(visit, tmp_path):
     link = "<a href='http://example.org'>a</a> <b>b</b> &lt; $x_{$"
     specs = (LineSpec("cvfp", link), LineSpec("cvfp", HOSTILE, {"model.context_dim": 10}), DEFAULT_LINES[1])
@@ -360,6 +363,7 @@ def test_in_the_dark_the_answer_is_light_on_dark(visit, report):
         assert (max(ink, paper) + 0.05) / (min(ink, paper) + 0.05) > 7  # WCAG's bound for text, the stricter
 
 
+@pytest.mark.long
 def test_folds_open_by_a_click_and_their_charts_are_drawn_then(visits, report):
     context = visits.browser.new_context(viewport={"width": 1200, "height": 900})
     page = context.new_page()

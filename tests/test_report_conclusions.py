@@ -90,6 +90,7 @@ RIVALS = (
 )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rival", RIVALS, ids=lambda spec: spec.arm)
 def test_an_arm_that_beats_cvfp_is_named_as_the_winner_whatever_it_is(tmp_path, rival):
     lines = (*DEFAULT_LINES, rival)

@@ -154,7 +154,7 @@ def test_long_names_are_cut_in_the_middle():
     "lines",
     [
         pytest.param(DEFAULT_LINES[:1], id="one"),
-        pytest.param(DEFAULT_LINES, id="four"),
+        pytest.param(DEFAULT_LINES, id="four", marks=pytest.mark.long),
         pytest.param(nine_lines(), id="nine"),
         pytest.param(four_arms(1), id="1x4", marks=pytest.mark.long),
         pytest.param(four_arms(3), id="3x4", marks=pytest.mark.long),

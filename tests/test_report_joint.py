@@ -248,7 +248,8 @@ def test_trials_are_told_of_the_joint_model_too(tmp_path):
     assert "Not tuned, unlike the others: kneser-ney, cvfp." in text
 
 
-@pytest.mark.parametrize("language", ["ja", pytest.param("en", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("language", ["ja", "en"])
 def test_a_report_of_all_arms_is_written_in_every_language(tmp_path, language):
     drawn_sweep(tmp_path, our_arms(), seeds=(1, 2))
     files = write_report(tmp_path, language)
