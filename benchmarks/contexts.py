@@ -33,7 +33,7 @@ def _row(context_dim: int, num_input_tokens: int, device: torch.device, limits: 
     what = f"contexts of {TOKENS:,} tokens, d_c {context_dim}, n {num_input_tokens}, float32"
     model = make_model(context_dim, num_input_tokens, False, device)
     config = Phase1Config(max_iterations=ITERATIONS, min_iterations=ITERATIONS)
-    learn_contexts(model, corpus_tokens(TRAINING_TOKENS, device), config, SEED)
+    learn_contexts(model, corpus_tokens(TRAINING_TOKENS, device), config, seed=SEED)
     tokens = corpus_tokens(TOKENS, device)
 
     @torch.no_grad()

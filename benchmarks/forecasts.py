@@ -20,7 +20,7 @@ from cvfp.scaling.forecast import LAST_SLOPE, OUTLOOK, Holdout, interval_score
 from cvfp.scaling.outlook import outlook
 from cvfp.scaling.points import Points, points_of
 from cvfp.scaling.rows import read_table
-from cvfp.scaling.table import analyse_table
+from cvfp.scaling.table import TableOptions, analyse_table
 
 SMALLEST, RANGE = 5e4, 32
 SPREAD = (0.06, 0.01)
@@ -112,7 +112,7 @@ def holdouts_of_sweeps(sweeps: Sequence[Path]) -> list[Holdout]:
 
 def holdouts_of_table(path: Path, x: str, y: str, by: str, nats: bool) -> list[Holdout]:
     """The same of every group of a table that has five sizes or more."""
-    groups = analyse_table(read_table(path), x, y, by, nats=nats).groups
+    groups = analyse_table(read_table(path), TableOptions(x, y, by, nats)).groups
     lines = [group.line for group in groups if group.line is not None]
     found = [line.holdout(hide) for line in lines for hide in (1, 2) if len(line.points.distinct_sizes) > 4]
     return [one for one in found if one is not None]

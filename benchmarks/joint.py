@@ -99,7 +99,7 @@ def _lstm(size: Size, device: torch.device) -> tuple[LstmLanguageModel, int]:
 def _train(model: CVFPModel, tokens: Tensor, size: Size, listen: Listener) -> None:
     steps = STEPS[tokens.device.type]
     config = JointConfig(window=size.window, chunks=size.chunks, steps=steps, eval_every=steps)
-    learn_jointly(model, tokens, tokens[:200], config, True, SEED, listen)
+    learn_jointly(model, tokens, tokens[:200], config, train_embedding=True, seed=SEED, listen=listen)
 
 
 def _train_lstm(model: LstmLanguageModel, tokens: Tensor, batch: int, listen: Listener) -> None:
@@ -113,7 +113,7 @@ def _train_lstm(model: LstmLanguageModel, tokens: Tensor, batch: int, listen: Li
         word_dropout=recipe.word_dropout,
         averaging=recipe.averaging,
     )
-    learn_through_time(model, tokens, tokens[:200], config, True, SEED, listen)
+    learn_through_time(model, tokens, tokens[:200], config, train_embedding=True, seed=SEED, listen=listen)
 
 
 def _seconds(train: Callable[[Listener], None], device: torch.device) -> float:

@@ -50,7 +50,7 @@ def _seconds(model: CVFPModel, tokens: Tensor, precision: Precision) -> float:
     """Median of the sweeps after the first; each ends with a report of its losses."""
     ends: list[float] = []
     config = Phase1Config(max_iterations=SWEEPS + 2, min_iterations=SWEEPS + 2, precision=precision)
-    learn_contexts(model, tokens, config, SEED, lambda event: ends.append(time.perf_counter()))
+    learn_contexts(model, tokens, config, seed=SEED, listen=lambda event: ends.append(time.perf_counter()))
     return statistics.median(last - first for first, last in pairwise(ends))
 
 
@@ -98,6 +98,6 @@ def _gradient_error(model: CVFPModel, tokens: Tensor, precision: Precision) -> f
     start = contexts_of(model, tokens, config)
     start_at_random(start, NormalRows(SEED, block.context_dim, tokens.device, model.read_table.dtype))
     _sweep_by_definition(model, exact, tokens, start.read().double(), config)
-    learn_contexts(model, tokens, config, SEED)
+    learn_contexts(model, tokens, config, seed=SEED)
     pairs = zip(block.parameters(), exact.parameters(), strict=True)
     return max(relative_error(found.grad, expected.grad) for found, expected in pairs)

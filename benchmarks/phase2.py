@@ -70,7 +70,16 @@ def _seconds(model: CVFPModel, tokens: Tensor, trained: bool, batch: int, precis
             ends.append(time.perf_counter())
 
     config = Phase2Config(epochs=1, batch_size=batch, eval_every=None, precision=precision)
-    learn_tokens(model, tokens, SpanContexts(model, tokens), tokens[:2], config, trained, SEED, listen)
+    learn_tokens(
+        model,
+        tokens,
+        SpanContexts(model, tokens),
+        tokens[:2],
+        config,
+        train_embedding=trained,
+        seed=SEED,
+        listen=listen,
+    )
     return statistics.median(last - first for first, last in pairwise(ends)) / 10
 
 

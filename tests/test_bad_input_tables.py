@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cvfp.scaling.rows import read_table
-from cvfp.scaling.table import fit_table
+from cvfp.scaling.table import TableOptions, fit_table
 
 ROWS = [
     {"tokens": 1000 * 2**k, "val_ppl": 500.0 * 2 ** (-0.3 * k), "arm": "cvfp", "num_samples": 2**k, "seed": 1}
@@ -77,7 +77,7 @@ def fitted(path: Path, **options: Any) -> dict[str, Any]:
     """The fit, as JSON."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        result = fit_table(path, **options)
+        result = fit_table(path, TableOptions(**options))
     json.dumps(result, allow_nan=False)
     return result
 

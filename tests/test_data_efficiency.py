@@ -15,7 +15,7 @@ from cvfp.api import Results
 from cvfp.report.changes import LineChange
 from cvfp.report.fit_cells import fit_texts
 from cvfp.scaling import data_ratios, points_of
-from cvfp.scaling.table import fit_table
+from cvfp.scaling.table import TableOptions, fit_table
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 SIZES = np.array([1e5, 2e5, 4e5, 8e5])
@@ -150,7 +150,7 @@ def test_cvfp_fit_says_it_of_a_difference(tmp_path):
             rows += [f"{name},{seed},{size:.0f},{5000 * (factor * error * size) ** -0.3}" for size in SIZES]
     path = tmp_path / "rows.csv"
     path.write_text("\n".join(rows))
-    found = fit_table(path, difference=("old", "new"))["difference"]["data_ratios"]
+    found = fit_table(path, TableOptions(difference=("old", "new")))["difference"]["data_ratios"]
     assert found[3]["tokens"] == 8e5 and found[3]["reached"] == "measured"
     assert found[3]["ratio"] == pytest.approx(1 / 1.6)
 
@@ -175,7 +175,7 @@ def test_cvfp_fit_says_what_the_largest_size_says(tmp_path):
                 rows += [f"{name},{seed},{n:.0f},{3000 * scale * error * n**-slope}" for n in SIZES]
         path = tmp_path / "rows.csv"
         path.write_text("\n".join(rows))
-        return "\n".join(fit_texts(fit_table(path, difference=("old", "new"))))
+        return "\n".join(fit_texts(fit_table(path, TableOptions(difference=("old", "new")))))
 
     flatter = texts(0.2, 0.27)  # ahead at first, behind at the end
     assert "new reaches the PPL that old has at 100,000 tokens with less than" not in flatter

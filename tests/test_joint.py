@@ -191,7 +191,7 @@ def test_a_store_in_a_file_gives_the_same_bits(monkeypatch):
 
     def trained() -> dict[str, Tensor]:
         model = model_of("mogrified").float()
-        learn_jointly(model, tokens, dev, config, True, seed=1)
+        learn_jointly(model, tokens, dev, config, train_embedding=True, seed=1)
         return model.state_dict()
 
     in_memory = trained()
@@ -364,7 +364,15 @@ def test_only_dev_losses_choose_and_dev_never_enters_the_training():
 
     def trained(dev: Tensor) -> tuple[list[float], list[float]]:
         events = []
-        learn_jointly(model_of("mogrified").float(), tokens, dev, config, True, 1, events.append)
+        learn_jointly(
+            model_of("mogrified").float(),
+            tokens,
+            dev,
+            config,
+            train_embedding=True,
+            seed=1,
+            listen=events.append,
+        )
         told = [event.values for event in events if event.values]
         return [one["train_ppl"] for one in told], [one["dev_ppl"] for one in told]
 

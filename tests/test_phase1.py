@@ -148,7 +148,7 @@ def test_phase1_in_slices_equals_the_formula(
     model, tokens = make_model(2, 2, context_dim=8, embed_dim=6, dtype=torch.float64), draw_tokens(num_tokens)
     by_hand, before = copy.deepcopy(model), copy.deepcopy(model)
     config = settings_of(6, length, dist_reg_weight=w, context_noise=noise)
-    result = learn_contexts(model, tokens, config, SEED)
+    result = learn_contexts(model, tokens, config, seed=SEED)
     expected = phase1_by_hand(by_hand, tokens, rows, config, steps=5)
     assert (result.iterations, result.converged) == (6, False)
     assert_close(result.contexts.read(), expected, atol=1e-8, rtol=0)
@@ -167,7 +167,7 @@ def test_contexts_in_a_file_give_the_same_bits(monkeypatch):
         monkeypatch.setattr(contexts, "CPU_BYTES", held)
         model, events = make_model(2, 2), []
         config = settings_of(6, 20, context_noise=0.1)
-        result = learn_contexts(model, draw_tokens(130), config, SEED, events.append)
+        result = learn_contexts(model, draw_tokens(130), config, seed=SEED, listen=events.append)
         assert (result.contexts.store.rows is None) == (held == 0)
         weights = [parameter.detach() for parameter in model.context_block.parameters()]
         found.append((result.contexts.read(), *weights, torch.tensor(events[-1].values["dispersion_loss"])))
@@ -180,7 +180,7 @@ def test_gradient_of_a_sweep_agrees_with_finite_differences(num_tokens: int, row
     model = make_model(2, 2, context_dim=6, embed_dim=5, dtype=torch.float64)
     tokens, start = draw_tokens(num_tokens), copy.deepcopy(model.context_block)
     config = settings_of(2, dist_reg_weight=0.7, context_noise=0.1, grad_clip=1e9)
-    learn_contexts(model, tokens, config, SEED)
+    learn_contexts(model, tokens, config, seed=SEED)
     old, f = start_by_hand(model, rows), features_of(model, tokens)
     inputs = inputs_by_hand(old, rows, 0.1, step=1)
 
@@ -212,7 +212,9 @@ def test_every_iteration_but_the_first_is_one_optimiser_step(
 
     monkeypatch.setattr(torch.optim.AdamW, "step", counted)
     events: list[Event] = []
-    result = learn_contexts(make_model(), draw_tokens(num_tokens), settings_of(9), SEED, events.append)
+    result = learn_contexts(
+        make_model(), draw_tokens(num_tokens), settings_of(9), seed=SEED, listen=events.append
+    )
     assert (len(steps), result.iterations) == (8, 9)
     assert [(event.phase, event.step, event.total) for event in events] == [
         ("phase 1", k, 9) for k in range(2, 10)
@@ -222,7 +224,7 @@ def test_every_iteration_but_the_first_is_one_optimiser_step(
 def run(num_tokens: int = 60, seed: int = SEED, **changes) -> tuple[CVFPModel, Phase1Result]:
     model = make_model()
     return model, learn_contexts(
-        model, draw_tokens(num_tokens), Phase1Config(slice_length=20, **changes), seed
+        model, draw_tokens(num_tokens), Phase1Config(slice_length=20, **changes), seed=seed
     )
 
 
@@ -315,7 +317,7 @@ def test_phase1_leaves_the_global_generator_alone():
 def test_one_step_contexts_are_one_more_forward_of_the_last_sweep():
     model = make_model(2, 2, dtype=torch.float64)
     tokens = draw_tokens(50)
-    result = learn_contexts(model, tokens, settings_of(4), SEED)
+    result = learn_contexts(model, tokens, settings_of(4), seed=SEED)
     found = torch.cat([part for _, part in one_step_segments(model, tokens, result.contexts)])
     inputs = inputs_by_hand(result.contexts.read(), [50], noise=0.0, step=0)
     with torch.no_grad():
@@ -346,7 +348,7 @@ def test_a_step_after_every_few_slices_is_the_definition_on_these_slices():
             following.append(new.detach())
         old = torch.cat(following)
     events: list[Event] = []
-    found = learn_contexts(model, tokens, config, SEED, events.append)
+    found = learn_contexts(model, tokens, config, seed=SEED, listen=events.append)
     assert found.iterations == 3 and [event.step for event in events] == [2, 3]
     assert_close(found.contexts.read(), old, atol=1e-10, rtol=0)
     for one, other in zip(model.context_block.parameters(), block.parameters(), strict=True):
@@ -357,6 +359,6 @@ def test_as_many_slices_per_step_as_there_are_change_nothing():
     tokens, results = draw_tokens(90), []
     for per_step in (None, 5, 99):
         model = make_model(context_dim=12)
-        learn_contexts(model, tokens, settings_of(slices_per_step=per_step), SEED)
+        learn_contexts(model, tokens, settings_of(slices_per_step=per_step), seed=SEED)
         results.append(torch.cat([p.detach().flatten() for p in model.context_block.parameters()]))
     assert torch.equal(results[0], results[1]) and torch.equal(results[0], results[2])

@@ -39,7 +39,16 @@ def settings_of(**changes) -> Phase2Config:
 
 def learn(model: CVFPModel, config: Phase2Config, train_embedding: bool = False, listen=lambda event: None):
     tokens, dev = draw_tokens(EXAMPLES + 1), draw_tokens(80, seed=1)
-    return learn_tokens(model, tokens, SpanContexts(model, tokens), dev, config, train_embedding, 0, listen)
+    return learn_tokens(
+        model,
+        tokens,
+        SpanContexts(model, tokens),
+        dev,
+        config,
+        train_embedding=train_embedding,
+        seed=0,
+        listen=listen,
+    )
 
 
 def float64_model(**changes) -> CVFPModel:
@@ -258,7 +267,7 @@ def shuffled_run(seed: int, **changes) -> tuple[CVFPModel, Learned]:
     model, tokens = make_model(), draw_tokens(EXAMPLES + 1)
     config = settings_of(**({"shuffle": True, "dropout": 0.2} | changes))
     return model, learn_tokens(
-        model, tokens, SpanContexts(model, tokens), draw_tokens(50), config, True, seed
+        model, tokens, SpanContexts(model, tokens), draw_tokens(50), config, train_embedding=True, seed=seed
     )
 
 
@@ -280,7 +289,15 @@ def test_two_threads_give_the_same_bits_every_time():
             model = make_model(1, 2, context_dim=64, embed_dim=64, output_bias=True)
             tokens = draw_tokens(2049)
             config = Phase2Config(epochs=2, batch_size=512)
-            learn_tokens(model, tokens, SpanContexts(model, tokens), draw_tokens(50), config, True, 0)
+            learn_tokens(
+                model,
+                tokens,
+                SpanContexts(model, tokens),
+                draw_tokens(50),
+                config,
+                train_embedding=True,
+                seed=0,
+            )
             found.append(model.embedding.detach())
     finally:
         torch.set_num_threads(threads)
@@ -311,7 +328,16 @@ def trained_on_real_text(**changes) -> tuple[CVFPModel, Tensor, Tensor, list[Eve
     )
     train_contexts(model, train, iterations=15, slice_length=2000, lr=0.002)
     config = Phase2Config(**({"batch_size": 256, "lr": 0.01, "epochs": 4, "eval_every": 24} | changes))
-    learn_tokens(model, train, SpanContexts(model, train), dev, config, True, 0, events.append)
+    learn_tokens(
+        model,
+        train,
+        SpanContexts(model, train),
+        dev,
+        config,
+        train_embedding=True,
+        seed=0,
+        listen=events.append,
+    )
     return model, train, test, events
 
 
@@ -359,7 +385,9 @@ def test_fixed_steps_end_there_with_the_last_weights_and_an_unchanged_learning_r
     seen, events = scripted([4.0, 5.0, 6.0, 7.0, 8.0, 9.0]), []
     model, tokens = make_model(), draw_tokens(EXAMPLES + 1)
     config, contexts = settings_of(steps=23, epochs=1, patience=1), SpanContexts(model, tokens)
-    found = learn_tokens(model, tokens, contexts, draw_tokens(50), config, True, 0, events.append)
+    found = learn_tokens(
+        model, tokens, contexts, draw_tokens(50), config, train_embedding=True, seed=0, listen=events.append
+    )
     assert (found.steps, found.stop_reason, found.dev_loss) == (23, "fixed_steps", REPORTED)
     assert {event.values["lr"] for event in events if event.values} == {config.lr}
     assert found.best_epoch == 23 / EPOCH_STEPS

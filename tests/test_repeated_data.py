@@ -12,7 +12,7 @@ from cvfp.records.sweep import load_sweep
 from cvfp.report.lines import report_lines
 from cvfp.report.sections.forms import form_table
 from cvfp.report.sections.scaling import law_table
-from cvfp.scaling.table import fit_joint_table, fit_table
+from cvfp.scaling.table import TableOptions, fit_joint_table, fit_table
 
 SIZES = [1e5 * 2**k for k in range(6)]
 
@@ -46,7 +46,7 @@ def table(tmp_path, **columns):
     ],
 )
 def test_how_often_data_are_read_is_in_the_result(tmp_path, columns, expected):
-    (group,) = fit_table(table(tmp_path, **columns), x="tokens")["groups"]
+    (group,) = fit_table(table(tmp_path, **columns), TableOptions(x="tokens"))["groups"]
     assert group["passes"] == (None if expected is None else pytest.approx(expected))
 
 

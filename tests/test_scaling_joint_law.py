@@ -16,7 +16,7 @@ from cvfp.scaling.joint_law import (
     hold_out_tokens,
     joint_cells,
 )
-from cvfp.scaling.table import fit_joint_table, fit_table
+from cvfp.scaling.table import TableOptions, fit_joint_table, fit_table
 
 E, A, B, a, b = CHINCHILLA = (1.817, 482.0, 2085.0, 0.348, 0.366)
 """As Besiroglu et al. (2024) print them."""
@@ -290,7 +290,7 @@ def test_the_command_gives_both_counts_the_optimum_and_the_holdouts(table, capsy
         (["--params", "n_param"], r"no column 'n_param' (did you mean 'n_params'?); it has: size, n_params"),
         (["--params", "n_params", "n_params"], "column 'n_params' is given twice among x, y and params"),
         (["--params", "tokens"], "column 'tokens' is given twice among x, y and params"),
-        (["--params", "size", "--window", "3"], "--window: is for laws of data alone"),
+        (["--params", "size", "--window", "3"], "window: is for laws of data alone"),
         (["--params", "n_params", "--budget", "0"], "budget: must be positive and finite, got 0"),
         (["--params", "n_params", "--budget", "1e-300"], "1e-300 FLOPs is so far from the data that the PPL"),
         (["--params", "n_params", "--holdout", "0"], "holdout: must be at least 1 size, got 0"),
@@ -321,14 +321,14 @@ def test_a_column_that_names_model_sizes_makes_no_groups_and_that_is_said(tmp_pa
     assert group["laws"][0]["status"] == "converged"
     names = ", ".join(dict.fromkeys(row[0] for row in rows))
     assert notes == [f"all: one law over {names}; where they differ in more than size, use --by"]
-    assert len(fit_joint_table(path, ["params"], by="config")["groups"]) == 5
+    assert len(fit_joint_table(path, ["params"], TableOptions(by="config"))["groups"]) == 5
 
 
 def test_groups_without_counts_are_left_out_and_that_is_said(tmp_path):
     rows = [("a", f"d{n:.0e}", n, d, y) for n, d, y in zip(*grid(), planted(*grid()), strict=True)]
     rows += [("b", "counts", "", 10**k, 5) for k in (6, 7)] + [("c", "5gram", 9 * d, d, 5) for d in SIZES]
     path, notes = write_csv(tmp_path / "t.csv", ["arm", "config", "params", "tokens", "loss"], rows), []
-    found = fit_joint_table(path, ["params"], y="loss", nats=True, note=notes.append)
+    found = fit_joint_table(path, ["params"], TableOptions(y="loss", nats=True), note=notes.append)
     assert [group["group"] for group in found["groups"]] == ["a", "c / 5gram"]
     assert [group["laws"][0]["reason"] for group in found["groups"]] == [None, "N and D move together"]
     assert "b / counts: no law of parameters, since it has no params" in notes
@@ -341,20 +341,20 @@ def test_parameters_pooled_into_one_line_are_noted(tmp_path, shared):
         tokens = tokens * np.linspace(0.8, 1.2, len(tokens))
     rows = list(zip(params, tokens, planted(params, tokens), strict=True))
     path, notes = write_csv(tmp_path / "t.csv", ["params", "tokens", "loss"], rows), []
-    fit_table(path, y="loss", nats=True, note=notes.append)
+    fit_table(path, TableOptions(y="loss", nats=True), note=notes.append)
     assert notes == [
         "all: fitted as one line; where params tells lines apart, use --by, or --params for one law of "
         "parameters and data"
     ]
     notes.clear()
-    fit_joint_table(path, ["params"], y="loss", nats=True, note=notes.append)
+    fit_joint_table(path, ["params"], TableOptions(y="loss", nats=True), note=notes.append)
     assert notes == []
 
 
 def test_parameters_that_grow_with_the_data_are_not_noted(tmp_path):
     rows = [(7 * d, d, 3 + 100 / d**0.3) for d in (1000, 2000, 4000, 8000, 16000)]
     path, notes = write_csv(tmp_path / "t.csv", ["params", "tokens", "loss"], rows), []
-    fit_table(path, y="loss", nats=True, note=notes.append)
+    fit_table(path, TableOptions(y="loss", nats=True), note=notes.append)
     assert notes == []
 
 

@@ -9,7 +9,7 @@ from cvfp.records.errors import InputError
 from cvfp.scaling.outlook import outlook
 from cvfp.scaling.points import Points, points_of
 from cvfp.scaling.rows import table_of
-from cvfp.scaling.table import analyse_table, fit_table
+from cvfp.scaling.table import TableOptions, analyse_table, fit_table
 
 SIZES = np.geomspace(5e4, 16e5, 5)
 X = np.log(SIZES[-1] / SIZES[0])
@@ -173,7 +173,7 @@ def test_a_difference_is_free_of_the_order_of_rows(tmp_path):
     for order in (range(len(rows)), rng.permutation(len(rows))):
         shuffled = sorted([rows[index] for index in order], key=lambda row: row[0])
         path = write_csv(tmp_path / "t.csv", ["line", "tokens", "ppl"], shuffled)
-        found.append(fit_table(path, difference=("a", "b"))["difference"])
+        found.append(fit_table(path, TableOptions(difference=("a", "b")))["difference"])
     for key in ("n", "alpha_difference", "alpha_difference_ci95", "first_ahead"):
         assert found[0][key] == pytest.approx(found[1][key])
 
@@ -182,7 +182,7 @@ def test_no_number_beyond_a_float_gets_into_the_answer(tmp_path):
     noisy = 6 - 0.4 * np.log(SIX / SIX[0]) + 0.3 * np.sin(7 * np.arange(6))
     rows = [(round(d), f"{np.exp(y):.4f}") for d, y in zip(SIX, np.maximum(noisy, 0.1), strict=True)]
     path = write_csv(tmp_path / "t.csv", ["tokens", "ppl"], rows)
-    (group,) = fit_table(path, extrapolate=[1e-12])["groups"]
+    (group,) = fit_table(path, TableOptions(extrapolate=[1e-12]))["groups"]
     (one,) = group["extrapolation"]
     assert np.isfinite(one["ppl"]) and one["high"] is None and one["run_high"] is None
 

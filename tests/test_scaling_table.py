@@ -8,7 +8,7 @@ import pytest
 from cvfp.records.errors import InputError
 from cvfp.records.published import load_published
 from cvfp.report.fit_cells import HEADER, WINDOW_HEADER, text_rows, window_rows
-from cvfp.scaling.table import fit_table
+from cvfp.scaling.table import TableOptions, fit_table
 
 EXPERIMENTS = load_published()["experiments"]
 ROWS = [("a", 100, 50), ("a", 400, 25), ("b", 100, 80), ("a", 1600, 12.5), ("b", 400, 20)]
@@ -42,7 +42,7 @@ def test_published_laws_are_reproduced(tmp_path, version):
 
 
 def test_published_windows_are_reproduced(tmp_path):
-    (group,) = fit_table(published_csv(tmp_path, "v3"), window=4)["groups"]
+    (group,) = fit_table(published_csv(tmp_path, "v3"), TableOptions(window=4))["groups"]
     printed = EXPERIMENTS["v3"]["windows"]
     assert len(group["windows"]) == len(printed)
     for window, line in zip(group["windows"], printed, strict=True):
@@ -60,7 +60,7 @@ def test_published_interval_of_alpha_is_wider_than_the_differences_between_width
 
 def test_result_has_exactly_the_keys_of_the_contract(tmp_path):
     path = write_csv(tmp_path / "t.csv", ["config_name", "tokens", "ppl"], ROWS)
-    result = fit_table(path, window=2, extrapolate=[6400])
+    result = fit_table(path, TableOptions(window=2, extrapolate=[6400]))
     assert set(result) == {"groups"}
     a, b = result["groups"]
     law = {"alpha", "A", "r_squared", "alpha_ci95", "interval_kind"}
@@ -106,7 +106,7 @@ def test_columns_and_groups_can_be_named(tmp_path):
         ("x", 2, 400, 12.5, 7, 7),
     ]
     path = write_csv(tmp_path / "t.csv", header, rows)
-    groups = fit_table(path, x="n", y="loss", by="kind, width")["groups"]
+    groups = fit_table(path, TableOptions(x="n", y="loss", by="kind, width"))["groups"]
     assert [group["group"] for group in groups] == ["x / 1", "x / 2"]
     assert [group["alpha"] for group in groups] == pytest.approx([-0.5, -1])
 
@@ -149,7 +149,7 @@ def test_failed_and_capped_points_are_left_out_and_noted(tmp_path):
         "1 of 4 rows stopped at their cap and are left out; include_capped (--include-capped) fits them too",
     ]
     notes.clear()
-    (group,) = fit_table(path, include_capped=True, note=notes.append)["groups"]
+    (group,) = fit_table(path, TableOptions(include_capped=True), note=notes.append)["groups"]
     assert (group["n"], len(notes)) == (3, 1)
 
 
@@ -157,7 +157,9 @@ def test_a_group_left_with_one_size_has_no_fit_and_a_note(tmp_path):
     header = ["config_name", "tokens", "val_ppl", "stop_reason"]
     rows = [("a", 100, 50, "cap"), ("a", 400, 25, "patience"), ("b", 100, 50, ""), ("b", 400, 25, "")]
     notes = []
-    a, b = fit_table(write_csv(tmp_path / "t.csv", header, rows), window=2, note=notes.append)["groups"]
+    a, b = fit_table(write_csv(tmp_path / "t.csv", header, rows), TableOptions(window=2), note=notes.append)[
+        "groups"
+    ]
     assert (a["n"], a["alpha"], a["windows"], a["extrapolation"]) == (1, None, [], [])
     assert notes[1:] == ["a: no fit, since fewer than two sizes are left"]
     assert set(a) == set(b) and b["alpha"] == pytest.approx(-0.5)
@@ -174,21 +176,21 @@ def test_seeds_of_a_table_are_draws_unless_grouped_by(tmp_path):
         "all: 1 rows repeat the result of another seed and are left out",
         "all: seeds with a single size are left out: 3",
     ]
-    alone = fit_table(write_csv(tmp_path / "u.csv", header, rows), by="seed")["groups"]
+    alone = fit_table(write_csv(tmp_path / "u.csv", header, rows), TableOptions(by="seed"))["groups"]
     assert [one["interval_kind"] for one in alone] == ["line", "line"]
 
 
 def test_a_window_that_bridges_a_size_of_the_file_names_it(tmp_path):
     header = ["arm", "num_samples", "tokens", "ppl"]
     rows = [("a", n, 10 * n, 1e3 / n) for n in (1, 2, 4)] + [("b", n, 10 * n, 1e3 / n) for n in (1, 4, 8)]
-    a, b = fit_table(write_csv(tmp_path / "t.csv", header, rows), window=2)["groups"]
+    a, b = fit_table(write_csv(tmp_path / "t.csv", header, rows), TableOptions(window=2))["groups"]
     assert [window["missing_sizes"] for window in a["windows"]] == [[], []]
     assert [window["missing_sizes"] for window in b["windows"]] == [[2], []]
     assert window_rows({"groups": [b]})[0][1] == "1 to 4 samples, without 2"
 
 
 def test_printed_rows_show_the_numbers(tmp_path):
-    result = fit_table(published_csv(tmp_path, "v3"), window=4, extrapolate=[1e6])
+    result = fit_table(published_csv(tmp_path, "v3"), TableOptions(window=4, extrapolate=[1e6]))
     (row,) = text_rows(result)
     assert len(row) == len(HEADER)
     assert row[:6] == ("1L_768d_2tok", "5", "-0.4658", "-0.5435 to -0.3881", "97,080", "0.9918")
@@ -198,11 +200,11 @@ def test_printed_rows_show_the_numbers(tmp_path):
     assert len(window_rows(result)[0]) == len(WINDOW_HEADER)
     assert window_rows(result)[0][:3] == ("1L_768d_2tok", "50 to 400 samples", "-0.5043")
     path = write_csv(tmp_path / "two.csv", ["tokens", "ppl"], [(100, 50), (400, 25)])
-    (row,) = text_rows(fit_table(path, window=2, extrapolate=[1600]))
+    (row,) = text_rows(fit_table(path, TableOptions(window=2, extrapolate=[1600])))
     assert row[3:] == (
         *("–", "500", "1.0000", "no forecast: fewer than four sizes; last local slope -0.5000"),
     )
-    assert window_rows(fit_table(path, window=2))[0][1] == "100 to 400 tokens"
+    assert window_rows(fit_table(path, TableOptions(window=2)))[0][1] == "100 to 400 tokens"
 
 
 BAD_FILES = {
@@ -283,13 +285,13 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path):
 def test_bad_options_are_refused(tmp_path, options, message):
     path = write_csv(tmp_path / "t.csv", ["config_name", "tokens", "ppl"], ROWS)
     with pytest.raises(InputError, match=message):
-        fit_table(path, **options)
+        fit_table(path, TableOptions(**options))
 
 
 def test_samples_must_be_whole_when_windows_need_them(tmp_path):
     path = write_csv(tmp_path / "t.csv", ["num_samples", "tokens", "ppl"], [(1, 100, 50), (2.5, 400, 25)])
     with pytest.raises(InputError, match=r"line 3: column 'num_samples': must be a whole number, got 2.5"):
-        fit_table(path, window=2)
+        fit_table(path, TableOptions(window=2))
     assert fit_table(path)["groups"][0]["n"] == 2
 
 
@@ -331,7 +333,7 @@ def test_columns_that_seem_the_wrong_way_round_are_noted(tmp_path):
     )
     assert notes == ["all: ppl rises with tokens; are the columns the right way round?"]
     with pytest.raises(InputError, match="x is 'ppl' and y 'tokens'; x counts tokens, y is a perplexity"):
-        fit_table(tmp_path / "t.csv", x="ppl", y="tokens")
+        fit_table(tmp_path / "t.csv", TableOptions(x="ppl", y="tokens"))
 
 
 def test_a_table_without_any_law_is_an_error(tmp_path):
@@ -369,4 +371,4 @@ def test_seeds_written_as_decimals_are_the_same_seeds(tmp_path):
         for n in (100, 200, 400)
     ]
     path = write_csv(tmp_path / "t.csv", ["line", "seed", "tokens", "ppl"], rows)
-    assert fit_table(path, difference=("a", "b"))["difference"]["paired"]
+    assert fit_table(path, TableOptions(difference=("a", "b")))["difference"]["paired"]

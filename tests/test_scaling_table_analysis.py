@@ -10,7 +10,7 @@ from test_scaling_table import ROWS, write_csv
 from cvfp.cli.main import main
 from cvfp.records.errors import InputError
 from cvfp.report.fit_cells import fit_tables, fit_texts
-from cvfp.scaling.table import fit_table
+from cvfp.scaling.table import TableOptions, fit_table
 
 FLOORED = 3 + 400 * SIX**-0.4
 NOISE = 0.002 * np.random.default_rng(0).normal(size=6)
@@ -29,7 +29,7 @@ def two(tmp_path):
 
 
 def test_every_group_has_the_keys_of_the_contract(two):
-    result = fit_table(two, holdout=2, difference=("a", "b"))
+    result = fit_table(two, TableOptions(holdout=2, difference=("a", "b")))
     assert json.loads(json.dumps(result, allow_nan=False)) == result
     group = result["groups"][0]
     assert [form["form"] for form in group["forms"]] == ["ppl_power", "loss_power", "loss_floor"]
@@ -54,7 +54,7 @@ def test_every_group_has_the_keys_of_the_contract(two):
 
 
 def test_the_numbers_are_those_of_the_analyses(two):
-    group, other = fit_table(two, holdout=1, difference=("a", "b"))["groups"]
+    group, other = fit_table(two, TableOptions(holdout=1, difference=("a", "b")))["groups"]
     verdicts = {form["form"]: form["verdict"] for form in group["forms"]}
     assert verdicts == {"ppl_power": "worse", "loss_power": "worse", "loss_floor": "preferred"}
     assert group["forms"][2]["parameters"]["E"] == pytest.approx(3, abs=0.05)
@@ -73,14 +73,16 @@ def test_without_a_holdout_or_a_difference_there_is_none(two):
 def test_losses_in_nats_give_what_their_perplexities_give(tmp_path, two):
     header = ["line", "tokens", "loss"]
     losses = [(line, tokens, f"{np.log(float(ppl)):.12f}") for line, tokens, ppl in rows_of(FLOORED + NOISE)]
-    nats = fit_table(write_csv(tmp_path / "nats.csv", header, losses), y="loss", nats=True)["groups"][0]
+    nats = fit_table(write_csv(tmp_path / "nats.csv", header, losses), TableOptions(y="loss", nats=True))[
+        "groups"
+    ][0]
     group = fit_table(two)["groups"][0]
     assert nats["alpha"] == pytest.approx(group["alpha"])
     assert nats["forms"][2]["parameters"] == pytest.approx(group["forms"][2]["parameters"])
     with pytest.raises(
         InputError, match=r"line 2: column 'ppl': 1096\.91 nats is no loss; is it a perplexity"
     ):
-        fit_table(two, nats=True)
+        fit_table(two, TableOptions(nats=True))
 
 
 def test_verdicts_that_do_not_survive_rounding_are_printed(tmp_path):
@@ -100,7 +102,7 @@ def test_verdicts_that_do_not_survive_rounding_are_printed(tmp_path):
 def test_tables_name_a_group_once_and_leave_out_what_was_not_asked(two):
     titles = [title for title, _, _ in fit_tables(fit_table(two))]
     assert [title.split()[0] for title in titles] == ["PPL", "Forms", "Does"]
-    tables = fit_tables(fit_table(two, holdout=1, window=3))
+    tables = fit_tables(fit_table(two, TableOptions(holdout=1, window=3)))
     assert len(tables) == 5
     for _, header, rows in tables:
         assert {len(row) for row in rows} == {len(header)}
@@ -108,14 +110,14 @@ def test_tables_name_a_group_once_and_leave_out_what_was_not_asked(two):
 
 
 def test_a_difference_is_told_in_sentences(two, tmp_path):
-    texts = fit_texts(fit_table(two, difference=("a", "b")))
+    texts = fit_texts(fit_table(two, TableOptions(difference=("a", "b"))))
     assert any(text.startswith("b against a (6 pairs): alpha ") for text in texts)
     assert (
         "Nothing is said beyond the data: that takes a power law that could be tested and fits both." in texts
     )
     straight = [rows_of(9 - slope * np.log(SIX) + NOISE, name) for name, slope in (("a", 0.4), ("b", 0.3))]
     path = write_csv(tmp_path / "t.csv", ["line", "tokens", "ppl"], straight[0] + straight[1])
-    texts = fit_texts(fit_table(path, difference=("a", "b")))
+    texts = fit_texts(fit_table(path, TableOptions(difference=("a", "b"))))
     assert any("a is lower at 100,000,000 tokens with probability" in text for text in texts)
     assert any("The lines cross at" in text for text in texts)
 
@@ -130,7 +132,7 @@ def test_several_seeds_are_paired_by_seed_copies_included(tmp_path):
         ("b", seed, round(d), np.exp(y)) for seed in (1, 2, 3) for d, y in zip(SIX, FLOORED, strict=True)
     ]
     path = write_csv(tmp_path / "t.csv", ["line", "seed", "tokens", "ppl"], rows)
-    found = fit_table(path, difference=("b", "a"))["difference"]
+    found = fit_table(path, TableOptions(difference=("b", "a")))["difference"]
     assert (found["paired"], found["n"], found["interval_kind"]) == (True, 18, "draws")
 
 
@@ -149,19 +151,21 @@ def test_several_seeds_are_paired_by_seed_copies_included(tmp_path):
 )
 def test_bad_requests_are_refused(two, options, message):
     with pytest.raises(InputError, match=message):
-        fit_table(two, **options)
+        fit_table(two, TableOptions(**options))
 
 
 def test_a_group_with_too_few_sizes_for_the_holdout_is_noted(tmp_path):
     path, notes = write_csv(tmp_path / "t.csv", ["line", "tokens", "ppl"], ROWS), []
-    a, b = fit_table(path, holdout=1, note=notes.append)["groups"]
+    a, b = fit_table(path, TableOptions(holdout=1), note=notes.append)["groups"]
     assert a["holdout"] is not None and b["holdout"] is None
     assert notes == ["b: no holdout of 1 beside two known sizes, since it has 2"]
 
 
 def test_perplexities_below_1_have_a_law_and_one_form(tmp_path):
     rows = [(100, 0.9), (200, 0.7), (400, 0.6), (800, 0.5)]
-    (group,) = fit_table(write_csv(tmp_path / "t.csv", ["tokens", "ratio"], rows), y="ratio")["groups"]
+    (group,) = fit_table(write_csv(tmp_path / "t.csv", ["tokens", "ratio"], rows), TableOptions(y="ratio"))[
+        "groups"
+    ]
     assert [form["form"] for form in group["forms"]] == ["ppl_power"]
 
 
@@ -171,6 +175,8 @@ def test_the_command_prints_tables_or_json(two, capsys):
     out = capsys.readouterr().out
     assert "L = E + B * D^-beta" in out and "last local slope" in out and "b against a (6 pairs)" in out
     assert main([*asked, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == fit_table(two, holdout=1, difference=("a", "b"))
+    assert json.loads(capsys.readouterr().out) == fit_table(
+        two, TableOptions(holdout=1, difference=("a", "b"))
+    )
     assert main(["fit", str(two), "--holdout", "0"]) == 2
     assert "holdout: must be at least 1 size, got 0" in capsys.readouterr().err

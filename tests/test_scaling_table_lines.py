@@ -3,7 +3,7 @@
 import pytest
 from test_scaling_table import ROWS, write_csv
 
-from cvfp.scaling.table import fit_table
+from cvfp.scaling.table import TableOptions, fit_table
 
 
 @pytest.mark.parametrize("column", ["config_name", "config", "line"])
@@ -18,7 +18,7 @@ def test_another_column_that_tells_lines_apart_is_noted(tmp_path):
     assert [group["group"] for group in fit_table(path, note=notes.append)["groups"]] == ["all"]
     assert notes == ["all: fitted as one line; where kind tells lines apart, use --by"]
     notes.clear()
-    assert len(fit_table(path, by="kind", note=notes.append)["groups"]) == 2
+    assert len(fit_table(path, TableOptions(by="kind"), note=notes.append)["groups"]) == 2
     assert notes == []
 
 
@@ -40,6 +40,6 @@ def test_equal_perplexities_have_no_law(tmp_path):
 
 def test_a_group_with_too_few_sizes_for_a_window_is_noted(tmp_path):
     path, notes = write_csv(tmp_path / "t.csv", ["line", "tokens", "ppl"], ROWS), []
-    a, b = fit_table(path, window=3, note=notes.append)["groups"]
+    a, b = fit_table(path, TableOptions(window=3), note=notes.append)["groups"]
     assert (len(a["windows"]), b["windows"]) == (1, [])
     assert notes == ["b: no window of 3 sizes, since it has 2"]

@@ -104,7 +104,7 @@ def test_training_over_spans_visits_every_position_once_an_epoch(shuffle: bool, 
 
     monkeypatch.setattr(SpanContexts, "take", watched)
     config = Phase2Config(epochs=2, batch_size=20, shuffle=shuffle, eval_every=None, patience=9)
-    result = learn_tokens(model, tokens, contexts, draw_tokens(50), config, True, 0)
+    result = learn_tokens(model, tokens, contexts, draw_tokens(50), config, train_embedding=True, seed=0)
     seen = [batch for batch in seen if batch]
     for epoch in (seen[:7], seen[7:]):
         assert sorted(len(batch) for batch in epoch) == [10, 10, 10, 10, 20, 20, 20]
@@ -120,7 +120,7 @@ def test_room_for_all_contexts_changes_no_bit_of_the_order(monkeypatch):
     for room in (4 << 30, 0):
         monkeypatch.setattr(contexts_module, "CPU_BYTES", room)
         model, tokens, contexts = contexts_of(30 * VALUES, monkeypatch)
-        learn_tokens(model, tokens, contexts, draw_tokens(50), config, True, 0)
+        learn_tokens(model, tokens, contexts, draw_tokens(50), config, train_embedding=True, seed=0)
         found.append([parameter.detach() for parameter in model.parameters()])
     for one, other in zip(*found, strict=True):
         assert_close(one, other, atol=1e-10, rtol=0)
@@ -132,7 +132,7 @@ def test_in_order_spans_of_whole_batches_train_as_one_span_does(monkeypatch):
     monkeypatch.setattr(contexts_module, "CPU_BYTES", 0)
     for held in (30 * VALUES, None):
         model, tokens, contexts = contexts_of(held, monkeypatch)
-        learn_tokens(model, tokens, contexts, draw_tokens(50), config, True, 0)
+        learn_tokens(model, tokens, contexts, draw_tokens(50), config, train_embedding=True, seed=0)
         found.append([parameter.detach() for parameter in model.parameters()])
     for one, other in zip(*found, strict=True):
         assert_close(one, other, atol=1e-10, rtol=0)
@@ -160,7 +160,7 @@ def test_shuffled_spans_keep_count_of_what_was_trained_on(monkeypatch):
 
     monkeypatch.setattr(Head, "gradients", watched)
     config = Phase2Config(epochs=1, batch_size=30, eval_every=None, precision="float32")
-    result = learn_tokens(model, tokens, contexts, draw_tokens(50), config, True, 3)
+    result = learn_tokens(model, tokens, contexts, draw_tokens(50), config, train_embedding=True, seed=3)
     assert sorted(size for _, size in seen) == [10, 10, 20, 30, 30]
     expected = sum(loss * size for loss, size in seen) / 100
     assert (result.tokens_seen, result.train_loss) == (100, pytest.approx(expected, rel=1e-9))
@@ -169,6 +169,8 @@ def test_shuffled_spans_keep_count_of_what_was_trained_on(monkeypatch):
 def test_training_leaves_no_gradients_and_the_flags_as_they_were(monkeypatch):
     model, tokens, contexts = contexts_of(None, monkeypatch)
     flags = [parameter.requires_grad for parameter in model.parameters()]
-    learn_tokens(model, tokens, contexts, draw_tokens(50), Phase2Config(epochs=1), False, 0)
+    learn_tokens(
+        model, tokens, contexts, draw_tokens(50), Phase2Config(epochs=1), train_embedding=False, seed=0
+    )
     assert [parameter.requires_grad for parameter in model.parameters()] == flags
     assert all(parameter.grad is None for parameter in model.parameters())

@@ -31,7 +31,7 @@ from cvfp.report.verdicts import change_cell, data_ratio_cell, marks_text
 from cvfp.report.view import View
 from cvfp.scaling.points import cells, mean_over
 from cvfp.scaling.rows import Table, read_table, table_of
-from cvfp.scaling.table import TableFit, analyse_table
+from cvfp.scaling.table import TableFit, TableOptions, analyse_table
 
 if TYPE_CHECKING:
     import pandas
@@ -256,7 +256,8 @@ def fit(
     """
     notes: list[str] = []
     source = _as_table(data)
-    found = analyse_table(source, x, y, by, extrapolate=extrapolate, nats=nats, note=notes.append)
+    options = TableOptions(x, y, by, nats, extrapolate=tuple(extrapolate))
+    found = analyse_table(source, options, notes.append)
     return Fit(found, tuple(notes))
 
 

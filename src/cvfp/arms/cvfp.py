@@ -53,10 +53,10 @@ class CvfpArm(Arm):
             contexts,
             dev_tokens,
             config.phase2,
-            config.embedding.trained,
-            seed,
-            budget.listen,
-            budget.saves.of("phase2"),
+            train_embedding=config.embedding.trained,
+            seed=seed,
+            listen=budget.listen,
+            savepoint=budget.saves.of("phase2"),
         )
         notes: dict[str, Any] = {"phase2": {"seconds": second.seconds, "precision": second.precision}}
         if first is not None:
@@ -80,7 +80,15 @@ class CvfpArm(Arm):
         if not self.learn_context:
             return None
         keep = self.config.phase2.context_source == "one_step"
-        return learn_contexts(model, tokens, self.config.phase1, seed, budget.listen, budget.saves, keep)
+        return learn_contexts(
+            model,
+            tokens,
+            self.config.phase1,
+            seed=seed,
+            listen=budget.listen,
+            saves=budget.saves,
+            keep_contexts=keep,
+        )
 
     def _training_contexts(
         self, model: CVFPModel, tokens: Tensor, first: Phase1Result | None, rows: Tensor, seen: list[Tensor]

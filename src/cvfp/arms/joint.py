@@ -41,7 +41,17 @@ class JointArm(Arm):
             def listen(event: Event) -> None:  # a teacher's curve is not the model's
                 budget.listen(replace(event, phase=part))
 
-            found = learn_jointly(model, tokens, dev_tokens, config, trained, seed, listen, saves, teachers)
+            found = learn_jointly(
+                model,
+                tokens,
+                dev_tokens,
+                config,
+                train_embedding=trained,
+                seed=seed,
+                listen=listen,
+                savepoint=saves,
+                teachers=teachers,
+            )
             return model, found
 
         def teacher(number: int) -> tuple[CVFPModel, Learned]:

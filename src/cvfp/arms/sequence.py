@@ -48,10 +48,10 @@ class SequenceArm(Arm):
             tokens,
             dev_tokens,
             self.settings,
-            trained,
-            seed,
-            budget.listen,
-            budget.saves.of("training"),
+            train_embedding=trained,
+            seed=seed,
+            listen=budget.listen,
+            savepoint=budget.saves.of("training"),
         )
         return FittedSequence(model, self._facts(model, found))
 

@@ -57,24 +57,19 @@ def fit(
     """
     from cvfp.report.fit_cells import fit_tables, fit_texts
     from cvfp.report.joint_cells import joint_tables, joint_texts
-    from cvfp.scaling.table import fit_joint_table, fit_table
+    from cvfp.scaling.table import TableOptions, fit_joint_table, fit_table
 
     def note(text: str) -> None:
         print(text, file=sys.stderr)
 
+    options = TableOptions(x, y, by, nats, include_capped, window, extrapolate, holdout, difference)
     if params:
-        of_lines = {"window": window, "extrapolate": extrapolate, "difference": difference}
-        for name, value in of_lines.items():
-            if value not in (None, ()):
-                raise InputError(f"--{name}: is for laws of data alone; leave it out, or leave out --params")
-        result = fit_joint_table(file, params, x, y, by, budget, include_capped, note, holdout, nats)
+        result = fit_joint_table(file, params, options, budget, note)
         tables, texts = joint_tables, joint_texts
     elif budget is not None:
         raise InputError("--budget: needs --params, the column of parameter counts")
     else:
-        result = fit_table(
-            file, x, y, by, window, extrapolate, include_capped, note, holdout, nats, difference
-        )
+        result = fit_table(file, options, note)
         tables, texts = fit_tables, fit_texts
     if json:
         print_json(result)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # what editors and type checkers see
     from cvfp.scaling.power_law import PowerLaw as PowerLaw
     from cvfp.scaling.power_law import fit_power_law as fit_power_law
     from cvfp.scaling.robustness import flips as flips
+    from cvfp.scaling.table import TableOptions as TableOptions
     from cvfp.scaling.table import fit_table as fit_table
 
 _HOMES = {
@@ -29,6 +30,7 @@ _HOMES = {
     "fit_power_law": "cvfp.scaling.power_law",
     "sliding_windows": "cvfp.scaling.local_exponent",
     "fit_table": "cvfp.scaling.table",
+    "TableOptions": "cvfp.scaling.table",
     "data_ratios": "cvfp.scaling.data_efficiency",
     "points_of": "cvfp.scaling.points",
     "fit_forms": "cvfp.scaling.forms",

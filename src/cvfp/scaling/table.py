@@ -38,20 +38,37 @@ from cvfp.scaling.summary import law_fields
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What an analysis of a table is to hold beside the laws.
+class TableOptions:
+    """How a table is read, and what its analysis holds beside the laws.
 
     Args:
-        window: consecutive sizes per sliding window; None: no windows.
-        known_sizes: all sizes that any row has.
+        x: column of token counts; None: the first present of tokens, train_tokens.
+        y: column of perplexities; None: the first present of val_ppl, ppl.
+        by: columns to group by, comma separated; None: config_name, config or line (with arm when there are
+            several), else arm, else one group.
+        nats: y holds losses in nats (per token or per byte); everywhere PPL = exp(y).
+        include_capped: whether rows whose training ended at its cap (stop_reason "cap") take part.
+        window: consecutive sizes (of num_samples where the file has it, else of x) per sliding window; None:
+            no windows.
         extrapolate: token counts to predict at; empty: 4 and 10 times the largest of the group.
-        holdout: how many of the largest sizes to hide and predict; None: none.
+        holdout: how many of the largest sizes to hide and predict (`forecast.holdout`); None: none.
+        difference: two groups to compare, the second against the first (`difference.difference`).
     """
 
+    x: str | None = None
+    y: str | None = None
+    by: str | None = None
+    nats: bool = False
+    include_capped: bool = False
     window: int | None = None
-    known_sizes: frozenset[int] = frozenset()
     extrapolate: Sequence[Number] = ()
     holdout: int | None = None
+    difference: tuple[str, str] | None = None
+
+
+DEFAULTS = TableOptions()
+OF_LINES = ("window", "extrapolate", "difference")
+"""Options of laws of data alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,8 +79,8 @@ class GroupFit:
     points: GroupPoints
     line: LineAnalysis | None
 
-    def values(self, asked: Asked) -> dict[str, Any]:
-        """The group as JSON values; keys as `fit_table`.
+    def values(self, asked: TableOptions, known_sizes: frozenset[int]) -> dict[str, Any]:
+        """The group as JSON values, `known_sizes` being all that any row has; keys as `fit_table`.
 
         Raises:
             InputError: no law or no finite prediction, with the name of the group.
@@ -78,7 +95,7 @@ class GroupFit:
                 "n": line.law.n,
                 "passes": self.points.passes,
                 **law_fields(line.law),
-                "windows": [] if window is None else _windows(line, window, asked.known_sizes, has_samples),
+                "windows": [] if window is None else _windows(line, window, known_sizes, has_samples),
                 "extrapolation": [_forecast_values(one) for one in line.forecasts(asked.extrapolate)],
                 "no_forecast": None if line.outlook.refused is None else REFUSALS[line.outlook.refused],
                 "forms": [_form_values(one) for one in line.forms],
@@ -97,13 +114,17 @@ class TableFit:
     """The analysis of all groups of a table, and of the two that were to be compared, if any."""
 
     groups: tuple[GroupFit, ...]
-    asked: Asked
+    asked: TableOptions
+    known_sizes: frozenset[int]
+    """All that any row has, where windows are asked for."""
     compared: tuple[GroupFit, GroupFit] | None = None
     """With all of their points, copies of other seeds' results too."""
 
     def values(self) -> dict[str, Any]:
         """All groups as JSON values; see `fit_table`. Raises as `GroupFit.values` and `difference`."""
-        values: dict[str, Any] = {"groups": [group.values(self.asked) for group in self.groups]}
+        values: dict[str, Any] = {
+            "groups": [group.values(self.asked, self.known_sizes) for group in self.groups]
+        }
         return values if self.compared is None else values | {"difference": difference_values(*self.compared)}
 
 
@@ -229,36 +250,11 @@ POINT_COLUMNS = ("config_hash", SAMPLES, SEED)
 STATES = ("status", "stop_reason")
 
 
-def fit_table(
-    path: Path,
-    x: str | None = None,
-    y: str | None = None,
-    by: str | None = None,
-    window: int | None = None,
-    extrapolate: Sequence[Number] = (),
-    include_capped: bool = False,
-    note: Note = lambda _: None,
-    holdout: int | None = None,
-    nats: bool = False,
-    difference: tuple[str, str] | None = None,
-) -> dict[str, Any]:
-    """The scaling analysis of every group of a CSV, JSON or JSONL file.
+def fit_table(path: Path, options: TableOptions = DEFAULTS, note: Note = lambda _: None) -> dict[str, Any]:
+    """The scaling analysis of every group of a CSV, JSON or JSONL file (see `rows.read_table`).
 
     A column `seed` that is not grouped by tells draws apart, initialisations where rows share a `draw_seed`.
-
-    Args:
-        path: the file; see `rows.read_table`.
-        x: column of token counts; None: the first present of tokens, train_tokens.
-        y: column of perplexities; None: the first present of val_ppl, ppl.
-        by: columns to group by, comma separated; None: config_name, config or line (with arm when there are
-            several), else arm, else one group.
-        window: consecutive sizes (of num_samples where the file has it, else of x) per sliding window.
-        extrapolate: token counts to predict at; empty: 4 and 10 times the largest of the group.
-        include_capped: whether rows whose training ended at its cap (stop_reason "cap") take part.
-        note: called with a sentence on what is left out, and on columns that may tell lines apart.
-        holdout: how many of the largest sizes to hide and predict (`forecast.holdout`).
-        nats: y holds losses in nats (per token or per byte); everywhere PPL = exp(y).
-        difference: two groups to compare, the second against the first (`difference.difference`).
+    `note` is called with a sentence on what is left out, and on columns that may tell lines apart.
 
     Returns:
         `{"groups": [{"group", "n", "passes", "alpha", "A", "r_squared", "alpha_ci95", "interval_kind",
@@ -271,40 +267,27 @@ def fit_table(
         InputError: as `read_table`; a missing column or group; a point twice; a value that is not positive,
             or a perplexity below 1; a group of one size; a window or a holdout that fits no group.
     """
-    asked = (window, extrapolate, include_capped, note, holdout, nats, difference)
-    return analyse_table(read_table(path), x, y, by, *asked).values()
+    return analyse_table(read_table(path), options, note).values()
 
 
-def analyse_table(
-    table: Table,
-    x: str | None = None,
-    y: str | None = None,
-    by: str | None = None,
-    window: int | None = None,
-    extrapolate: Sequence[Number] = (),
-    include_capped: bool = False,
-    note: Note = lambda _: None,
-    holdout: int | None = None,
-    nats: bool = False,
-    difference: tuple[str, str] | None = None,
-) -> TableFit:
+def analyse_table(table: Table, options: TableOptions = DEFAULTS, note: Note = lambda _: None) -> TableFit:
     """This is `fit_table` of a table that was read, as objects: what is not looked at is not computed.
 
     Raises:
         InputError: as `fit_table`, of the table and its groups.
     """
     table.require_once(POINT_COLUMNS)
-    grouping = _grouping(table, by)
-    columns = _columns(table, x, y, grouping, nats)
-    usable = _usable_rows(table, include_capped, note)
-    sizes = _known_sizes(table, columns) if window is not None else frozenset()
+    grouping = _grouping(table, options.by)
+    columns = _columns(table, options, grouping)
+    usable = _usable_rows(table, options.include_capped, note)
+    sizes = _known_sizes(table, columns) if options.window is not None else frozenset()
     groups = _group(table.rows, grouping)
     left = {name: [row for row in rows if row.where in usable] for name, rows in groups.items()}
     every = {name: read_points(rows, columns) for name, rows in left.items()}
     _require_sizes(groups, columns.x)
     fits, fitted = [], {}
     for name, rows in left.items():
-        pooled = by is None and _note_unused_names(name, rows, columns, note)
+        pooled = options.by is None and _note_unused_names(name, rows, columns, note)
         if not pooled:
             _note_repeats(name, every[name], rows, note)
         group = _group_to_fit(name, every[name], note)
@@ -316,9 +299,8 @@ def analyse_table(
                 note(f"{name}: {columns.y} rises with {columns.x}; are the columns the right way round?")
     if not fitted:
         raise InputError(f"{table.path}: no group has a law; one needs two sizes and two perplexities")
-    _check_sizes(table.path, fitted, window, holdout, note)
-    asked = Asked(window, sizes, tuple(extrapolate), holdout)
-    return TableFit(tuple(fits), asked, _compared(table.path, difference, every, fitted))
+    _check_sizes(table.path, fitted, options, note)
+    return TableFit(tuple(fits), options, sizes, _compared(table.path, options.difference, every, fitted))
 
 
 def _compared(
@@ -344,14 +326,14 @@ def _compared(
     return first, second
 
 
-def _columns(table: Table, x: str | None, y: str | None, grouping: Sequence[str], nats: bool) -> Columns:
+def _columns(table: Table, options: TableOptions, grouping: Sequence[str]) -> Columns:
     columns = Columns(
-        x=_column(table, x, X_COLUMNS),
-        y=_column(table, y, Y_COLUMNS),
+        x=_column(table, options.x, X_COLUMNS),
+        y=_column(table, options.y, Y_COLUMNS),
         samples=SAMPLES if SAMPLES in table.columns else None,
         seed=SEED if SEED in table.columns and SEED not in grouping else None,
         draw=DRAW if DRAW in table.columns else None,
-        nats=nats,
+        nats=options.nats,
     )
     if columns.x == columns.y:
         raise InputError(f"{table.path}: column {columns.x!r} is given as x and as y; give one of each")
@@ -447,15 +429,13 @@ def _counts_params_freely(rows: Sequence[Row], column: str, tokens: Sequence[flo
     return bool(spread > 0 and of_counts @ of_tokens < TOGETHER * spread)
 
 
-def _check_sizes(
-    path: Path, fitted: Mapping[str, GroupPoints], window: int | None, holdout: int | None, note: Note
-) -> None:
+def _check_sizes(path: Path, fitted: Mapping[str, GroupPoints], options: TableOptions, note: Note) -> None:
     """Say which fitted groups have too few sizes for what was asked. Raises `InputError` when all have."""
     asked = []
-    if window is not None:
-        asked.append((f"window of {window} sizes", window))
-    if holdout is not None:
-        asked.append((f"holdout of {holdout} beside two known sizes", holdout + 2))
+    if options.window is not None:
+        asked.append((f"window of {options.window} sizes", options.window))
+    if options.holdout is not None:
+        asked.append((f"holdout of {options.holdout} beside two known sizes", options.holdout + 2))
     num_sizes = {name: len(group.points.distinct_sizes) for name, group in fitted.items()}
     for what, least in asked:
         short = {name: number for name, number in num_sizes.items() if number < least}
@@ -523,25 +503,19 @@ def _group(rows: Sequence[Row], columns: Sequence[str]) -> dict[str, list[Row]]:
 def fit_joint_table(
     path: Path,
     params: Sequence[str],
-    x: str | None = None,
-    y: str | None = None,
-    by: str | None = None,
+    options: TableOptions = DEFAULTS,
     budget: Number | None = None,
-    include_capped: bool = False,
     note: Note = lambda _: None,
-    holdout: int | None = None,
-    nats: bool = False,
 ) -> dict[str, Any]:
     """L(N, D) = E + A / N^a + B / D^b of every group of a CSV, JSON or JSONL file (`joint_law`).
 
     Args:
         path: the file; see `rows.read_table`.
         params: columns of parameter counts N: one law by each, as with and without embeddings.
-        x, y, include_capped, note, nats: as `fit_table`.
-        by: columns to group by, comma separated; None: as `fit_table`, but lines of an arm that have a number
-            of parameters each are one group.
+        options: as `fit_table`; but lines of an arm that have a number of parameters each are one group where
+            `by` is None, and `holdout` hides the largest model size too.
         budget: FLOPs, 6 * N * D, to divide between N and D.
-        holdout: how many of the largest data sizes to hide and predict; then also the largest model size.
+        note: as `fit_table`.
 
     Returns:
         `{"groups": [{"group", "passes", "laws": [{"params", "n", "num_model_sizes", "num_data_sizes",
@@ -552,36 +526,39 @@ def fit_joint_table(
         column, what its law says differently from that of the first (`joint_law.differing`).
 
     Raises:
-        InputError: as `fit_table`; a column given twice; a budget that is not positive; no group that has
-            counts of parameters.
+        InputError: as `fit_table`; a column given twice; an option of laws of data alone (`OF_LINES`); a
+            budget that is not positive; no group that has counts of parameters.
     """
+    for name in OF_LINES:
+        if getattr(options, name) != getattr(DEFAULTS, name):
+            raise InputError(f"{name}: is for laws of data alone; leave it out, or leave out params")
     table = read_table(path)
     table.require_once(POINT_COLUMNS)
     for name in params:
         table.require(name)
-    grouping = _grouping(table, by)
-    columns = _columns(table, x, y, grouping, nats)
+    grouping = _grouping(table, options.by)
+    columns = _columns(table, options, grouping)
     given = [columns.x, columns.y, *params]
     for name in params:
         if given.count(name) > 1:
             raise InputError(
                 f"{path}: column {name!r} is given twice among x, y and params; give one of each"
             )
-    usable = _usable_rows(table, include_capped, note)
+    usable = _usable_rows(table, options.include_capped, note)
     kept = [row for row in table.rows if row.where in usable]
     groups = []
-    for name, rows in _joint_groups(kept, grouping, params[0], by is None, note).items():
+    for name, rows in _joint_groups(kept, grouping, params[0], options.by is None, note).items():
         empty = [column for column in params if all(row.text(column) == "-" for row in rows)]
         if empty:
             note(f"{name}: no law of parameters, since it has no {', '.join(empty)}")
         else:
             cells = {column: read_cells(rows, column, columns) for column in params}
             groups.append(JointGroup(name, cells, passes_of(rows, columns)))
-            if by is None:
+            if options.by is None:
                 _note_unused_names(name, rows, columns, note, params)
     if not groups:
         raise InputError(f"{path}: no group has numbers in the columns {', '.join(params)}")
-    return as_json({"groups": [group.values(budget, holdout) for group in groups]})
+    return as_json({"groups": [group.values(budget, options.holdout) for group in groups]})
 
 
 def _joint_groups(

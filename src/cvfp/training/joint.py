@@ -56,6 +56,7 @@ def learn_jointly(
     tokens: Int[Tensor, " N"],
     dev: Int[Tensor, " M"],
     config: JointConfig,
+    *,
     train_embedding: bool,
     seed: int,
     listen: Listener = silent,

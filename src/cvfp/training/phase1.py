@@ -66,6 +66,7 @@ def learn_contexts(
     model: CVFPModel,
     tokens: Int[Tensor, " N"],
     config: Phase1Config,
+    *,
     seed: int,
     listen: Listener = silent,
     saves: Savepoints = NOWHERE,

@@ -41,6 +41,7 @@ def learn_tokens(
     contexts: SpanContexts,
     dev: Int[Tensor, " M"],
     config: Phase2Config,
+    *,
     train_embedding: bool,
     seed: int,
     listen: Listener = silent,

@@ -37,6 +37,7 @@ def learn_through_time(
     tokens: Int[Tensor, " N"],
     dev: Int[Tensor, " M"],
     settings: SequenceTraining,
+    *,
     train_embedding: bool,
     seed: int,
     listen: Listener = silent,
