@@ -146,10 +146,10 @@ def test_a_frozen_table_stays_and_only_the_head_of_a_trained_one_moves():
 def test_training_contexts_come_from_the_chosen_source(source: str, monkeypatch: pytest.MonkeyPatch):
     seen = []
 
-    def watched(model, tokens, contexts, *rest):
+    def watched(model, tokens, contexts, *rest, **named):
         with torch.no_grad():
             seen.append(float((contexts.store.read() - model.contexts(tokens)).abs().max()))
-        return learn(model, tokens, contexts, *rest)
+        return learn(model, tokens, contexts, *rest, **named)
 
     learn = cvfp_arm.learn_tokens
     monkeypatch.setattr(cvfp_arm, "learn_tokens", watched)
