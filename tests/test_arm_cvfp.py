@@ -69,9 +69,9 @@ def test_every_arm_beats_the_unigrams_of_the_same_text(arm: str):
 def test_random_context_is_the_untrained_start_of_cvfp(monkeypatch: pytest.MonkeyPatch):
     starts, learn = [], cvfp_arm.learn_contexts
 
-    def watched(model, *rest):
+    def watched(model, *rest, **named):
         starts.append({f"context_block.{k}": v.clone() for k, v in model.context_block.state_dict().items()})
-        return learn(model, *rest)
+        return learn(model, *rest, **named)
 
     monkeypatch.setattr(cvfp_arm, "learn_contexts", watched)
     trained = fit("cvfp")
