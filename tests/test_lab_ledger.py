@@ -62,7 +62,7 @@ def test_two_processes_share_the_points_and_find_what_one_finds(tmp_path, corpus
     summary = json.loads((out / "summary.json").read_text())
     assert [line.model_dump(mode="json") for line in finished.lines] == summary
     log = (out / "output.txt").read_text()
-    assert log.count("15 points, 0 done before, 15 to run") == log.count("  line   kneser-ney") == 1
+    assert log.count("15 runs, 0 done before, 15 to run") == log.count("  line   kneser-ney") == 1
     assert heard.workers <= {"cpu (1)", "cpu (2)"}
     assert sorted(heard.finished) == sorted(point.config.run_hash for point in plan.points)
     assert set(starts(tmp_path / "sweep").values()) == {1}

@@ -115,7 +115,7 @@ def test_the_log_reads_from_the_heading_to_the_laws(tmp_path, corpus):
     lines = [line[21:] for line in (tmp_path / "sweep" / "output.txt").read_text().splitlines()]
     assert lines[0] == "tiny:  (standard protocol)"
     assert lines[1].startswith("cpu") and "torch" in lines[1]
-    assert "6 points, 0 done before, 6 to run" in lines
+    assert "6 runs, 0 done before, 6 to run" in lines
     summary = json.loads((tmp_path / "sweep" / "summary.json").read_text())[0]
     law = f"line   unigram 1gram: PPL = {summary['A']:.4g} * tokens^{summary['alpha']:.4f}, "
     assert [line for line in lines if line.startswith(law)]
@@ -123,7 +123,7 @@ def test_the_log_reads_from_the_heading_to_the_laws(tmp_path, corpus):
     before = len(lines)
     run_sweep(plan, tmp_path / "sweep", CPU)
     after = (tmp_path / "sweep" / "output.txt").read_text().splitlines()
-    assert [line[21:] for line in after[before:]] == ["6 points, 6 done before, 0 to run"]
+    assert [line[21:] for line in after[before:]] == ["6 runs, 6 done before, 0 to run"]
 
 
 def test_metrics_say_when(tmp_path, corpus):
@@ -150,7 +150,7 @@ def test_the_default_arms_learn_something(tmp_path):
 def test_another_plan_is_refused_and_nothing_is_touched(tmp_path, corpus):
     run_sweep(tiny_plan(corpus, samples=(4, 8), arms=("unigram",)), tmp_path / "sweep", CPU)
     before = rows_of(tmp_path / "sweep")
-    with pytest.raises(InputError, match=r"holds another plan \(tiny, 2 points\)"):
+    with pytest.raises(InputError, match=r"holds another plan \(tiny, 2 runs\)"):
         run_sweep(tiny_plan(corpus, samples=(4, 16), arms=("unigram",)), tmp_path / "sweep", CPU)
     assert rows_of(tmp_path / "sweep") == before
 

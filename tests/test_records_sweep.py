@@ -118,8 +118,8 @@ def test_the_record_of_another_run_is_refused(tmp_path, field, value):
         ({"train_tokens": 0}, "point.train_tokens: input should be greater than or equal to 1, got 0"),
         ({"num_samples": -50}, "point.num_samples: input should be greater than or equal to 1, got -50"),
         ({"total_params": -1}, "point.total_params: input should be greater than or equal to 0, got -1"),
-        ({"val_ppl": None}, "point: val_ppl: a point that is done needs a number, got None"),
-        ({"train_tokens": None}, "point: train_tokens: a point that is done needs a number, got None"),
+        ({"val_ppl": None}, "point: val_ppl: a run that is done needs a number, got None"),
+        ({"train_tokens": None}, "point: train_tokens: a run that is done needs a number, got None"),
         (
             {"stop_reason": "bored"},
             "stop_reason: input should be 'dev_minimum', 'cap', 'fixed_steps' or 'closed_form', got",

@@ -145,7 +145,7 @@ def test_failed_and_capped_points_are_left_out_and_noted(tmp_path):
     (group,) = fit_table(path, note=notes.append)["groups"]
     assert (group["n"], group["alpha"]) == (2, pytest.approx(-0.5))
     assert notes == [
-        "1 of 4 rows are failed points and left out",
+        "1 of 4 rows are failed runs and left out",
         "1 of 4 rows stopped at their cap and are left out; include_capped (--include-capped) fits them too",
     ]
     notes.clear()
@@ -226,7 +226,7 @@ BAD_FILES = {
         b"tokens,ppl\n1,2\n1,3\n",
         "group 'all': column 'tokens' is 1 in every row; a power law needs at least two sizes$",
     ),
-    "failed.csv": (b"tokens,ppl,status\n1,2,failed\n", "every row is a failed point, or stopped at its cap"),
+    "failed.csv": (b"tokens,ppl,status\n1,2,failed\n", "every row is a failed run, or stopped at its cap"),
     "below.csv": (b"tokens,ppl\n1,2\n3,0.5\n", "below.csv, line 3: column 'ppl': a perplexity is at least 1"),
     "below.json": (
         b'[{"train_tokens": 1, "val_ppl": -5}]',

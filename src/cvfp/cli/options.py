@@ -53,7 +53,7 @@ Growing = Annotated[
 Json = Annotated[bool, tyro.conf.arg(name="json", help="print the answer as JSON")]
 Lang = Annotated[Literal["en", "ja"], tyro.conf.arg(help="language of the report")]
 SaveEvery = Annotated[
-    float, tyro.conf.arg(metavar="SECONDS", help="between two savepoints inside a point, at least")
+    float, tyro.conf.arg(metavar="SECONDS", help="between two savepoints inside a run, at least")
 ]
 Set = Annotated[
     tuple[str, ...],

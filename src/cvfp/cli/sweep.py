@@ -74,7 +74,7 @@ def presets(json: Json = False) -> int:
         lines = dict.fromkeys(p.config_name for p in plans[name].points if p.config.arm in OURS)
         samples = ", ".join(str(size) for size in spec.samples)
         rows.append((name, spec.description, ", ".join(lines), samples, len(plans[name].points)))
-    print_table("Presets", ("name", "what", "CVFP lines", "samples", "points with the default arms"), rows)
+    print_table("Presets", ("name", "what", "CVFP curves", "samples", "runs with the default arms"), rows)
     return 0
 
 

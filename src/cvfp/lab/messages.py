@@ -112,7 +112,7 @@ class LogFile:
             case SweepStarted(total, pending):
                 self.pending = len(pending)
                 done = total - len(pending)
-                self._write(f"{total} points, {done} done before, {len(pending)} to run")
+                self._write(f"{total} runs, {done} done before, {len(pending)} to run")
             case Note(text):
                 self._write(text)
             case PointStarted(point):

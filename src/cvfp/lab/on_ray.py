@@ -290,7 +290,7 @@ class _Crew:
     def _replace(self, name: str, error: Exception) -> None:
         """Start a worker again that died. Raises `CvfpError` when too many have, at the same point."""
         point = self.points.pop(name, None)
-        where = "between points or as one began" if point is None else f"at {point_label(point)}"
+        where = "between runs or as one began" if point is None else f"at {point_label(point)}"
         key = "" if point is None else point.config.run_hash
         self.deaths[key] += 1
         reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"

@@ -129,7 +129,7 @@ class SweepSpec(Schema):
     def _not_too_many(self) -> SweepSpec:
         points = len(self.arms) * len(self.variants) * len(self.samples) * self.seeds * self.inits
         if points > MOST_POINTS:
-            raise ValueError(f"arms x variants x samples x seeds x inits: {points} points pass {MOST_POINTS}")
+            raise ValueError(f"arms x variants x samples x seeds x inits: {points} runs pass {MOST_POINTS}")
         return self
 
     def override(self, **changes: Any) -> SweepSpec:

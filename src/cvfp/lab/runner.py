@@ -172,7 +172,7 @@ class Worker:
         changed = [name for name, value in now.items() if before.get(name, value) != value]
         if changed:
             raise InputError(
-                f"--out {self.directory.path}: the data has changed since its first points were run "
+                f"--out {self.directory.path}: the data has changed since its first models were trained "
                 f"({changed[0]}); restore it, or give another directory"
             )
         machines = held.get("environments", [])

@@ -229,7 +229,7 @@ class SweepDirectory:
             held = read_plan(path)
             if not self.plan.extends(held):
                 raise InputError(
-                    f"--out {path}: holds another plan ({held.name}, {len(held.points)} points); "
+                    f"--out {path}: holds another plan ({held.name}, {len(held.points)} runs); "
                     "give another directory, or the options that plan was made with"
                 )
         elif path.exists() and any(path.iterdir()):

@@ -115,7 +115,7 @@ class PointRecord(Schema):
     def _done_has_a_result(self) -> PointRecord:
         for name in ("val_ppl", "train_tokens"):
             if self.status == "done" and getattr(self, name) is None:
-                raise ValueError(f"{name}: a point that is done needs a number, got None")
+                raise ValueError(f"{name}: a run that is done needs a number, got None")
         return self
 
 

@@ -187,7 +187,7 @@ def _difference_texts(found: dict[str, Any]) -> list[str]:
         "no verdict": "no verdict from one seed",
     }
     pairing = (
-        f"{found['n']} pairs" if found["paired"] else "unpaired: no two sizes with equal draws and tokens"
+        f"{found['n']} pairs" if found["paired"] else "unpaired: no two sizes with equal seeds and tokens"
     )
     interval = numbers.signed_exponent_interval(_pair(found["alpha_difference_ci95"]))
     texts = [

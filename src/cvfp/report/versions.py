@@ -68,7 +68,7 @@ def read_version(source: str) -> Version:
     sweep = load_sweep(Path(source))
     lines = tuple(report_lines(sweep))
     if not lines:
-        raise InputError(f"{source}: no point has a record yet: there is nothing to compare")
+        raise InputError(f"{source}: no run has a record yet: there is nothing to compare")
     return Version(Path(source).resolve().name, lines, sweep.metadata.datasets)
 
 

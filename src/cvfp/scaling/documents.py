@@ -94,7 +94,7 @@ def paired_losses(first: Losses, second: Losses) -> Losses:
     first, second = first.by_draw(), second.by_draw()
     pairs = matched(first.points, second.points)
     if not pairs:
-        raise InputError("the two lines have no runs of equal size, draw and training tokens")
+        raise InputError("the two curves have no runs of equal size, seed and training tokens")
     mine, other = (np.array(indices) for indices in zip(*pairs, strict=True))
     one = first.points.kept(mine)
     ratio = Points(one.tokens, second.points.ppl[other] / one.ppl, one.sizes, one.draws)

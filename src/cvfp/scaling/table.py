@@ -458,14 +458,14 @@ def _usable_rows(table: Table, include_capped: bool, note: Note) -> set[str]:
     done = [row for row in table.rows if row.values.get("status") != "failed"]
     kept = [row for row in done if include_capped or row.values.get("stop_reason") != CAP]
     if len(done) < len(table.rows):
-        note(f"{len(table.rows) - len(done)} of {len(table.rows)} rows are failed points and left out")
+        note(f"{len(table.rows) - len(done)} of {len(table.rows)} rows are failed runs and left out")
     if len(kept) < len(done):
         note(
             f"{len(done) - len(kept)} of {len(table.rows)} rows stopped at their cap and are left out; "
             "include_capped (--include-capped) fits them too"
         )
     if not kept:
-        raise InputError(f"{table.path}: every row is a failed point, or stopped at its cap")
+        raise InputError(f"{table.path}: every row is a failed run, or stopped at its cap")
     return {row.where for row in kept}
 
 
