@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from marks import one_quick
 from model_helpers import real_text
 
 from cvfp.arms import cvfp as cvfp_arm
@@ -142,7 +143,7 @@ def test_a_frozen_table_stays_and_only_the_head_of_a_trained_one_moves():
     assert not torch.equal(trained.embedding, trained.context_table)
 
 
-@pytest.mark.parametrize("source", ["fixed_point", pytest.param("one_step", marks=pytest.mark.long)])
+@pytest.mark.parametrize("source", one_quick("fixed_point", "one_step"))
 def test_training_contexts_come_from_the_chosen_source(source: str, monkeypatch: pytest.MonkeyPatch):
     seen = []
 

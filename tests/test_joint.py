@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lab_helpers import tiny_spec
+from marks import one_quick
 from model_helpers import VOCABULARY, draw_tokens, real_text
 from test_cells import CELLS, model_of
 from torch import Tensor
@@ -136,7 +137,7 @@ def test_one_chunk_of_the_whole_text_is_backpropagation_through_it(cell: str):
         assert_close(found[name], parameter.grad, msg=name, **EXACT)
 
 
-@pytest.mark.parametrize("window", [3, *(pytest.param(window, marks=pytest.mark.long) for window in (1, 16))])
+@pytest.mark.parametrize("window", one_quick(3, 1, 16))
 @pytest.mark.parametrize("cell", CELLS)
 def test_the_store_after_a_refresh_is_the_roll_out(cell: str, window: int, monkeypatch):
     monkeypatch.setattr("cvfp.training.joint.SPAN", 16)

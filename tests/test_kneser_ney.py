@@ -217,7 +217,9 @@ def file_order_split():
     return open_dataset(config, lambda line: None)
 
 
-@pytest.mark.parametrize("documents, tokens", [(50, 55_016), (800, 877_284)])
+@pytest.mark.parametrize(
+    ("documents", "tokens"), [(50, 55_016), pytest.param(800, 877_284, marks=pytest.mark.long)]
+)
 def test_reference_perplexities_on_the_file_order_split(file_order_split, documents, tokens):
     reference = {50: {1: 765, 2: 271, 3: 264, 5: 263.5}, 800: {1: 677, 2: 145, 3: 124, 5: 123.0}}
     train, test = file_order_split.train(documents, seed=42).tokens, file_order_split.test.tokens

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from lab_helpers import rows_of, tiny_plan, tiny_spec, toml_of, write_corpus
+from marks import one_quick
 from torture import results, torture, torture_plan, undisturbed
 
 from cvfp.cli.main import main
@@ -90,9 +91,7 @@ def undisturbed_losses(tmp_path_factory, corpus):
     return [row["val_ppl"] for row in rows_of(path)]
 
 
-@pytest.mark.parametrize(
-    "most_bytes", [5_000, *(pytest.param(most, marks=pytest.mark.long) for most in (1_500, 15_000))]
-)
+@pytest.mark.parametrize("most_bytes", one_quick(5_000, 1_500, 15_000))
 def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path, corpus, cvfp, undisturbed_losses, most_bytes):
     file, out = tmp_path / "sweep.toml", tmp_path / "sweep"
     file.write_text(toml_of(tiny_spec(corpus, arms=("cvfp",))))

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from marks import one_quick
 from report_helpers import DEFAULT_LINES, LineSpec, write_sweep
 from test_report_text import HOSTILE
 
@@ -247,7 +248,7 @@ def test_without_scripts_there_are_pictures_and_plain_tables(visit, report):
     assert page.locator("th button").count() == 0 and page.locator("th").count() > 20
 
 
-@pytest.mark.parametrize("width", [400, pytest.param(1600, marks=pytest.mark.long)])
+@pytest.mark.parametrize("width", one_quick(400, 1600))
 def test_nothing_sticks_out_of_the_window(visit, report, width):
     page = visit(report, width)
     assert page.evaluate("document.documentElement.scrollWidth") == width

@@ -22,6 +22,7 @@ from figure_helpers import (
     with_contexts,
     xy,
 )
+from marks import one_quick
 from report_helpers import (
     DEFAULT_LINES,
     LAWS,
@@ -329,7 +330,7 @@ def test_names_are_shown_as_they_are(tmp_path):
     assert len(shown) == 2 and not any(text.get_parse_math() for text in texts_of(figure))
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", one_quick(*FIGURES))
 def test_files_are_the_same_bytes_whatever_the_users_settings(tmp_path, name):
     width, draw = FIGURES[name]
     view = View(*drawn_sweep(tmp_path, four_arms(1), seeds=(42, 43), analysis=Analysis(window_size=3)), "")

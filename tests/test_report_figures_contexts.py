@@ -18,6 +18,7 @@ from figure_helpers import (
     titled,
     xy,
 )
+from marks import one_quick
 from report_helpers import DEFAULT_LINES, LineSpec, nine_lines
 
 from cvfp.records.plan import Analysis
@@ -33,12 +34,12 @@ def analysis_of(directory, lines, **settings):
     return analysis_figure(drawn_sweep(directory, lines, **settings)[1])
 
 
-@pytest.mark.parametrize("lines", [nine_lines(), four_arms(1), four_arms(3), four_arms(9)])
+@pytest.mark.parametrize("lines", one_quick(nine_lines(), four_arms(1), four_arms(3), four_arms(9)))
 def test_no_labels_touch_in_the_analysis(tmp_path, lines):
     assert_readable(analysis_of(tmp_path, lines, seeds=(42, 43)))
 
 
-@pytest.mark.parametrize("version", ["v1", "v2", "v3"])
+@pytest.mark.parametrize("version", one_quick("v3", "v1", "v2"))
 def test_no_labels_touch_in_the_analysis_of_real_sweeps(version):
     assert_readable(analysis_figure(read(RESULTS / version)[1]))
 
@@ -143,7 +144,7 @@ def test_equal_values_are_moved_apart_and_others_stay():
     assert moved[0] < 2 < moved[2] and math.sqrt(moved[0] * moved[2]) == pytest.approx(2)
 
 
-@pytest.mark.parametrize("configs", [1, 3, 9])
+@pytest.mark.parametrize("configs", one_quick(9, 1, 3))
 def test_no_labels_touch_in_the_progression(tmp_path, configs):
     _sweep, lines = drawn_sweep(
         tmp_path, four_arms(configs), sizes=SIX_SIZES, seeds=(42, 43), analysis=WINDOWS

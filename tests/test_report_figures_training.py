@@ -16,6 +16,7 @@ from figure_helpers import (
     titled,
     xy,
 )
+from marks import one_quick
 from report_helpers import DEFAULT_LINES, LineSpec, every_arm, write_sweep
 
 from cvfp.records.errors import InputError
@@ -91,13 +92,13 @@ def test_the_largest_size_is_shown_of_the_first_seed_that_has_a_curve(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("configs", [1, 3, 9])
+@pytest.mark.parametrize("configs", one_quick(9, 1, 3))
 @pytest.mark.parametrize("draw", [phase1_figure, learning_figure])
 def test_no_labels_touch_in_figures_of_training(tmp_path, configs, draw):
     assert_readable(draw(*drawn_sweep(tmp_path, four_arms(configs))))
 
 
-@pytest.mark.parametrize("version", ["v1", "v2", "v3"])
+@pytest.mark.parametrize("version", one_quick("v3", "v1", "v2"))
 @pytest.mark.parametrize("draw", [phase1_figure, learning_figure])
 def test_no_labels_touch_in_figures_of_training_of_real_sweeps(version, draw):
     assert_readable(draw(*read(RESULTS / version)))

@@ -13,6 +13,7 @@ from figure_helpers import (
     titled,
     xy,
 )
+from marks import one_quick
 from report_helpers import DEFAULT_LINES, LineSpec, write_sweep
 
 from cvfp.report.figures.style import save
@@ -48,8 +49,8 @@ def invented(directory, count, rows=1, **settings):
     return made
 
 
-@pytest.mark.parametrize("count", [2, 5])
-@pytest.mark.parametrize("rows", [1, 9])
+@pytest.mark.parametrize("count", one_quick(5, 2))
+@pytest.mark.parametrize("rows", one_quick(9, 1))
 def test_no_labels_touch_for_two_to_five_versions_of_one_to_nine_lines(tmp_path, count, rows):
     versions = versions_of(invented(tmp_path, count, rows, sizes=(50, 100, 200), seeds=(42, 43)))
     figure = versions_figure(versions)

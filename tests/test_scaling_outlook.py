@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from marks import one_quick
 from scaling_helpers import SIX, line, nested_noise
 from test_scaling_table import write_csv
 
@@ -43,16 +44,14 @@ def told(truth, trials: int, seeds: int = 3) -> tuple[float, np.ndarray]:
     return len(held) / trials, np.mean(held, axis=0)
 
 
-@pytest.mark.parametrize(
-    "name", ["floor", *(pytest.param(name, marks=pytest.mark.long) for name in ("power", "kaplan"))]
-)
+@pytest.mark.parametrize("name", one_quick("floor", "power", "kaplan"))
 def test_a_forecast_of_a_true_form_holds_and_is_seldom_refused(name):
     given, held = told(TRUTHS[name], 30)
     assert given >= 0.75
     assert held[0] >= 0.9 and held[1] >= 0.85
 
 
-@pytest.mark.parametrize("name", ["down", pytest.param("up", marks=pytest.mark.long)])
+@pytest.mark.parametrize("name", one_quick("down", "up"))
 def test_a_line_with_a_knee_has_no_forecast(name):
     rng = np.random.default_rng(6)
     refused = [outlook(sweep(KNEES[name], rng)).refused for _ in range(30)]
