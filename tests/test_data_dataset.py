@@ -189,6 +189,6 @@ def test_more_samples_than_the_pool_says_how_many_there_are(small):
 
 
 def test_a_part_without_a_predicted_token_is_refused(tmp_path):
-    path = write_jsonl(tmp_path / "a.jsonl", [{"text": "a"}] * 5)
+    path = write_jsonl(tmp_path / "a.jsonl", [{"text": letter} for letter in "abcde"])
     dataset = dataset_of(path, split="tail", test_documents=1, dev_documents=1)
     assert "2 are needed" in refusal(lambda: dataset.dev)

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 from data_helpers import corpus_of, refusal, sentences, write_jsonl
+from marks import one_quick
 
 from cvfp.data.corpora import open_corpus
+from cvfp.data.dataset import open_dataset
 from cvfp.data.encodings import BLOCK
 from cvfp.data.user_files import list_folder, shown_name
 from cvfp.records.config import DataConfig
@@ -105,3 +107,49 @@ def test_a_broken_record_is_placed_by_one_line_and_one_column(tmp_path, broken, 
     path.write_text('{"text": "fine"}\n' * 10 + broken + "\n")
     line = refusal(lambda: corpus_of(path).documents())
     assert f"mid.jsonl, line 11: not JSON at column {column}: " in line
+
+
+# --- No text is both trained on and tested on, wherever its copies are.
+
+
+def doubled(folder: Path, how: str) -> DataConfig:
+    """A corpus in which most texts are there twice, not byte for byte."""
+    texts = sentences(60)
+    if how == "records":
+        return DataConfig(corpus=str(write_jsonl(folder / "a.jsonl", [{"text": text} for text in 2 * texts])))
+    if how == "pieces":
+        (folder / "a.txt").write_text("\n---\n".join(2 * texts))
+        return DataConfig(corpus=str(folder / "a.txt"), document_separator="---")
+    for number, text in enumerate(texts):
+        (folder / f"{number}.txt").write_text(text)
+        if how == "white space":
+            (folder / f"{number}-again.txt").write_text(("\ufeff" if number % 2 else "") + text + "\n\n")
+    if how == "records beside files":
+        write_jsonl(folder / "again.jsonl", [{"text": text} for text in texts])
+    return DataConfig(corpus=str(folder))
+
+
+@pytest.mark.parametrize("split", one_quick("documents", "tail"))
+@pytest.mark.parametrize("how", ["records", "pieces", "white space", "records beside files"])
+def test_no_text_is_both_trained_on_and_tested_on(tmp_path, how, split):
+    config, notes = doubled(tmp_path, how), []
+    config = config.model_copy(update={"split": split, "dev_documents": 8, "test_documents": 16})
+    dataset = open_dataset(config, notes.append)
+    texts = [text.strip("\ufeff\n -") for text in dataset.corpus.documents()]
+    pool, dev, test = (
+        {texts[i] for i in part} for part in (dataset.split.pool, dataset.split.dev, dataset.split.test)
+    )
+    assert not pool & dev and not pool & test and not dev & test
+    assert pool | dev | test == set(texts), "of what is not held out nothing is lost"
+    copies = dataset.stats()["copies_of_held_out_documents"]
+    left = len(texts) - sum(map(len, (dataset.split.pool, dataset.split.dev, dataset.split.test)))
+    assert copies == left > 10
+    assert [
+        note for note in notes if f"{copies} documents are left out, because one that is held out" in note
+    ]
+
+
+def test_a_corpus_of_one_text_is_refused(tmp_path):
+    path = write_jsonl(tmp_path / "a.jsonl", [{"text": "the same"}] * 40)
+    line = refusal(open_dataset, DataConfig(corpus=str(path)), print)
+    assert "every training document has the text of one that is held out" in line

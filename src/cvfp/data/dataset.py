@@ -15,7 +15,14 @@ import numpy as np
 
 from cvfp.data.cache import Note, cached_folder
 from cvfp.data.corpora import Corpus, open_corpus
-from cvfp.data.splits import MIN_SOURCES, Split, has_whole_sources, split_parts, training_documents
+from cvfp.data.splits import (
+    MIN_SOURCES,
+    Split,
+    has_whole_sources,
+    split_parts,
+    training_documents,
+    without_copies,
+)
 from cvfp.data.stores import TokenStore, open_token_store
 from cvfp.data.tokenizers import Tokenizer, bpe_size, load_tokenizer, saved_tokenizer
 from cvfp.records.config import DataConfig
@@ -229,6 +236,7 @@ class Dataset:
             "split": self.config.split,
             "splits": {name: corpus_stats(lengths[part], sizes[part]) for name, part in parts.items()},
             "documents_in_no_split": self.split.dropped(len(self.corpus)),
+            "copies_of_held_out_documents": self.split.copies,
         }
         speakers = self.corpus.speakers()
         return (
@@ -298,6 +306,7 @@ def open_dataset(config: DataConfig, note: Note) -> Dataset:
     dropped = split.dropped(len(corpus))
     if dropped:
         note(f"split {config.split}: {dropped} of {len(corpus)} documents are in no part")
+    split = _without_copies(config, corpus, split, note)
     tokenizer = _tokenizer(config, corpus, split, note)
 
     def texts() -> Iterable[str]:
@@ -306,6 +315,23 @@ def open_dataset(config: DataConfig, note: Note) -> Dataset:
     store = open_token_store(tokenizer, [corpus.fingerprint, "documents"], texts, note)
     _note_dense(corpus, tokenizer, store, note)
     return Dataset(config, corpus, tokenizer, split, store, note)
+
+
+def _without_copies(config: DataConfig, corpus: Corpus, split: Split, note: Note) -> Split:
+    """No text is both trained on and tested on, but in the published split, which stays as it is."""
+    digests = corpus.store.digests
+    if config.split == "published":
+        copies = int(np.isin(digests[split.pool], digests[split.test]).sum())
+        if copies:
+            note(f"{corpus.name}: {copies} training documents have the text of one that is held out")
+        return split
+    found = without_copies(split, digests)
+    if found.copies:
+        note(
+            f"{corpus.name}: {found.copies} documents are left out, because one that is held out for dev or "
+            f"test has their text"
+        )
+    return found
 
 
 def _note_pieces(config: DataConfig, corpus: Corpus, split: Split, note: Note) -> None:

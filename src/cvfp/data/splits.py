@@ -77,6 +77,8 @@ class Split:
     """Training samples are drawn from these."""
     dev: np.ndarray
     test: np.ndarray
+    copies: int = 0
+    """Documents that are in no part since one that is held out has their text."""
 
     def dropped(self, num_documents: int) -> int:
         """Documents in no part."""
@@ -145,6 +147,23 @@ def split_parts(
         for name in ("pool", "dev", "test")
     )
     return Split(pools, devs, tests)
+
+
+def without_copies(split: Split, digests: np.ndarray) -> Split:
+    """The split without training documents that have the text of one held out, nor dev documents that have
+    the text of a test document; `digests` (N,) are equal for equal texts.
+
+    Raises:
+        InputError: nothing is left to train on, or no dev document.
+    """
+    held = digests[np.concatenate([split.dev, split.test])]
+    pool = split.pool[~np.isin(digests[split.pool], held)]
+    dev = split.dev[~np.isin(digests[split.dev], digests[split.test])]
+    for name, left in (("training", pool), ("dev", dev)):
+        if not len(left):
+            raise InputError(f"every {name} document has the text of one that is held out; give other texts")
+    copies = len(split.pool) - len(pool) + len(split.dev) - len(dev)
+    return Split(pool, dev, split.test, copies)
 
 
 def _num_units(config: DataConfig, sources: np.ndarray) -> int:

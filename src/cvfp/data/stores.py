@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -18,9 +19,9 @@ from cvfp.records.files import read_json, write_json
 # --- The documents of a corpus on disk: read, filtered and cut once.
 
 
-TEXT_FORMAT = 3
+TEXT_FORMAT = 4
 """Raised when the same documents would be stored otherwise."""
-ARRAYS = ("offsets", "sources", "parts", "characters")
+ARRAYS = ("offsets", "sources", "parts", "characters", "digests")
 """Fields of `TextStore` that are arrays of whole numbers."""
 
 
@@ -38,6 +39,8 @@ class TextStore:
     """(N,) number of the corpus that every document is from, ascending; all 0 where there is one."""
     characters: np.ndarray
     """(N,) characters of every document."""
+    digests: np.ndarray
+    """(N,) equal for documents of the same words (`text_digest`)."""
     speakers: list[frozenset[str]] | None
     dropped: int
     """Empty documents that were left out."""
@@ -96,6 +99,7 @@ def _write_texts(name: str, documents: Iterable[Document], folder: Path) -> None
                 "sources": source,
                 "parts": document.part,
                 "characters": len(document.text),
+                "digests": text_digest(document.text),
             }
             for each, value in row.items():
                 columns[each].append(value)
@@ -109,6 +113,12 @@ def _write_texts(name: str, documents: Iterable[Document], folder: Path) -> None
         np.save(folder / f"{each}.npy", values)
     known = None if None in speakers else [sorted(members) for members in speakers]
     write_json(folder / "documents.json", {"speakers": known, "dropped": dropped})
+
+
+def text_digest(text: str) -> int:
+    """64 bits of a text's words: white space and a byte order mark make no difference."""
+    words = " ".join(text.replace("\ufeff", " ").split())
+    return int.from_bytes(hashlib.blake2b(words.encode(), digest_size=8).digest(), "little", signed=True)
 
 
 # --- Tokens of many texts on disk as one memory-mapped array: tokenized once.
