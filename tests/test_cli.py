@@ -12,7 +12,12 @@ import pytest
 from lab_helpers import TINY, write_corpus
 from report_helpers import write_sweep
 
+import cvfp
 from cvfp.cli.main import COMMANDS, main
+from cvfp.lab.plan import make_plan
+from cvfp.lab.presets import PRESETS
+from cvfp.records.config import RunConfig, dotted
+from cvfp.records.errors import InputError
 from cvfp.report.language import _ as translated
 from cvfp.report.language import speaking
 
@@ -41,6 +46,13 @@ def tiny_settings(**changes):
     """`--set` with small widths; a change is written phase2__lr=0.1."""
     changed = {key.replace("__", "."): value for key, value in changes.items()}
     return ["--set", *(f"{key}={value}" for key, value in (TINY | changed).items())]
+
+
+def settings_read_by(*arms: str, **changes: object) -> list[str]:
+    """The tiny settings that one of the arms reads."""
+    read = {key for arm in arms for key in dotted(RunConfig(arm=arm).read())}
+    flag, *settings = tiny_settings(**changes)
+    return [flag, *(each for each in settings if each.partition("=")[0] in read)]
 
 
 @pytest.fixture(scope="module")
@@ -120,18 +132,11 @@ def test_train_eval_diagnose_one_model(capsys, tmp_path, corpus, arm):
     assert health["solve_status"] == "converged" and 0 < health["identity_cosine"] < 1
 
 
-def settings_read_by(arm: str, **changes: object) -> list[str]:
-    """The tiny settings that an arm reads."""
-    others = ("joint.",) if arm == "cvfp" else ("phase1.", "phase2.", "model.context_dim")
-    flag, *settings = tiny_settings(**changes)
-    return [flag, *(each for each in settings if not each.startswith(others))]
-
-
 def test_a_setting_that_the_trained_arm_does_not_read_is_refused_with_the_one_it_has(capsys, tmp_path):
     train = ["train", "--out", tmp_path / "model", "--device", "cpu", "--set", "model.context_dim=8"]
     code, _, err = call(capsys, *train)
     assert code == 2
-    assert_one_line(err, "arm cvfp-joint does not read it; it has joint.context_dim")
+    assert_one_line(err, "cvfp-joint would not read it; there is joint.context_dim")
     code, _, err = call(capsys, "train", "--out", tmp_path / "model", "--arm", "lstm")
     assert code == 2
     assert_one_line(err, "arm 'lstm' leaves no checkpoint; there are cvfp, cvfp-joint")
@@ -257,10 +262,10 @@ def test_another_plan_in_the_directory_is_refused(capsys, tmp_path, corpus):
         "--arms",
         "unigram",
     ]
-    assert call(capsys, *run, "--samples", 4, 8, *tiny_settings())[0] == 0
+    assert call(capsys, *run, "--samples", 4, 8, *settings_read_by("unigram"))[0] == 0
     refused = []
     for more in ((), ("--dry-run",)):
-        code, out, err = call(capsys, *run, "--samples", 4, 16, *more, *tiny_settings())
+        code, out, err = call(capsys, *run, "--samples", 4, 16, *more, *settings_read_by("unigram"))
         assert (code, out) == (2, "")
         assert_one_line(err, "holds another plan")
         refused.append(err.strip())
@@ -358,7 +363,7 @@ def test_an_interrupt_within_an_exec_is_exit_code_130_too(tmp_path):
 
 def test_a_failed_point_makes_the_run_exit_with_1(capsys, tmp_path, corpus):
     run = ["run", "v3", "--corpus", corpus, "--samples", 4, 8, "--out", tmp_path / "sweep", "--device", "cpu"]
-    code, _, err = call(capsys, *run, "--arms", "cvfp", "unigram", *tiny_settings(phase2__lr=1e30))
+    code, _, err = call(capsys, *run, "--arms", "cvfp", "unigram", *settings_read_by("cvfp", phase2__lr=1e30))
     assert code == 1
     assert "diverged" in err and "Traceback" not in err
     assert "diverged" in (tmp_path / "sweep" / "report.md").read_text()
@@ -440,7 +445,7 @@ def test_a_checkpoint_with_another_tokenizer_is_refused(capsys, tmp_path, corpus
 
 def test_brackets_in_names_are_printed_as_they_are(capsys, tmp_path, corpus):
     run = ["run", "v3", "--corpus", corpus, "--samples", 4, 8, "--arms", "unigram", "--device", "cpu"]
-    assert call(capsys, *run, "--out", tmp_path / "[red]" / "x", *tiny_settings())[0] == 0
+    assert call(capsys, *run, "--out", tmp_path / "[red]" / "x", *settings_read_by("unigram"))[0] == 0
     code, out, _ = call(capsys, "status", tmp_path / "[red]" / "x")
     assert code == 0 and "[red]" in out.replace("\n", "")
 
@@ -592,3 +597,72 @@ def test_a_directory_with_the_name_of_a_preset_is_resumed_as_it_was_started(
     code, _, err = call(capsys, "run", "./v3", "--samples", 4, 8, 12, "--device", "cpu")
     assert code == 0, err
     assert planned(tmp_path / "v3") > before
+
+
+# --- Settings that would change nothing, and those that take others away.
+
+
+@pytest.mark.parametrize(
+    ("arms", "setting", "words"),
+    [
+        (
+            ("cvfp-joint", "kneser-ney"),
+            "model.context_dim=9",
+            "cvfp-joint, kneser-ney would not read it; there is joint",
+        ),
+        (("kneser-ney",), "joint.lr=0.5", "--set joint.lr: kneser-ney would not read it"),
+    ],
+)
+def test_a_setting_that_no_model_of_a_sweep_reads_is_refused(capsys, tmp_path, corpus, arms, setting, words):
+    run = [
+        "run",
+        "quickstart",
+        "--corpus",
+        corpus,
+        "--samples",
+        4,
+        8,
+        "--out",
+        tmp_path / "x",
+        "--arms",
+        *arms,
+    ]
+    code, _, err = call(capsys, *run, "--set", setting)
+    assert code == 2 and not (tmp_path / "x").exists()
+    assert_one_line(err, words)
+    with pytest.raises(InputError, match="would not read it"):
+        key, _, value = setting.partition("=")
+        cvfp.run(
+            "quickstart", out=tmp_path / "x", arms=arms, samples=[4, 8], settings={key: json.loads(value)}
+        )
+
+
+def test_epochs_take_steps_away_that_they_would_have_no_say_against():
+    spec = PRESETS["quickstart"].override(arms=("cvfp-joint", "cvfp"))
+    by_steps = [p.config.resolved() for p in make_plan(spec).points if p.config.arm == "cvfp-joint"]
+    assert any(config.joint.steps for config in by_steps)
+    for point in make_plan(spec.with_settings({"joint.epochs": 1})).points:
+        assert (point.config.resolved().joint.steps, point.config.joint.epochs) == (None, 1)
+    kept = make_plan(spec.with_settings({"joint.epochs": 1, "joint.steps": 3})).points
+    assert {point.config.resolved().joint.steps for point in kept} == {3}
+
+
+def test_a_grid_with_a_value_twice_is_refused(capsys, tmp_path):
+    code, _, err = call(
+        capsys, "tune", "quickstart", "--out", tmp_path / "x", "--samples", 6, "--grid", "lr=0.1,0.1"
+    )
+    assert code == 2
+    assert_one_line(err, "--grid lr: 0.1 is given twice")
+
+
+@pytest.mark.parametrize("option", [{"arms": "cvfp-joint"}, {"samples": 6}])
+def test_one_thing_where_a_list_is_needed_is_said(tmp_path, option):
+    (name,) = option
+    with pytest.raises(InputError, match=f"{name}: a list is needed"):
+        cvfp.run("quickstart", out=tmp_path / "x", **option)
+
+
+def test_an_unknown_section_is_told_with_the_near_one(capsys, tmp_path):
+    code, _, err = call(capsys, "run", "quickstart", "--out", tmp_path / "x", "--set", "modl.context_dim=3")
+    assert code == 2
+    assert_one_line(err, "modl", "'model'")

@@ -14,9 +14,10 @@ from cvfp.lab import runner
 from cvfp.lab.options import RunOptions
 from cvfp.lab.plan import make_plan
 from cvfp.lab.runner import run_sweep
+from cvfp.lab.single import open_model
 from cvfp.lab.sweep_directory import SweepDirectory, sweep_status
 from cvfp.records.errors import CvfpError, InputError
-from cvfp.records.files import read_sealed
+from cvfp.records.files import read_json, read_sealed
 from cvfp.records.results import RunRecord
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -288,3 +289,18 @@ def test_what_the_data_layer_notes_is_kept(tmp_path):
     held = json.loads((tmp_path / "sweep" / "metadata.json").read_text())
     assert any("empty" in note for note in held["notes"])
     assert "empty" in (tmp_path / "sweep" / "output.txt").read_text()
+
+
+def test_a_run_is_no_checkpoint_but_may_have_one(whole):
+    runs = {read_json(run / "record.json")["point"]["arm"]: run for run in (whole / "runs").iterdir()}
+    for arm, words in (("kneser-ney", "it has kept no model"), ("cvfp", f"its model is in {runs['cvfp']}")):
+        with pytest.raises(InputError, match=f"this is a run of a sweep; {words}"):
+            open_model(runs[arm], CPU)
+
+
+def test_a_trial_of_a_tuning_tells_nothing_of_the_test_text(tmp_path, corpus):
+    spec = tiny_spec(corpus, arms=("unigram",), samples=(4,))
+    for settings, told in (({}, True), ({"data.test_tokens": 2}, False)):
+        out = tmp_path / str(told)
+        run_sweep(make_plan(spec.with_settings(settings)), out, CPU)
+        assert ("test PPL" in (out / "output.txt").read_text()) == told

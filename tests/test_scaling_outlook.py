@@ -157,7 +157,7 @@ def test_copies_without_a_seed_narrow_nothing(tmp_path):
         assert one == pytest.approx(other)
     assert found[0]["alpha_ci95"] == pytest.approx(found[1]["alpha_ci95"])
     assert found[0]["n"] == found[1]["n"] == 6
-    assert notes == ["all: rows of one size count once, with their mean (114 fewer): no column 'seed'"]
+    assert notes == ["all: rows of one tokens count once, with their mean (114 fewer): no column 'seed'"]
 
 
 def test_a_difference_is_free_of_the_order_of_rows(tmp_path):

@@ -355,7 +355,9 @@ def test_rows_of_one_size_with_other_tokens_are_one_point_whatever_their_order(t
     for name, each in (("a", rows), ("b", rows[::-1])):
         notes: list[str] = []
         found.append(fit_table(write_csv(tmp_path / f"{name}.csv", header, each), note=notes.append))
-        assert notes == ["all: rows of one size count once, with their mean (4 fewer): no column 'seed'"]
+        assert notes == [
+            "all: rows of one num_samples count once, with their mean (4 fewer): no column 'seed'"
+        ]
     (first,), (second,) = (one["groups"] for one in found)
     assert first["A"] == pytest.approx(second["A"]) and first["alpha"] == pytest.approx(second["alpha"])
     assert [one["tokens"] for one in first["extrapolation"]] == pytest.approx(

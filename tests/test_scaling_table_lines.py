@@ -1,9 +1,15 @@
 """`cvfp fit`: which rows are one line, and lines without a law or without windows."""
 
+from decimal import Decimal
+
+import numpy as np
 import pytest
 from test_scaling_table import ROWS, write_csv
 
-from cvfp.scaling.table import TableOptions, fit_table
+import cvfp
+from cvfp.records.errors import InputError
+from cvfp.scaling.rows import read_table
+from cvfp.scaling.table import TableOptions, analyse_table, fit_table
 
 
 @pytest.mark.parametrize("column", ["config_name", "config", "line"])
@@ -43,3 +49,113 @@ def test_a_group_with_too_few_sizes_for_a_window_is_noted(tmp_path):
     a, b = fit_table(path, TableOptions(window=3), note=notes.append)["groups"]
     assert (len(a["windows"]), b["windows"]) == (1, [])
     assert notes == ["b: no window of 3 sizes, since it has 2"]
+
+
+# --- What looks doubtful is fitted with a word on why.
+
+POWER = [(60_000, 331.74), (120_000, 269.46), (240_000, 218.87), (480_000, 177.78), (960_000, 144.4)]
+PER_BYTE = [(tokens, 0.9 - index / 50) for index, (tokens, _) in enumerate(POWER)]
+LOSSES = [(tokens, 5.9 - index / 5) for index, (tokens, _) in enumerate(POWER)]
+SAME_SAMPLES = [(tokens, 500 + tokens // 500_000, ppl) for tokens, ppl in POWER]
+MANY = [(10_000 + x, 1000 * x**-0.3 + 50) for x in range(1, 305)]
+
+
+@pytest.mark.parametrize(
+    ("columns", "rows", "options", "words"),
+    [
+        ("tokens loss", PER_BYTE, {"y": "loss"}, "below 1 somewhere"),
+        ("tokens loss", LOSSES, {"y": "loss"}, "say --nats"),
+        ("tokens val_ppl", LOSSES, {"nats": True}, "is it a perplexity?"),
+        ("tokens val_ppl", [(tokens / 1e6, ppl) for tokens, ppl in POWER], {}, "not of millions"),
+        ("tokens num_samples val_ppl", SAME_SAMPLES, {}, "rows of one num_samples count once"),
+        ("tokens val_ppl", MANY, {}, "304 sizes, each of which"),
+    ],
+)
+def test_what_looks_doubtful_is_said(tmp_path, columns, rows, options, words):
+    table, notes = read_table(write_csv(tmp_path / "t.csv", columns.split(), rows)), []
+    analyse_table(table, TableOptions(**options), notes.append)
+    assert [note for note in notes if words in note], notes
+
+
+def test_rows_of_one_size_and_seed_are_told_with_where_they_stand(tmp_path):
+    rows = [
+        ("x", width, seed, tokens, ppl * width / 100 + seed)
+        for width in (128, 256)
+        for seed in (0, 1)
+        for tokens, ppl in POWER
+    ]
+    header, notes = ["model", "width", "seed", "tokens", "val_ppl"], []
+    path = write_csv(tmp_path / "t.csv", header, rows)
+    groups = fit_table(path, TableOptions(by="model,width"), notes.append)["groups"]
+    assert len(groups) == 2 and not [note for note in notes if "count once" in note]
+    fit_table(path, TableOptions(by="model"), notes.append)
+    (note,) = [note for note in notes if "count once" in note]
+    assert "rows of one tokens and seed count once, with their mean (10 fewer; " in note
+    assert f"{path}, line 12 has those of {path}, line 2" in note and "name in --by" in note
+
+
+def test_initialisations_of_one_draw_are_no_repetition(tmp_path):
+    rows = [(seed, 7, tokens, ppl + seed / 100) for seed in (0, 1) for tokens, ppl in POWER]
+    path, notes = write_csv(tmp_path / "t.csv", ["seed", "draw_seed", "tokens", "val_ppl"], rows), []
+    assert fit_table(path, note=notes.append)["groups"][0]["n"] == 5 and not notes
+
+
+def test_names_with_the_sign_between_their_parts_stay_apart(tmp_path):
+    named = enumerate((("a / b", "c"), ("a", "b / c")), 1)
+    rows = [(*name, tokens, ppl * scale) for scale, name in named for tokens, ppl in POWER]
+    path = write_csv(tmp_path / "t.csv", ["arm", "config_name", "tokens", "val_ppl"], rows)
+    names = [group["group"] for group in fit_table(path)["groups"]]
+    assert names == ["'a / b' / c", "a / 'b / c'"]
+
+
+def test_windows_of_a_group_without_samples_are_of_tokens(tmp_path):
+    rows = [("a", tokens // 1000, tokens, ppl) for tokens, ppl in POWER]
+    rows += [("b", "", tokens, ppl) for tokens, ppl in POWER]
+    path = write_csv(tmp_path / "t.csv", ["config_name", "num_samples", "tokens", "val_ppl"], rows)
+    a, b = fit_table(path, TableOptions(window=3))["groups"]
+    assert a["windows"][0]["sample_range"] == [60, 240] and b["windows"][0]["sample_range"] is None
+    assert [w["token_range"] for w in a["windows"]] == [w["token_range"] for w in b["windows"]]
+
+
+def test_errors_of_a_cell_or_a_separator_say_what_is_allowed(tmp_path):
+    path = write_csv(tmp_path / "t.csv", ["tokens", "val_ppl"], [("60K", 3)])
+    with pytest.raises(InputError, match="'60K' is not a finite number; write digits alone"):
+        fit_table(path)
+    (tmp_path / "s.csv").write_text("tokens;val_ppl\n1;2\n")
+    with pytest.raises(InputError, match="separated by semicolons; commas are needed"):
+        fit_table(tmp_path / "s.csv")
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "words"),
+    [
+        ([{"tokens": 1}], {"by": ["m"]}, "by is a text"),
+        ([{"tokens": 1}], {"extrapolate": 1e6}, "extrapolate is a list"),
+        (None, {}, "a file, a data frame or rows"),
+        (np.ones((2, 2)), {}, "got ndarray"),
+    ],
+)
+def test_wrong_arguments_of_fit_are_one_line(data, options, words):
+    with pytest.raises(InputError, match=words):
+        cvfp.fit(data, **options)
+
+
+def test_many_seeds_whose_errors_leave_no_floor_have_a_forecast():
+    rng, rows = np.random.default_rng(0), []
+    for tokens in (50_000 * 2**i for i in range(10)):
+        for seed, error in enumerate(np.exp(0.01 * rng.normal(size=60)).tolist()):
+            rows.append({"seed": seed, "tokens": tokens, "val_ppl": Decimal(9000 * tokens**-0.3 * error)})
+    (group,) = cvfp.fit(rows).values["groups"]
+    assert group["no_forecast"] is None
+    assert group["extrapolation"][0]["ppl"] == pytest.approx(9000 * 102_400_000**-0.3, rel=0.01)
+
+
+def test_seeds_that_are_all_out_of_reach_are_all_counted(tmp_path):
+    rng, rows = np.random.default_rng(1), []
+    for name, factor in (("near", 9000.0), ("far", 90_000.0)):
+        for seed in range(4):
+            errors = np.exp(0.01 * rng.normal(size=5))
+            rows += [(name, seed, x, factor * x**-0.3 * e) for (x, _), e in zip(POWER, errors, strict=True)]
+    path = write_csv(tmp_path / "t.csv", ["line", "seed", "tokens", "val_ppl"], rows)
+    found = fit_table(path, TableOptions(difference=("near", "far")))["difference"]["data_ratios"]
+    assert {ratio["draws"] for ratio in found} == {4}

@@ -14,7 +14,7 @@ import pytest
 import torch
 from lab_helpers import rows_of, tiny_plan
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from test_cli import assert_one_line, call, tiny_settings
+from test_cli import assert_one_line, call
 
 import cvfp
 from cvfp.lab.messages import (
@@ -253,7 +253,7 @@ def test_a_missing_package_is_named_before_anything_runs(capsys, tmp_path, corpu
     monkeypatch.setitem(sys.modules, name, None)
     out = tmp_path / "sweep"
     arguments = ["run", "v3", "--corpus", corpus, "--samples", 4, 8, "--arms", "unigram", "--out", out]
-    code, _, err = call(capsys, *arguments, "--device", "cpu", *tiny_settings(), "--track", name)
+    code, _, err = call(capsys, *arguments, "--device", "cpu", "--track", name)
     assert code == 2 and not out.exists()
     assert_one_line(err, name, f"cvfp[{name}]")
 

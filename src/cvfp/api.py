@@ -114,7 +114,7 @@ def run(
     from cvfp.lab.executors import make_executor
     from cvfp.lab.messages import tell_nobody
     from cvfp.lab.options import RunOptions
-    from cvfp.lab.plan import extended, make_plan
+    from cvfp.lab.plan import extended, make_plan, require_read
     from cvfp.lab.presets import find_spec
     from cvfp.report.write import write_report
 
@@ -124,6 +124,9 @@ def run(
             raise InputError(f"{sweep}: this sweep has its settings; only samples and seeds add to it")
         plan = extended(read_plan(directory), samples, seeds)
     else:
+        for name, value in (("arms", arms), ("samples", samples)):
+            if isinstance(value, str | int):
+                raise InputError(f"{name}: a list is needed, got {value!r}; give [{value!r}]")
         asked = {"arms": arms, "samples": samples, "seeds": seeds}
         fields = {
             name: tuple(value) if isinstance(value, Sequence) else value
@@ -132,6 +135,7 @@ def run(
         }
         spec = find_spec(str(sweep)).override(**fields, **({} if arms is None else {"largest_only": ()}))
         plan = make_plan(spec.with_settings(settings or {}))
+        require_read(plan, settings or {})
         directory = Path("cvfp-runs") / plan.name if out is None else Path(out)
     execute, options = make_executor("local", device, None), RunOptions(checkpoints=checkpoints)
     with Bars() as bars:
@@ -175,8 +179,10 @@ class Results:
         """Test PPL against data, or PPL against the reference model, size by size.
 
         Raises:
-            InputError: there are no two sizes yet.
+            InputError: there are no two sizes yet; another word.
         """
+        if what not in ("ppl", "ratio"):
+            raise InputError(f"plot: there is 'ppl' or 'ratio', got {what!r}")
         if what == "ratio" and self.view.reference is not None:
             figure = ratio_figure(self.view.reference, self.view.changes, self.lines)
         else:
@@ -254,6 +260,11 @@ def fit(
     Raises:
         InputError: as `cvfp fit`.
     """
+    for name, value in (("x", x), ("y", y), ("by", by)):
+        if value is not None and not isinstance(value, str):
+            raise InputError(f"fit: {name} is a text (columns, comma separated), got {value!r}")
+    if isinstance(extrapolate, str) or not isinstance(extrapolate, Iterable):
+        raise InputError(f"fit: extrapolate is a list of token counts, got {extrapolate!r}")
     notes: list[str] = []
     source = _as_table(data)
     options = TableOptions(x, y, by, nats, extrapolate=tuple(extrapolate))
@@ -264,8 +275,12 @@ def fit(
 def _as_table(data: Any) -> Table:
     if isinstance(data, str | Path):
         return read_table(Path(data))
-    if hasattr(data, "to_dict"):
+    if hasattr(data, "columns") and hasattr(data, "to_dict"):
         data = data.to_dict("records")
+    if isinstance(data, Mapping) or not isinstance(data, Iterable) or hasattr(data, "dtype"):
+        raise InputError(
+            f"fit: a file, a data frame or rows as dictionaries are needed, got {type(data).__name__}"
+        )
     return table_of(data)
 
 

@@ -127,6 +127,9 @@ def grid_of(assignments: Sequence[str], option: str = "--grid") -> dict[str, tup
         if key in found:
             raise InputError(f"{option}: {key} is given twice")
         found[key] = tuple(_value(part.strip(), f"{option} {key}") for part in values.split(","))
+        for value in found[key]:
+            if found[key].count(value) > 1:
+                raise InputError(f"{option} {key}: {value} is given twice")
     return found
 
 

@@ -84,7 +84,7 @@ class Bars:
                 self.names.pop(message.worker, None)
                 self.clock.finish(point)
                 self._show_sweep()
-                self._print(f"{point_label(point)}: {outcome(record)}{self._left()}")
+                self._print(f"{point_label(point)}: {outcome(point, record)}{self._left()}")
             case Failed(error):
                 self._print(f"{message.worker} cannot go on: {error}")
 

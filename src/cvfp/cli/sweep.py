@@ -138,7 +138,7 @@ def run(
     Example: cvfp run v3 --samples 50 100 200 --arms cvfp kneser-ney --set model.context_dim=256
     """
     from cvfp.lab.executors import make_executor
-    from cvfp.lab.plan import extended, make_plan
+    from cvfp.lab.plan import extended, make_plan, require_read
     from cvfp.lab.presets import PRESETS, find_spec
     from cvfp.records.sweep import SweepFiles, read_plan
 
@@ -170,6 +170,7 @@ def run(
     settings = corpus_and_table(corpus, embedding) | settings_of(set_)
     spec = _with_tuned(spec.override(**fields), tuned)
     plan = make_plan(spec.with_settings(settings))
+    require_read(plan, settings_of(set_))
     out = out or Path("cvfp-runs") / plan.name
     if dry_run:
         return _show_plan(plan, out, device, json)
@@ -375,6 +376,7 @@ def tune(
     """
     from cvfp.cli.progress import Bars
     from cvfp.lab.executors import make_executor
+    from cvfp.lab.plan import make_plan, require_read
     from cvfp.lab.presets import find_spec
     from cvfp.lab.sweep_directory import SweepDirectory
     from cvfp.lab.tracking import tracked
@@ -386,6 +388,7 @@ def tune(
         raise InputError(f"--trials {trials}: it must be at least 1")
     fields = given(arms=None if arms is None else split_list(arms), seeds=seeds)
     spec = find_spec(sweep).override(**fields).with_settings(settings_of(set_))
+    require_read(make_plan(spec), settings_of(set_))
     plan = tuning_plan(spec, trials, whole_numbers(samples, "--samples"), grid_of(grid))
     out = out or Path("cvfp-runs") / plan.name
     execute = make_executor(executor, device, gpus_per_point)

@@ -244,7 +244,8 @@ def _split_sources(config: DataConfig, num_documents: int, speakers: list[frozen
 def _tail(config: DataConfig, num_documents: int) -> Split:
     num_dev, num_test = _checked_sizes(config, num_documents)
     borders = [num_documents - num_dev - num_test, num_documents - num_test]
-    return Split(*np.split(np.arange(num_documents), borders))
+    pool, dev, test = np.split(np.arange(num_documents), borders)
+    return Split(pool, dev, test)
 
 
 def _checked_sizes(config: DataConfig, num_documents: int) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from cvfp.records.config import NO_TEST
 from cvfp.records.files import append_text
 from cvfp.records.plan import PlannedPoint
 from cvfp.records.results import RunRecord, SummaryRecord
@@ -105,12 +106,13 @@ class LogFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.run_hash = ""
-        self.pending = 0
+        self.pending, self.tested = 0, True
 
     def __call__(self, message: Message) -> None:
         match message:
             case SweepStarted(total, pending):
                 self.pending = len(pending)
+                self.tested = all(point.config.data.test_tokens != NO_TEST for point in pending)
                 done = total - len(pending)
                 self._write(f"{total} runs, {done} done before, {len(pending)} to run")
             case Note(text):
@@ -122,8 +124,8 @@ class LogFile:
                 numbers = "  ".join(f"{name} {value:.5g}" for name, value in event.values.items())
                 self._write(f"{self.run_hash}  {event.phase}  {event.step}/{event.total}  {numbers}")
             case PointFinished(point, record):
-                self._write(f"{self.run_hash}  end    {point_label(point)}: {outcome(record)}")
-            case SweepFinished(lines) if self.pending:
+                self._write(f"{self.run_hash}  end    {point_label(point)}: {outcome(point, record)}")
+            case SweepFinished(lines) if self.pending and self.tested:
                 for line in lines:
                     self._write(f"line   {line.arm} {line.config_name}: {law_text(line)}")
 
@@ -137,17 +139,21 @@ def point_label(point: PlannedPoint) -> str:
     return f"{config.arm} {point.config_name}, {config.data.num_samples} samples, seed {config.seed}"
 
 
-def outcome(record: RunRecord) -> str:
-    """The figures of a finished point in one line, or the error of a failed one."""
-    row = record.point
+def outcome(point: PlannedPoint, record: RunRecord) -> str:
+    """The figures of a finished point in one line, or the error of a failed one.
+
+    A trial of a tuning sees a token of the test text, and has no figures of it.
+    """
+    row, tested, parts = record.point, point.config.data.test_tokens != NO_TEST, []
     if row.status == "failed":
         return f"FAILED: {record.error}"
-    parts = [f"test PPL {row.val_ppl:.1f}"]
+    if tested:
+        parts.append(f"test PPL {row.val_ppl:.1f}")
     if row.dev_ppl is not None:
         parts.append(f"dev PPL {row.dev_ppl:.1f}")
-    if row.val_acc is not None:
+    if tested and row.val_acc is not None:
         parts.append(f"accuracy {row.val_acc:.1%}")
-    if row.bits_per_byte is not None:
+    if tested and row.bits_per_byte is not None:
         parts.append(f"{row.bits_per_byte:.3f} bits/byte")
     if row.val_er is not None:
         parts.append(f"ER {row.val_er:.1%}")

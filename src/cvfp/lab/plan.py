@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
-from cvfp.records.arms import ARMS, DEFAULT_ARMS, arm_kind
+from cvfp.records.arms import ARM_KINDS, ARMS, DEFAULT_ARMS, arm_kind
 from cvfp.records.config import RunConfig, dotted
 from cvfp.records.errors import InputError, near
 from cvfp.records.files import parse_toml, read_text
@@ -167,10 +167,21 @@ class SweepSpec(Schema):
         return self.model_copy(update={"analysis": analysis})
 
 
+COUNTED_IN_STEPS = frozenset(kind.training_section for kind in ARM_KINDS.values()) - {None}
+"""Sections whose training is as long as its epochs say, or its steps where they are set."""
+
+
 def set_over(settings: Mapping[str, Any], further: Mapping[str, Any]) -> Settings:
-    """Settings with others that win: a value for all sizes takes those for single sizes away."""
+    """Settings with others that win: a value for all sizes takes those for single sizes away, and a number of
+    epochs takes away a number of steps, under which it would have no say."""
+    steps = {
+        f"{section}.steps": None
+        for section, _dot, field in (key.rpartition(".") for key in further)
+        if field == "epochs" and section in COUNTED_IN_STEPS
+    }
+    further = steps | dict(further)
     gone = tuple(f"by_size.{key}." for key in further)
-    return {key: value for key, value in settings.items() if not key.startswith(gone)} | dict(further)
+    return {key: value for key, value in settings.items() if not key.startswith(gone)} | further
 
 
 def product(**axes: tuple[Any, ...]) -> tuple[Settings, ...]:
@@ -279,6 +290,22 @@ def make_plan(spec: SweepSpec) -> Plan:
         points=points,
         analysis=spec.analysis,
     )
+
+
+def require_read(plan: Plan, settings: Mapping[str, Any]) -> None:
+    """Raise `InputError` for a setting that no model of the plan reads: it would change nothing."""
+    arms = list(dict.fromkeys(point.config.arm for point in plan.points))
+    read = {key for config in _firsts(plan) for key in dotted(config.read())}
+    for key in settings:
+        if key not in read and not any(other.startswith(f"{key}.") for other in read):
+            near = sorted(other for other in read if other.rpartition(".")[2] == key.rpartition(".")[2])
+            told = f"; there is {near[0]}" if near else ""
+            raise InputError(f"--set {key}: {', '.join(arms)} would not read it{told}")
+
+
+def _firsts(plan: Plan) -> list[RunConfig]:
+    """A config of every line."""
+    return list({point.config.config_hash: point.config for point in plan.points}.values())
 
 
 def extended(plan: Plan, samples: Sequence[int] | None, seeds: int | None) -> Plan:

@@ -16,14 +16,14 @@ from cvfp.data.tokenizers import TextPieces, Tokenizer, saved_tokenizer
 from cvfp.lab.checkpoint import save_point
 from cvfp.lab.machine import environment
 from cvfp.lab.messages import Note, PointFinished, PointStarted, Progress, SweepStarted, Tell, tell_nobody
-from cvfp.lab.plan import make_plan
+from cvfp.lab.plan import make_plan, require_read
 from cvfp.lab.point import run_point
 from cvfp.lab.presets import find_spec
 from cvfp.metrics.perplexity import bits_per_byte, perplexity
 from cvfp.models.checkpoint import CONFIG, load_checkpoint
 from cvfp.models.cvfp import CVFPModel
 from cvfp.records.arms import ARM_KINDS
-from cvfp.records.config import DataConfig, RunConfig, dotted
+from cvfp.records.config import DataConfig, RunConfig
 from cvfp.records.errors import InputError
 from cvfp.records.files import check_out, is_file, read_text
 from cvfp.records.plan import PlannedPoint
@@ -85,22 +85,22 @@ def _one_config(preset: str, samples: int, settings: dict[str, Any], arm: str) -
         raise InputError(f"arm {arm!r} leaves no checkpoint; there are {', '.join(WITH_CHECKPOINTS)}")
     spec = find_spec(preset).with_settings(settings)
     spec = spec.override(arms=(arm,), samples=(samples,), largest_only=(), seeds=1, inits=1)
-    point, *others = make_plan(spec).points
+    plan = make_plan(spec)
+    point, *others = plan.points
     if others:
         keys = set().union(*spec.variants)
         varies = ", ".join(sorted(key for key in keys if len({str(v.get(key)) for v in spec.variants}) > 1))
         raise InputError(f"preset {preset!r} has {len(spec.variants)} lines; choose one by setting {varies}")
-    read = dotted(point.config.read())
-    for key in settings:
-        if key not in read and not any(other.startswith(f"{key}.") for other in read):
-            near = [other for other in read if other.rpartition(".")[2] == key.rpartition(".")[2]]
-            told = f"; it has {near[0]}" if near else ""
-            raise InputError(f"--set {key}: arm {arm} does not read it{told}")
+    require_read(plan, settings)
     return point.config
 
 
 def open_model(checkpoint: Path, device: torch.device) -> tuple[CVFPModel, Tokenizer]:
     """Model and tokenizer of a checkpoint directory. Raises `InputError`."""
+    if is_file(checkpoint / "record.json"):
+        inside = checkpoint / "checkpoint"
+        told = f"its model is in {inside}" if is_file(inside / CONFIG) else "it has kept no model"
+        raise InputError(f"{checkpoint}: this is a run of a sweep; {told}")
     if not is_file(checkpoint / CONFIG):
         raise InputError(f"{checkpoint}: no checkpoint here (there is no {CONFIG})")
     model, tokenizer = load_checkpoint(checkpoint, device), saved_tokenizer(checkpoint)

@@ -411,7 +411,7 @@ def sweep_status(path: Path) -> SweepStatus:
 def _state(directory: SweepDirectory, point: PlannedPoint, ledger: Ledger) -> PointState:
     record = read_record(directory.files, point)
     if record is not None:
-        return PointState(point, record.point.status, outcome(record), record.point.val_ppl)
+        return PointState(point, record.point.status, outcome(point, record), record.point.val_ppl)
     if ledger.is_claimed(point.config.run_hash):
         return PointState(point, "running", "")
     begun = directory.run_directory(point.config.run_hash).has_begun

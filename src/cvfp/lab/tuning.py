@@ -21,7 +21,7 @@ from cvfp.lab.options import RunOptions
 from cvfp.lab.plan import MIXTURE, OWN_SUFFIX, Settings, SweepSpec, make_plan
 from cvfp.lab.sweep_directory import SweepDirectory
 from cvfp.records.arms import arm_kind
-from cvfp.records.config import RunConfig, nest
+from cvfp.records.config import NO_TEST, RunConfig, nest
 from cvfp.records.errors import InputError
 from cvfp.records.files import write_json
 from cvfp.records.plan import BATCH, KNOBS, ORDER, TUNING, Plan, TunedArm, Tuning, tuned_at
@@ -37,8 +37,7 @@ WEIGHT_DECAY = (0.05, 1.0)
 CONSISTENCY = (0.0, 1.5)
 ORDERS = (5, 4, 3, 2)
 """Of n-grams, by turns: counting has no learning rate."""
-UNSEEN_TEST = {"data.test_tokens": 2}
-"""Nothing is chosen on test texts, so trials score a single token of them."""
+UNSEEN_TEST = {"data.test_tokens": NO_TEST}
 
 
 def trials(number: int, sections: Mapping[str, TokenTraining], seed: int = 0) -> list[Settings]:

@@ -66,6 +66,10 @@ def embedding_settings(source: Any) -> dict[str, Any]:
     return EMBEDDING_SETTINGS[kind if kind in EMBEDDING_SETTINGS else "file"]
 
 
+NO_TEST = 2
+"""Test tokens of a trial of a tuning, the fewest that there can be: nothing is chosen on test texts."""
+
+
 class DataConfig(Schema):
     """The text, its tokens and its splits (see `cvfp.data`)."""
 
@@ -291,8 +295,12 @@ class RunConfig(Schema):
             if not isinstance(known, TokenTraining):
                 raise ValueError(f"by_size.{name}: no section of training; there are {_TRAINING}")
             for field, values in fields.items():
-                if field not in type(known).model_fields or field in SHAPE:
-                    raise ValueError(f"by_size.{name}.{field}: no setting that may follow the size")
+                may = [each for each in type(known).model_fields if each not in SHAPE]
+                if field not in may:
+                    raise ValueError(
+                        f"by_size.{name}.{field}: no setting that may follow the size{near(field, may)}; "
+                        f"there are {', '.join(may)}"
+                    )
                 bad = [size for size in values if not (size.isdecimal() and int(size) > 0)]
                 if bad or not values:
                     raise ValueError(f"by_size.{name}.{field}: a number of documents is needed, got {bad}")

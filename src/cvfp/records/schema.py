@@ -105,7 +105,8 @@ def _problem(problem: ErrorDetails, schema: type[BaseModel] | None) -> str:
     if problem["type"] == "extra_forbidden":
         known = [] if schema is None else list(dotted_fields(schema))
         same = [key for key in known if key.rpartition(".")[2] == field.rpartition(".")[2]]
-        return f"unknown key {field!r}{near(field, same) or near(field, known)}"
+        sections = {key.partition(".")[0] for key in known}
+        return f"unknown key {field!r}{near(field, same) or near(field, known) or near(field, sections)}"
     if problem["type"] != "value_error":
         shown = repr(problem["input"])
         shown = shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}..."

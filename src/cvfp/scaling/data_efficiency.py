@@ -75,11 +75,12 @@ def data_ratios(line: Points, other: Points) -> list[DataRatio]:
         cells = rivals.of_sizes([size])
         shared = [index for index, draw in enumerate(cells.draws) if draw in curves]
         if shared:
-            read = [
-                _read(curves[cells.draws[i]], float(cells.log_tokens[i]), float(cells.log_ppl[i]))
-                for i in shared
-            ]
-            found.append(_over_draws(size, float(cells.tokens[shared].mean()), list(dict.fromkeys(read))))
+            read = {}
+            for i in shared:
+                log_ppl = float(cells.log_ppl[i])
+                one = _read(curves[cells.draws[i]], float(cells.log_tokens[i]), log_ppl)
+                read[one, log_ppl] = one  # a copy has both
+            found.append(_over_draws(size, float(cells.tokens[shared].mean()), list(read.values())))
     return found
 
 

@@ -341,8 +341,12 @@ def _mixture(
     dof: int,
     power: int,
 ) -> Mixture:
-    """All candidates of all errors, weighed; what has no weight is left out."""
+    """All candidates of all errors, weighed; what has no weight is left out.
+
+    None of them, and a p of 0, where errors of most of the weight leave no candidate.
+    """
     weights, betas, coefficients, covariances, errors = [], [], [], [], []
+    counted = 0.0
     for weight, fits, variance, at_largest, rest in parts:
         likelihood = (1 + (fits.rss - fits.rss.min()) / rest) ** (-0.5 * (power + 1))
         if form == "loss_floor":  # E and B are not below 0
@@ -352,12 +356,13 @@ def _mixture(
             )
         if likelihood.sum() <= 0:
             continue
+        counted += weight
         weights.append(weight * likelihood / likelihood.sum())
         betas.append(fits.beta)
         coefficients.append(fits.coefficients)
         covariances.append(variance * fits.inverse)
         errors.append(np.full(len(fits.beta), variance * at_largest))
-    if not weights:  # the loss does not fall to a floor above 0
+    if counted < 0.5:  # most say that the loss does not fall to a floor above 0
         empty = np.zeros(0)
         return Mixture(form, 0.0, empty, empty, empty, empty, empty, float(dof))
     joined = np.concatenate(weights)

@@ -43,17 +43,26 @@ class Row:
             raise InputError(f"{self.where}: column {column!r} is empty, a number is needed")
         number = _as_float(value)
         if number is None or not math.isfinite(number):
-            raise InputError(f"{self.where}: column {column!r}: {value!r} is not a finite number")
+            hint = "; write digits alone, without units or separators" if isinstance(value, str) else ""
+            raise InputError(f"{self.where}: column {column!r}: {value!r} is not a finite number{hint}")
         return number
 
     def positive(self, column: str) -> float:
-        """This is `number`, above 0; a perplexity (a column whose name ends in ppl) is at least 1."""
+        """This is `number`, above 0."""
         number = self.number(column)
-        if column.endswith("ppl") and number < 1:
-            raise InputError(f"{self.where}: column {column!r}: a perplexity is at least 1, got {number:g}")
         if number <= 0:
             raise InputError(f"{self.where}: column {column!r}: must be positive, got {number:g}")
         return number
+
+    def perplexity(self, column: str) -> float:
+        """This is `positive`; in a column whose name ends in ppl it is at least 1."""
+        number = self.number(column)
+        if column.endswith("ppl") and number < 1:
+            raise InputError(
+                f"{self.where}: column {column!r}: a perplexity is at least 1, got {number:g}; of losses in "
+                "nats say so (--nats)"
+            )
+        return self.positive(column)
 
     def half_unit(self, column: str) -> float:
         """Half a unit of the last digit that a number in `column` is written with: 0.05 of "131.8"."""
@@ -183,6 +192,9 @@ def _read_csv(path: Path, text: str) -> list[Row]:
 
 def _header(path: Path, fields: list[str]) -> list[str]:
     header = [name.strip() for name in fields]
+    for sign, called in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
+        if len(header) == 1 and sign in header[0]:
+            raise InputError(f"{path}, line 1: its columns are separated by {called}; commas are needed")
     if "" in header or len(set(header)) < len(header):
         raise InputError(f"{path}, line 1: every column needs a name of its own, got: {', '.join(header)}")
     return header
@@ -228,7 +240,7 @@ def _json_row(where: str, item: Any) -> Row:
 
 
 def _as_float(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
+    if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
         return None
     try:
         return float(value)
@@ -298,7 +310,9 @@ def read_points(rows: Sequence[Row], columns: Columns) -> GroupPoints:
             names the row and the column.
     """
     tokens = [row.positive(columns.x) for row in rows]
-    written = np.array([row.positive(columns.y) for row in rows])
+    written = np.array(
+        [row.positive(columns.y) if columns.nats else row.perplexity(columns.y) for row in rows]
+    )
     half = np.array([row.half_unit(columns.y) for row in rows])
     if columns.nats:
         for row, loss in zip(rows, written, strict=True):

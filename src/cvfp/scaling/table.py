@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -86,6 +87,7 @@ class GroupFit:
             InputError: no law or no finite prediction, with the name of the group.
         """
         line, has_samples = self.line, self.points.sizes_are_samples
+        known_sizes = known_sizes if has_samples else frozenset()
         if line is None:
             return values_without_fit(self.name, self.points)
         window, hide = asked.window, asked.holdout
@@ -248,6 +250,11 @@ TOGETHER = 0.9
 POINT_COLUMNS = ("config_hash", SAMPLES, SEED)
 """What together names one point: a file that has all three holds each point once."""
 STATES = ("status", "stop_reason")
+LOSS = re.compile(r"loss|nll|nats|cross_?entropy", re.IGNORECASE)
+"""Names of columns of losses."""
+MANY_SIZES = 300
+BETWEEN = " / "
+"""Between the parts of the name of a group."""
 
 
 def fit_table(path: Path, options: TableOptions = DEFAULTS, note: Note = lambda _: None) -> dict[str, Any]:
@@ -287,6 +294,7 @@ def analyse_table(table: Table, options: TableOptions = DEFAULTS, note: Note = l
     _require_sizes(groups, columns.x)
     fits, fitted = [], {}
     for name, rows in left.items():
+        _note_doubtful(name, every[name], note)
         pooled = options.by is None and _note_unused_names(name, rows, columns, note)
         if not pooled:
             _note_repeats(name, every[name], rows, note)
@@ -403,11 +411,42 @@ def _note_unused_names(
 
 
 def _note_repeats(name: str, group: GroupPoints, rows: Sequence[Row], note: Note) -> None:
-    """Say so when rows of one size are taken together, since nothing tells their seeds apart."""
-    seed, fewer = group.columns.seed, len(rows) - len(group.points.tokens)
-    if fewer and (seed is None or all(row.text(seed) == "-" for row in rows)):
+    """Say so when rows of one size are taken together, since nothing tells them apart."""
+    seed, size = group.columns.seed, group.columns.samples if group.sizes_are_samples else group.columns.x
+    assert size is not None
+    if seed is None or all(row.text(seed) == "-" for row in rows):
         why = f"no column {SEED!r}" if seed is None else f"column {seed!r} is empty"
-        note(f"{name}: rows of one size count once, with their mean ({fewer} fewer): {why}")
+        fewer = len(rows) - len(group.points.tokens)
+        if fewer:
+            note(f"{name}: rows of one {size} count once, with their mean ({fewer} fewer): {why}")
+        return
+    seen: dict[tuple, Row] = {}
+    for row in rows:
+        seen.setdefault((row.number(size), row.text(seed)), row)
+    again = [row for row in rows if seen[row.number(size), row.text(seed)] is not row]
+    if again:
+        first = seen[again[0].number(size), again[0].text(seed)]
+        note(
+            f"{name}: rows of one {size} and {seed} count once, with their mean ({len(again)} fewer; "
+            f"{again[0].where} has those of {first.where}); where they are of several curves, name in --by "
+            "what tells them apart"
+        )
+
+
+def _note_doubtful(name: str, group: GroupPoints, note: Note) -> None:
+    """Say so when columns do not look like counts of tokens and perplexities, or the sizes are very many."""
+    columns, y = group.columns, group.columns.y
+    if columns.nats and y.endswith("ppl"):
+        note(f"{name}: column {y!r} is read as losses in nats (--nats); is it a perplexity?")
+    if not columns.nats and group.points.ppl.min() < 1:
+        note(f"{name}: column {y!r} is below 1 somewhere, as no perplexity is; of losses in nats say --nats")
+    elif not columns.nats and LOSS.search(y):
+        note(f"{name}: column {y!r} is read as perplexities; of losses in nats say --nats")
+    if group.points.tokens.min() < 1:
+        note(f"{name}: column {columns.x!r} is below 1 somewhere; give numbers of tokens, not of millions")
+    sizes = len(group.points.distinct_sizes)
+    if sizes > MANY_SIZES:
+        note(f"{name}: {sizes} sizes, each of which is left out in turn: this may take minutes")
 
 
 def _counts_params(column: str) -> bool:
@@ -450,7 +489,7 @@ def _known_sizes(table: Table, columns: Columns) -> frozenset[int]:
     """Every size that any row of the file has; empty in a file without numbers of samples."""
     if columns.samples is None:
         return frozenset()
-    return frozenset(row.whole(columns.samples) for row in table.rows)
+    return frozenset(row.whole(columns.samples) for row in table.rows if row.text(columns.samples) != "-")
 
 
 def _usable_rows(table: Table, include_capped: bool, note: Note) -> set[str]:
@@ -490,10 +529,12 @@ def _grouping(table: Table, by: str | None) -> list[str]:
 
 
 def _group(rows: Sequence[Row], columns: Sequence[str]) -> dict[str, list[Row]]:
+    """The rows by the name of their group; a part of a name that has the sign between parts is quoted."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
-        name = " / ".join(row.text(column) for column in columns) if columns else "all"
-        groups.setdefault(name, []).append(row)
+        parts = [row.text(column) for column in columns]
+        shown = [repr(part) if BETWEEN in part and len(parts) > 1 else part for part in parts]
+        groups.setdefault(BETWEEN.join(shown) if columns else "all", []).append(row)
     return groups
 
 
