@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := cvfp-runs/quickstart
 
-.PHONY: demo test test-long benchmarks docs messages results clean
+.PHONY: demo test test-long coverage benchmarks docs messages results clean
 
 demo: $(VENV)/.train
 	$(BIN)/cvfp quickstart --out $(DEMO)
@@ -18,6 +18,10 @@ test: $(VENV)/.dev
 
 test-long: $(VENV)/.dev
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m long --hypothesis-profile many
+
+# All tests, and which lines of the source they run; fewer than `fail_under` of pyproject.toml are an error.
+coverage: $(VENV)/.dev
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --cov=cvfp --cov-report=term:skip-covered
 
 # Prints the table of ratios; a GPU's: `.venv/bin/python -m benchmarks --device cuda`.
 benchmarks: $(VENV)/.train
