@@ -1,5 +1,6 @@
 """`cvfp fit`: which rows are one line, and lines without a law or without windows."""
 
+import re
 from decimal import Decimal
 
 import numpy as np
@@ -8,8 +9,10 @@ from test_scaling_table import ROWS, write_csv
 
 import cvfp
 from cvfp.records.errors import InputError
+from cvfp.report.fit_cells import fit_texts, text_rows
+from cvfp.scaling.outlook import REFUSALS
 from cvfp.scaling.rows import read_table
-from cvfp.scaling.table import TableOptions, analyse_table, fit_table
+from cvfp.scaling.table import TableOptions, analyse_table, fit_joint_table, fit_table
 
 
 @pytest.mark.parametrize("column", ["config_name", "config", "line"])
@@ -159,3 +162,32 @@ def test_seeds_that_are_all_out_of_reach_are_all_counted(tmp_path):
     path = write_csv(tmp_path / "t.csv", ["line", "seed", "tokens", "val_ppl"], rows)
     found = fit_table(path, TableOptions(difference=("near", "far")))["difference"]["data_ratios"]
     assert {ratio["draws"] for ratio in found} == {4}
+
+
+def test_a_preferred_form_that_does_not_fit_is_told_apart_from_one_that_does(tmp_path):
+    rng, rows = np.random.default_rng(3), []
+    knee = {tokens: ppl * (1.06 if tokens == 240_000 else 1.0) for tokens, ppl in POWER}
+    for seed in range(4):
+        rows += [(seed, x, ppl * np.exp(0.002 * rng.normal())) for x, ppl in knee.items()]
+    found = fit_table(write_csv(tmp_path / "t.csv", ["seed", "tokens", "val_ppl"], rows))
+    (group,) = found["groups"]
+    group["forms"][0]["verdict"] = "preferred"
+    assert group["no_forecast"] == REFUSALS["fit"]
+    told = [text for text in fit_texts(found) if "is preferred to the other forms, but misses" in text]
+    assert len(told) == 1
+    group["no_forecast"] = None
+    assert not [text for text in fit_texts(found) if "is preferred to the other forms" in text]
+
+
+def test_losses_per_byte_are_told_with_digits_that_tell_them_apart(tmp_path):
+    path = write_csv(tmp_path / "t.csv", ["tokens", "loss"], PER_BYTE)
+    (row,) = text_rows(fit_table(path, TableOptions(y="loss", nats=True)))
+    ppl, low = re.match(r"([\d.]+) at .*? \(([\d.]+) to", row[-1]).groups()
+    assert len(ppl) == 5 and ppl != low
+
+
+def test_a_holdout_of_too_many_data_sizes_is_told(tmp_path):
+    rows = [(n, x, 20 + 3e4 * n**-0.5 + 5e3 * x**-0.4) for n in (1e5, 4e5, 16e5) for x, _ in POWER]
+    path, notes = write_csv(tmp_path / "t.csv", ["params", "tokens", "val_ppl"], rows), []
+    fit_joint_table(path, ["params"], TableOptions(holdout=5), note=notes.append)
+    assert "all: no holdout of 5 data sizes, too few are left for a law" in notes

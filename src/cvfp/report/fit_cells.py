@@ -58,9 +58,21 @@ def fit_texts(result: dict[str, Any]) -> list[str]:
     texts.append(passes_text(result["groups"]))
     for group in result["groups"]:
         texts += _flip_texts(group["group"], group["robustness"])
+        texts.append(_preferred_text(group))
     if "difference" in result:
         texts += _difference_texts(result["difference"])
     return [text for text in texts if text]
+
+
+def _preferred_text(group: dict[str, Any]) -> str:
+    """That a form may be the best and still not fit."""
+    best = [form["formula"] for form in group["forms"] if form["verdict"] == "preferred"]
+    if not best or group["no_forecast"] != REFUSALS["fit"]:
+        return ""
+    return (
+        f"{group['group']}: {best[0]} is preferred to the other forms, but misses the points by more than "
+        "their errors: there is no forecast."
+    )
 
 
 def passes_text(groups: Sequence[dict[str, Any]]) -> str:

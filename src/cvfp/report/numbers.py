@@ -47,9 +47,11 @@ def between(low: str, high: str) -> str:
 
 
 def ppl(value: Number | None) -> str:
-    """A perplexity with one decimal, from a billion with four significant digits."""
+    """A perplexity with one decimal, below ten with three, from a billion with four digits."""
     if value is None:
         return ABSENT
+    if value < 10:
+        return f"{value:.3f}"
     return f"{value:,.1f}" if value < 1e9 else f"{value:.4g}"
 
 

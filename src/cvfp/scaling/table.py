@@ -599,7 +599,12 @@ def fit_joint_table(
                 _note_unused_names(name, rows, columns, note, params)
     if not groups:
         raise InputError(f"{path}: no group has numbers in the columns {', '.join(params)}")
-    return as_json({"groups": [group.values(budget, options.holdout) for group in groups]})
+    values = [group.values(budget, options.holdout) for group in groups]
+    for group in values:
+        hidden = {one["hidden"] for law in group["laws"] for one in law["holdouts"]}
+        if options.holdout is not None and "tokens" not in hidden:
+            note(f"{group['group']}: no holdout of {options.holdout} data sizes, too few are left for a law")
+    return as_json({"groups": values})
 
 
 def _joint_groups(
