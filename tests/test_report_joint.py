@@ -309,3 +309,12 @@ def test_a_sweep_of_joint_training_alone_has_no_phase_1(tmp_path):
 def test_settings_that_differ_are_named_though_a_default_is_in_no_hash(before, after, said):
     changes = setting_changes(RunConfig.from_settings(before), RunConfig.from_settings(after))
     assert [str(change) for change in changes] == said
+
+
+def test_a_fixed_number_of_steps_is_told_as_one(tmp_path):
+    joint = replace(JOINT, settings={"by_size.joint.steps.50": 30})
+    lstm = replace(LSTM, settings={"lstm.steps": 706})
+    text = report(tmp_path, lines=(joint, lstm))
+    assert "a fixed number of steps (by size), steps of 128 chunks of 16 tokens" in text
+    assert "a fixed number of steps (706), batches of 32 windows" in text
+    assert text.count("which stops nothing early") == 2 and "epochs, " not in text

@@ -258,11 +258,22 @@ def _values(config: RunConfig) -> Callable[[str, str], str]:
 
 
 def _learning_text(config: RunConfig, batches: str) -> str:
-    shown = _values(config)
-    text = _(
-        "at most {epochs} epochs, {batches}, learning rate {lr}, dropout {dropout}, "
-        "weight decay {decay}, precision {precision}; dev loss {every}, patience {patience}"
-    ).format(
+    shown, training = _values(config), config.token_training
+    assert training is not None
+    fixed = training.steps is not None or "steps" in followed_fields(config)
+    text = (
+        _(
+            "a fixed number of steps {steps}, {batches}, learning rate {lr}, dropout {dropout}, "
+            "weight decay {decay}, precision {precision}; dev loss {every}, which stops nothing early"
+        )
+        if fixed
+        else _(
+            "at most {epochs} epochs, {batches}, learning rate {lr}, dropout {dropout}, "
+            "weight decay {decay}, precision {precision}; dev loss {every}, patience {patience}"
+        )
+    )
+    text = text.format(
+        steps=shown("steps", "({})"),
         epochs=shown("epochs", "{}"),
         batches=batches,
         lr=shown("lr", "{:g}"),
