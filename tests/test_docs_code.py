@@ -83,7 +83,7 @@ def test_every_example_in_a_docstring_works(
     joint = {
         key: value for key, value in TINY.items() if key.startswith("joint.") or key == "model.embed_dim"
     }
-    run = partial(cvfp.run, arms=["cvfp-joint", "kneser-ney"], samples=[3, 6], settings=TINY, device="cpu")
+    run = partial(cvfp.run, arms=["cvfp-joint", "kneser-ney"], samples=[3, 6], settings=joint, device="cpu")
     monkeypatch.setattr(cvfp, "run", run)
     monkeypatch.setattr(cvfp, "train", partial(cvfp.train, settings=joint, device="cpu"))
     blocks = [block for path in sorted(SOURCE.rglob("cvfp/**/*.py")) for block in docstring_blocks(path)]

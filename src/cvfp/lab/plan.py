@@ -174,14 +174,14 @@ COUNTED_IN_STEPS = frozenset(kind.training_section for kind in ARM_KINDS.values(
 def set_over(settings: Mapping[str, Any], further: Mapping[str, Any]) -> Settings:
     """Settings with others that win: a value for all sizes takes those for single sizes away, and a number of
     epochs takes away a number of steps, under which it would have no say."""
-    steps = {
-        f"{section}.steps": None
+    steps = [
+        f"{section}.steps"
         for section, _dot, field in (key.rpartition(".") for key in further)
         if field == "epochs" and section in COUNTED_IN_STEPS
-    }
-    further = steps | dict(further)
-    gone = tuple(f"by_size.{key}." for key in further)
-    return {key: value for key, value in settings.items() if not key.startswith(gone)} | further
+    ]
+    gone = tuple(f"by_size.{key}." for key in (*further, *steps))
+    kept = {key: value for key, value in settings.items() if key not in steps and not key.startswith(gone)}
+    return kept | dict(further)
 
 
 def product(**axes: tuple[Any, ...]) -> tuple[Settings, ...]:

@@ -436,6 +436,8 @@ def _note_repeats(name: str, group: GroupPoints, rows: Sequence[Row], note: Note
 def _note_doubtful(name: str, group: GroupPoints, note: Note) -> None:
     """Say so when columns do not look like counts of tokens and perplexities, or the sizes are very many."""
     columns, y = group.columns, group.columns.y
+    if not group.rows:
+        return
     if columns.nats and y.endswith("ppl"):
         note(f"{name}: column {y!r} is read as losses in nats (--nats); is it a perplexity?")
     if not columns.nats and group.points.ppl.min() < 1:
