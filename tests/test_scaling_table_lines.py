@@ -191,3 +191,12 @@ def test_a_holdout_of_too_many_data_sizes_is_told(tmp_path):
     path, notes = write_csv(tmp_path / "t.csv", ["params", "tokens", "val_ppl"], rows), []
     fit_joint_table(path, ["params"], TableOptions(holdout=5), note=notes.append)
     assert "all: no holdout of 5 data sizes, too few are left for a law" in notes
+
+
+def test_losses_taken_for_perplexities_are_told_of_a_joint_law_too(tmp_path):
+    rows = [(n, x, 1.8 + 30 * n**-0.3 + 50 * x**-0.3) for n in (1e5, 4e5, 16e5) for x, _ in POWER]
+    path, notes = write_csv(tmp_path / "t.csv", ["params", "tokens", "loss"], rows), []
+    fit_joint_table(path, ["params"], TableOptions(y="loss"), note=notes.append)
+    assert [note for note in notes if "of losses in nats say --nats" in note]
+    fit_joint_table(path, ["params"], TableOptions(y="loss", nats=True), note=(again := []).append)
+    assert not [note for note in again if "--nats" in note]

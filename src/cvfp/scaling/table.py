@@ -596,6 +596,7 @@ def fit_joint_table(
             note(f"{name}: no law of parameters, since it has no {', '.join(empty)}")
         else:
             cells = {column: read_cells(rows, column, columns) for column in params}
+            _note_doubtful(name, read_points(rows, columns), note)
             groups.append(JointGroup(name, cells, passes_of(rows, columns)))
             if options.by is None:
                 _note_unused_names(name, rows, columns, note, params)
