@@ -1,4 +1,5 @@
-"""`python -m benchmarks.group`: one point trained by one process, and by several that a launcher starts.
+"""`python -m benchmarks.group`: one point trained by one process, and by several that a launcher starts, for
+every kind of training.
 
 A small point comes before it, which starts the device. Exit code 1 when they do not find the same.
 """
@@ -23,19 +24,23 @@ from cvfp.data.corpora import open_chitchat
 
 TOLERANCE = 1e-3
 """Relative, of the test PPL: sums in another order, in bf16, over hundreds of steps."""
-HEADER = (
-    "processes",
-    "phase 1, tokens/s",
-    "efficiency",
-    "phase 2, tokens/s",
-    "efficiency",
-    "peak memory, GiB",
-    "test PPL",
-    "nats of a test document, largest difference",
-)
 FIRST_SAMPLES = 50
-SMALL = "v3 --arms cvfp --samples 50 800 --set phase2.steps=200 phase2.eval_every=100"
-LARGE = "phase1.max_iterations=20 phase2.steps=150 phase2.eval_every=50 phase2.batch_size=65536"
+KINDS = {"two-phase": "cvfp", "joint": "cvfp-joint", "lstm": "lstm"}
+"""Every kind of training, and the arm that learns so."""
+SMALL = {
+    "two-phase": "phase2.steps=200 phase2.eval_every=100",
+    "joint": "joint.steps=200 joint.eval_every=100",
+    "lstm": "lstm.steps=200 lstm.eval_every=100",
+}
+LARGE = {
+    "two-phase": "phase1.max_iterations=20 phase2.steps=150 phase2.eval_every=50 phase2.batch_size=65536",
+    "joint": "joint.steps=150 joint.eval_every=50 joint.chunks=4096",
+    "lstm": "lstm.steps=150 lstm.eval_every=50 lstm.sequences=1024",
+}
+"""Steps of 65,536 tokens."""
+_PLAIN = "{0}.dropout=0 {0}.word_dropout=0 {0}.consistency=0"
+SAME = {"two-phase": "", "joint": _PLAIN.format("joint"), "lstm": _PLAIN.format("lstm")}
+"""Nothing is dropped, which every process does by itself: all numbers of processes learn the same."""
 DOCUMENT_TURNS = 100
 DOCUMENT_TOKENS = 1250
 """GPT-2 tokens of so many turns, a little fewer than there are on average (1,259)."""
@@ -46,21 +51,27 @@ SEED = 42
 
 @dataclass(frozen=True)
 class Measured:
-    """One run: tokens per second of each phase, most memory of a process, and what it found."""
+    """One run: tokens per second of each phase by its name, most memory of a process, and what it found."""
 
-    phase1: float
-    phase2: float
+    rates: dict[str, float]
     peak_bytes: int
     ppl: float
     document_nats: np.ndarray
 
+    def header(self) -> tuple[str, ...]:
+        rates = [cell for phase in self.rates for cell in (f"{phase}, tokens/s", "efficiency")]
+        found = ("peak memory, GiB", "test PPL", "nats of a test document, largest difference")
+        return ("processes", *rates, *found)
+
     def row(self, processes: int, first: Measured) -> tuple[str, ...]:
+        rates = [
+            cell
+            for phase, rate in self.rates.items()
+            for cell in (f"{rate:,.0f}", f"{rate / first.rates[phase] / processes:.0%}")
+        ]
         return (
             str(processes),
-            f"{self.phase1:,.0f}",
-            f"{self.phase1 / first.phase1 / processes:.0%}",
-            f"{self.phase2:,.0f}",
-            f"{self.phase2 / first.phase2 / processes:.0%}",
+            *rates,
             f"{self.peak_bytes / 2**30:.1f}",
             f"{self.ppl:.3f}",
             f"{np.abs(self.document_nats - first.document_nats).max():.1e}",
@@ -81,9 +92,13 @@ def train(processes: int, device: str, options: list[str], out: Path, profiled: 
     records = [json.loads(path.read_text()) for path in out.glob("runs/*/record.json")]
     record = max(records, key=lambda record: record["point"]["train_tokens"])
     point, facts, documents = record["point"], record["facts"], record["test_documents"]
+    rates = {}
+    if point["phase1_iter"] is not None:
+        rates["phase 1"] = point["train_tokens"] * (point["phase1_iter"] - 1) / facts["phase1"]["seconds"]
+    phase = "phase2" if facts["phase2"] else "training"
+    rates[phase.replace("2", " 2")] = point["tokens_seen"] / facts[phase]["seconds"]
     return Measured(
-        phase1=point["train_tokens"] * (point["phase1_iter"] - 1) / facts["phase1"]["seconds"],
-        phase2=point["tokens_seen"] / facts["phase2"]["seconds"],
+        rates=rates,
         peak_bytes=max(json.loads(file.read_text())["peak_bytes"] for file in used.iterdir()),
         ppl=point["val_ppl"],
         document_nats=np.array(documents["nats"]) / np.array(documents["tokens"]),
@@ -103,6 +118,7 @@ def synthesise(tokens: int, path: Path) -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.group", description=__doc__)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
     parser.add_argument(
         "--tokens", type=int, help="train on so many made of the default corpus, in large steps"
@@ -110,24 +126,30 @@ def main() -> int:
     parser.add_argument("--profile", action="store_true", help="print what the first process's GPU did")
     parser.add_argument("options", nargs="*", help="of `cvfp run` (after --)")
     arguments = parser.parse_args()
-    options = arguments.options or SMALL.split()
+    given, kinds = arguments.options, ["as given"] if arguments.options else arguments.kinds
+    settings, same = LARGE if arguments.tokens else SMALL, True
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        corpus = [] if given else ["--samples", str(FIRST_SAMPLES), "800"]
         if arguments.tokens:
             samples = synthesise(arguments.tokens, folder / "turns.jsonl")
-            large = ["v3", "--arms", "cvfp", "--set", *LARGE.split()]
-            options = [*(arguments.options or large), "--corpus", str(folder / "turns.jsonl")]
-            options += ["--samples", str(FIRST_SAMPLES), str(samples)]
-        found = {
-            number: train(number, arguments.device, options, folder / str(number), arguments.profile)
-            for number in arguments.processes
-        }
-    first, *_ = found.values()
-    print(markdown(HEADER, [measured.row(number, first) for number, measured in found.items()]))
-    ppls = [measured.ppl for measured in found.values()]
-    same = max(ppls) <= min(ppls) * (1 + TOLERANCE)
-    if not same:
-        print(f"test PPLs differ by more than {TOLERANCE:g}", file=sys.stderr)
+            corpus = ["--corpus", str(folder / "turns.jsonl"), "--samples", str(FIRST_SAMPLES), str(samples)]
+        for kind in kinds:
+            own = given or ["v3", "--arms", KINDS[kind], "--set", *f"{settings[kind]} {SAME[kind]}".split()]
+            options = [*own, *corpus]
+            found = {
+                number: train(
+                    number, arguments.device, options, folder / f"{kind} {number}", arguments.profile
+                )
+                for number in arguments.processes
+            }
+            first, *_ = found.values()
+            rows = [measured.row(number, first) for number, measured in found.items()]
+            print(f"\n{kind}\n\n{markdown(first.header(), rows)}", flush=True)
+            ppls = [measured.ppl for measured in found.values()]
+            if max(ppls) > min(ppls) * (1 + TOLERANCE):
+                print(f"{kind}: test PPLs differ by more than {TOLERANCE:g}", file=sys.stderr)
+                same = False
     return 0 if same else 1
 
 
