@@ -9,12 +9,13 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
 from cvfp import __version__
 from cvfp.cli import analysis, completion, corpus, model, sweep
+from cvfp.cli.pulse import pulse
 from cvfp.records.errors import CvfpError, InputError, near
 
 GROUPS: dict[str, dict[str, Callable]] = {
@@ -53,13 +54,15 @@ def overview() -> str:
         [
             *lines,
             "Begin with: cvfp quickstart. Every command has --help with an example;",
-            "--debug shows tracebacks, --version tells the version.",
+            "--debug shows tracebacks, --quiet no progress, --version tells the version.",
             "Exit codes: 0 done, 1 failed or partial, 2 wrong usage or input,",
             "130 interrupted, 143 terminated.",
         ]
     )
 
 
+FLAGS = ("--debug", "--quiet")
+"""Those that every command takes."""
 RESUMING = {"quickstart", "run", "tune"}
 """Commands that go on from where they were interrupted."""
 INTERRUPTED, TERMINATED = 130, 143
@@ -134,9 +137,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if reconfigure := getattr(stream, "reconfigure", None):
             reconfigure(errors="replace")  # a terminal without Greek letters gets question marks
-    debug = "--debug" in arguments
-    with _signals_raise():
-        return _answer([argument for argument in arguments if argument != "--debug"], debug)
+    given = {flag for flag in FLAGS if flag in arguments}
+    arguments = [argument for argument in arguments if argument not in FLAGS]
+    with (
+        _signals_raise(),
+        pulse(f"cvfp {arguments[0]}" if arguments else "cvfp", _is_silent(arguments, given)),
+    ):
+        return _answer(arguments, "--debug" in given)
+
+
+def _is_silent(arguments: Sequence[str], given: Collection[str]) -> bool:
+    """Whether nothing of progress is said: that was asked for; what `generate` writes is its progress; or the
+    first of several processes that a launcher started speaks for all."""
+    return "--quiet" in given or "generate" in arguments[:1] or os.environ.get("RANK", "0") != "0"
 
 
 def _answer(arguments: list[str], debug: bool) -> int:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterable
+from contextlib import ExitStack
 from types import TracebackType
 
 import rich.progress
@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.table import Column
 
+from cvfp.cli.pulse import pulse
 from cvfp.lab.messages import (
     Failed,
     Message,
@@ -38,7 +39,8 @@ class Bars:
     """One bar for the sweep, one for the phase that runs in each worker; a context manager that is told.
 
     A line fits a terminal of 80 columns: what is too long ends in an ellipsis. What is left of the time is
-    told from the cost of the runs that are done and of those to come.
+    told from the cost of the runs that are done and of those to come. Elsewhere there is a line for every run
+    that is done, and one for what is being done at least every ten seconds (`cvfp.cli.pulse`).
     """
 
     def __init__(self) -> None:
@@ -56,27 +58,31 @@ class Bars:
         self.names: dict[str, str] = {}
         """The run of each worker."""
         self.clock = Clock()
+        self.open = ExitStack()
 
     def __enter__(self) -> Bars:
-        if self.console.is_terminal:
-            self.bars.start()
+        self.pulse = self.open.enter_context(pulse("cvfp"))
+        if self.console.is_terminal and not self.pulse.silent:
+            self.open.enter_context(self.bars)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.bars.stop()
+        self.pulse.doing = None
+        self.open.close()
 
     def __call__(self, message: Message) -> None:
         match message:
             case SweepStarted(total, pending):
-                self.clock = Clock(total, pending)
+                self.clock, self.pulse.doing = Clock(total, pending), self._now
                 self._show_sweep()
                 if total != len(pending):
-                    self._print(f"{total - len(pending)} of {total} runs are done already")
+                    self._print_progress(f"{total - len(pending)} of {total} runs are done already")
             case Note(text):
                 self._print(text)
             case PointStarted(point):
+                self._begin(message.worker, point_label(point))
                 self.names[message.worker] = point_label(point)
             case Progress(event):
                 self._show(message.worker, event)
@@ -84,7 +90,7 @@ class Bars:
                 self.names.pop(message.worker, None)
                 self.clock.finish(point)
                 self._show_sweep()
-                self._print(f"{point_label(point)}: {outcome(point, record)}{self._left()}")
+                self._print_progress(f"{point_label(point)}: {outcome(point, record)}{self._left()}")
             case Failed(error):
                 self._print(f"{message.worker} cannot go on: {error}")
 
@@ -92,11 +98,35 @@ class Bars:
         if self.console.is_terminal:
             self.bars.console.print(text, highlight=False, markup=False)
         else:
-            print(text, file=sys.stderr, flush=True)
+            self.pulse.say(text)
+
+    def _print_progress(self, text: str) -> None:
+        if not self.pulse.silent:
+            self._print(text)
 
     def _left(self) -> str:
         """Off a terminal, where no bar says it: how many runs are done, and how long the others take."""
         return "" if self.console.is_terminal else f" [{self.clock.text()}]"
+
+    def _now(self) -> str:
+        """What the bars show, in a line: what each worker is at, and how far the sweep is."""
+        parts = []
+        for task in [self._task(worker) for worker in tuple(self.names)]:
+            step = "" if task.total is None else f" {task.completed:.0f}/{task.total:.0f}"
+            numbers = task.fields["numbers"]
+            parts.append(f"{task.description}{step}{', ' if numbers else ''}{numbers}")
+        return f"{'; '.join(parts) or 'at work'} [{self.clock.text()}]"
+
+    def _task(self, worker: str) -> rich.progress.Task:
+        return self.bars.tasks[self.bars.task_ids.index(self.phases[worker])]
+
+    def _begin(self, worker: str, name: str) -> None:
+        """The worker's bar, new or empty again, under this name."""
+        if worker in self.phases:
+            self.bars.reset(self.phases[worker], description=name, numbers="")
+            self._task(worker).total = None  # `reset` would keep it
+        else:
+            self.phases[worker] = self.bars.add_task(name, total=None, numbers="")
 
     def _show_sweep(self) -> None:
         share = self.clock.share
@@ -104,12 +134,10 @@ class Bars:
 
     def _show(self, worker: str, event: Event) -> None:
         """Move the worker's bar, which begins anew with each phase, and show its latest numbers."""
-        if worker not in self.phases:
-            self.phases[worker] = self.bars.add_task("", total=None, numbers="")
-        bar = self.phases[worker]
         name = f"{self.names.get(worker, worker)}: {event.phase}"
-        if self.bars.tasks[self.bars.task_ids.index(bar)].description != name:
-            self.bars.reset(bar, description=name, numbers="")
+        if worker not in self.phases or self._task(worker).description != name:
+            self._begin(worker, name)
+        bar = self.phases[worker]
         self.bars.update(bar, total=event.total, completed=event.step)
         if event.values:
             shown = (f"{name.replace('_', ' ')} {value:.4g}" for name, value in event.values.items())

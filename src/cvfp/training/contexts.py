@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import tempfile
 import warnings
 import weakref
@@ -110,7 +111,7 @@ class ContextStore:
 
 def _reserve(handle: int, size: int) -> None:
     """Take the space now: a map that finds the disk full kills the process."""
-    if size and hasattr(os, "posix_fallocate"):
+    if size and sys.platform != "win32" and sys.platform != "darwin":  # which have no such call
         os.posix_fallocate(handle, 0, size)
     else:
         os.ftruncate(handle, size)
