@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := cvfp-runs/quickstart
 
-.PHONY: demo test test-long coverage benchmarks docs messages results clean
+.PHONY: demo test test-long coverage benchmarks docs messages results schemas clean
 
 demo: $(VENV)/.train
 	$(BIN)/cvfp quickstart --out $(DEMO)
@@ -56,6 +56,10 @@ results: $(VENV)/.train
 	for sweep in $$(dirname docs/results/*/plan.json); do $(BIN)/cvfp report $$sweep --lang ja || exit 1; done
 	$(BIN)/cvfp compare docs/results/v1 docs/results/v2 docs/results/v3 --out docs/results/versions
 	$(BIN)/cvfp published > docs/results/published.md
+
+# Writes the JSON Schemas of sweep files and records again from their models; a test holds them to those.
+schemas: $(VENV)/.dev
+	$(BIN)/python -m cvfp.lab.json_schema
 
 clean:
 	rm -rf $(VENV) cvfp-runs build dist

@@ -14,6 +14,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from mkdocs.structure.files import File, Files
+
+SCHEMAS = "reference/schemas"
+"""Where the site has the JSON Schemas."""
 MARKER = re.compile(r"^<!-- generate: (\w+) -->$", re.MULTILINE)
 HELP_WIDTH = "82"
 """Columns of the help texts."""
@@ -23,6 +27,16 @@ def on_config(config: Any) -> Any:
     """Write out the `folder/*` of the navigation."""
     config.nav = list(_expanded(config.nav, Path(config.docs_dir)))
     return config
+
+
+def on_files(files: Files, config: Any) -> Files:
+    """Add the JSON Schemas, which the reference links to."""
+    from cvfp.lab.json_schema import SUFFIX, TITLES, shipped_schema
+
+    for name in TITLES:
+        path = f"{SCHEMAS}/{name}{SUFFIX}"
+        files.append(File.generated(config, path, content=shipped_schema(name)))
+    return files
 
 
 def _expanded(entries: list, docs: Path) -> Iterator[Any]:
@@ -99,8 +113,20 @@ def public_names() -> str:
     return "\n\n".join(parts)
 
 
+def schemas_table() -> str:
+    """A row per JSON Schema: its file, and what it describes."""
+    from cvfp.lab.json_schema import SUFFIX, TITLES
+
+    rows = [
+        f"| [{name}{SUFFIX}]({SCHEMAS.rpartition('/')[2]}/{name}{SUFFIX}) | {title} | `cvfp schema {name}` |"
+        for name, title in TITLES.items()
+    ]
+    return "\n".join(["| file | of what | printed by |", "| :--- | :--- | :--- |", *rows])
+
+
 GENERATORS: dict[str, Callable[[], str]] = {
     "command_help": command_help,
     "settings": settings_tables,
     "public_names": public_names,
+    "schemas": schemas_table,
 }

@@ -17,6 +17,7 @@ from lab_helpers import TINY
 from nbclient import NotebookClient
 
 import cvfp
+from cvfp.lab.json_schema import SUFFIX, TITLES, shipped_schema
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -27,6 +28,7 @@ PAGES = [
     DOCS / "tutorial.md",
     *sorted(DOCS.glob("how-to/*.md")),
     *sorted(DOCS.glob("explanation/*.md")),
+    DOCS / "reference" / "schemas.md",
 ]
 SOURCE = Path(cvfp.__file__).parents[1]
 
@@ -187,6 +189,9 @@ def test_the_site_builds_without_a_warning_and_asks_nothing_of_other_sites(tmp_p
     assert "--gpus-per-point" in pages[reference / "cli.html"]
     assert "phase1.dist_reg_weight" in pages[reference / "settings.html"]
     assert "fit_power_law" in pages[reference / "api.html"]
+    for name in TITLES:
+        assert f"schemas/{name}{SUFFIX}" in pages[reference / "schemas.html"]
+        assert (reference / "schemas" / f"{name}{SUFFIX}").read_text("utf-8") == shipped_schema(name)
     assert not any("generate: " in page for page in pages.values())
 
 

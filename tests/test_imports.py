@@ -21,7 +21,7 @@ ORDER = ["records", "scaling", "metrics", "data", "models", "training", "arms hf
 LEVELS = {layer: level for level, names in enumerate(ORDER) for layer in names.split()}
 HEAVY = {"torch", "datasets", "transformers", "lm_eval", "ray"}
 LIGHT = ("records", "scaling", "report", "cli")
-LIGHT_MODULES = {f"cvfp.{name}" for name in ("lab.presets", "lab.plan")}
+LIGHT_MODULES = {f"cvfp.{name}" for name in ("lab.presets", "lab.plan", "lab.json_schema")}
 
 
 def dotted(path: Path) -> str:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from cvfp import __version__
-from cvfp.cli import analysis, completion, corpus, model, sweep
+from cvfp.cli import analysis, completion, corpus, model, schema, sweep
 from cvfp.cli.pulse import pulse
 from cvfp.records.errors import CvfpError, InputError, near
 
@@ -34,7 +34,11 @@ GROUPS: dict[str, dict[str, Callable]] = {
         "generate": model.generate,
         "diagnose": model.diagnose,
     },
-    "Data and shell": {"data": corpus.data, "completion": completion.completion},
+    "Data, shell and editor": {
+        "data": corpus.data,
+        "completion": completion.completion,
+        "schema": schema.schema,
+    },
 }
 COMMANDS = {name: command for commands in GROUPS.values() for name, command in commands.items()}
 

@@ -39,9 +39,13 @@ class Growth(Schema):
     """
 
     start: Annotated[int, Field(ge=1)]
+    """The smallest size, in training documents."""
     multiplier: Annotated[float, Field(gt=1)]
+    """From one size to the next."""
     window_size: Annotated[int, Field(ge=2, le=100)]
+    """Consecutive sizes of a window."""
     num_windows: Annotated[int, Field(ge=1, le=100)] = 1
+    """How many windows there are."""
 
     @model_validator(mode="after")
     def _sizes_grow(self) -> Growth:
@@ -79,8 +83,11 @@ class SweepSpec(Schema):
     name: str
     """Names the default directory, so it is no path."""
     description: str = ""
+    """What it asks, in a line."""
     arms: tuple[str, ...] = DEFAULT_ARMS
+    """The models that are compared: names, or .py files of your own."""
     samples: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
+    """Numbers of training documents."""
     largest_only: tuple[str, ...] = ()
     """Arms that run at the largest size alone: too slow for all of them."""
     seeds: Annotated[int, Field(ge=1)] = 1
@@ -94,6 +101,7 @@ class SweepSpec(Schema):
     tuned: dict[str, TunedArm] = {}
     """Settings of single arms that a tuning chose; those of a variant, or set by the user, win over them."""
     analysis: Analysis = Analysis()
+    """What is computed of the results."""
 
     @field_validator("name")
     @classmethod
@@ -244,6 +252,8 @@ def _list(value: Any, path: Path) -> list[Any]:
 
 
 MIXTURE = "mixture"
+RESERVED = frozenset({"arm", "data.num_samples", "data.draw_seed"})
+"""Fields of a run's config that are no settings: the sweep varies them."""
 LINE_VARIES = ("data.num_samples", "data.draw_seed", "seed")
 """What differs between the points of one line."""
 HELD_OUT = tuple(
@@ -378,7 +388,7 @@ def _line(spec: SweepSpec, arm: str, variant: dict[str, Any]) -> list[RunConfig]
     tuned = spec.tuned[arm].settings if arm in spec.tuned else {}
     variant = {key: value for key, value in variant.items() if not _is_name(key)}
     settings, where = set_over(spec.settings | tuned, variant), f"sweep {spec.name!r}"
-    reserved = sorted({"arm", "data.num_samples", "data.draw_seed"} & settings.keys())
+    reserved = sorted(RESERVED & settings.keys())
     if reserved:
         raise InputError(f"{where}: {reserved[0]!r} is what the sweep varies; use arms, samples and inits")
     settings = _of_arm(arm, spec.arms, settings, where)

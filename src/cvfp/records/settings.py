@@ -28,7 +28,7 @@ class Setting:
 
 def all_settings(schema: type[BaseModel] = RunConfig, prefix: str = "") -> list[Setting]:
     """The settings of a schema, section after section, those of the run itself first."""
-    meanings, found, sections = _texts_below(schema), [], []
+    meanings, found, sections = field_meanings(schema), [], []
     for name, field in schema.model_fields.items():
         kind = field.annotation
         if inspect.isclass(kind) and issubclass(kind, BaseModel):
@@ -44,7 +44,7 @@ def section_meaning(section: str) -> str:
     return " ".join((inspect.getdoc(RunConfig.model_fields[section].annotation) or "").split())
 
 
-def _texts_below(schema: type[BaseModel]) -> dict[str, str]:
+def field_meanings(schema: type[BaseModel]) -> dict[str, str]:
     """The text below each field of a class and of those it comes from."""
     found: dict[str, str] = {}
     for each in reversed([one for one in schema.__mro__ if one.__module__.startswith("cvfp.")]):

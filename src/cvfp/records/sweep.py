@@ -233,7 +233,9 @@ class RegisteredForecast(Schema):
         return digest(self.model_dump(mode="json"))
 
 
-class _Entry(Schema):
+class SealedForecast(Schema):
+    """An entry of `forecasts.json`: a forecast, and the hash of all its fields."""
+
     forecast: RegisteredForecast
     digest: str
 
@@ -249,7 +251,9 @@ def read_forecasts(path: Path) -> list[RegisteredForecast]:
     found = read_json(path)
     if not isinstance(found, list):
         raise InputError(f"{path}: a list of forecasts is needed")
-    entries = [_Entry.parse_json(entry, f"{path}, entry {place}") for place, entry in enumerate(found, 1)]
+    entries = [
+        SealedForecast.parse_json(entry, f"{path}, entry {place}") for place, entry in enumerate(found, 1)
+    ]
     for entry in entries:
         if entry.forecast.digest != entry.digest:
             one = entry.forecast
