@@ -86,8 +86,3 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
                 item.add_marker(pytest.mark.long)
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """torch's own forward-mode derivative scripts a function on first use, which torch itself deprecates."""
-    config.addinivalue_line("filterwarnings", "ignore:.*torch.jit.script.*:DeprecationWarning")

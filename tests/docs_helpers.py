@@ -40,7 +40,7 @@ NO_CODE = ("text",)
 MARK = re.compile(r"<!-- rehearse: (.+) -->\s*")
 CHECKS_HEALTH = "diagnose"
 """The command whose exit code 1 is a finding: a tiny model is not healthy."""
-COMMANDS = ("cvfp", "hf", "make", "pip", "python", "sbatch", "torchrun")
+COMMANDS = ("cvfp", "git", "hf", "make", "pip", "pipx", "python", "sbatch", "torchrun", "uv")
 COMMAND_LINE = "an example of the command line"
 LONG_WORK = ("quickstart", "run", "tune", "train")
 TRAINS = re.compile(rf"cvfp ({'|'.join(LONG_WORK)})\b")
@@ -218,6 +218,16 @@ def _import_ours(text: str) -> None:
             assert all(hasattr(module, alias.name) for alias in node.names)
 
 
+def _and_then(words: list[str]) -> Iterator[list[str]]:
+    """The commands of a line, which `&&` joins."""
+    while "&&" in words:
+        place = words.index("&&")
+        yield words[:place]
+        words = words[place + 1 :]
+    if words:
+        yield words
+
+
 class Rehearsal:
     """Commands that a page may not be taken at its word for; a command that is not among them is an error."""
 
@@ -226,14 +236,38 @@ class Rehearsal:
 
     def script(self, text: str) -> None:
         for line in lines_of(text):
-            words = shlex.split(line, comments=True)
-            while words and re.fullmatch(r"\w+=.*|nice", words[0]):
-                words = words[1:]
-            if words:
-                command = {".": "activate", "python3": "python"}.get(words[0], words[0])
-                rehearse = getattr(self, command, None)
-                assert rehearse is not None, f"no way to rehearse {line!r}"
-                rehearse(words[1:])
+            for words in _and_then(shlex.split(line, comments=True)):
+                self._command(line, words)
+
+    def _command(self, line: str, words: list[str]) -> None:
+        while words and re.fullmatch(r"\w+=.*|nice", words[0]):
+            words = words[1:]
+        if words:
+            names = {".": "activate", "python3": "python"}
+            command = names.get(words[0], Path(words[0]).name.replace("-", "_"))
+            rehearse = getattr(self, command, None)
+            assert rehearse is not None, f"no way to rehearse {line!r}"
+            rehearse(words[1:])
+
+    def git(self, words: list[str]) -> None:
+        """A folder is made of a repository, and entered."""
+        assert words[0] == "clone" and len(words) == 3
+
+    def cd(self, words: list[str]) -> None:
+        """The page's own files are where the reader is already."""
+
+    def pre_commit(self, words: list[str]) -> None:
+        assert words == ["install"] and (ROOT / ".pre-commit-config.yaml").is_file()
+
+    def uv(self, words: list[str]) -> None:
+        """A command out of the wheel that was built."""
+        assert words[:4] == ["tool", "run", "--from", "dist/*.whl"] and words[4] == "cvfp"
+        self.cvfp(words[5:])
+
+    def pipx(self, words: list[str]) -> None:
+        """A command out of the wheel that was built."""
+        assert words[:3] == ["run", "--spec", "dist/*.whl"] and words[3] == "cvfp"
+        self.cvfp(words[4:])
 
     def cvfp(self, words: list[str]) -> None:
         """All of it, on the CPU, up to where training or measuring the machine would begin."""
@@ -292,8 +326,9 @@ class Rehearsal:
                 assert set(requirement[1].split(",")) <= set(known)
 
     def python(self, words: list[str]) -> None:
-        """There is such a module."""
+        """There is such a module; and such tests, where it is pytest."""
         assert words[0] == "-m" and importlib.util.find_spec(words[1]) is not None
+        assert words[1] != "pytest" or all((ROOT / path).exists() for path in words[2:])
 
     def hf(self, words: list[str]) -> None:
         """The hub's command line has such a command."""

@@ -24,6 +24,7 @@ pytestmark = pytest.mark.usefixtures("undrawn")
 DOCS = ROOT / "docs"
 PAGES = [
     ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
     DOCS / "index.md",
     DOCS / "tutorial.md",
     *sorted(DOCS.glob("how-to/*.md")),
@@ -105,6 +106,7 @@ def test_every_example_in_a_docstring_works(
         "torchrun --nproc 2 -m cvfp run v3 --outt x",
         "make dmeo",
         "python -m cvfp.nothing",
+        "uv tool run --from dist/*.whl cvfp fti anybodys.csv",
         "wget somewhere",
     ],
 )
@@ -147,13 +149,21 @@ def test_the_japanese_readme_has_the_code_and_the_figure_of_the_english_one():
     assert all((ROOT / name).is_file() for name in (*figures, *same))
 
 
-@pytest.mark.parametrize("name", ["README.md", "README.ja.md"])
-def test_links_of_the_readme_lead_somewhere(name: str):
-    text = (ROOT / name).read_text(encoding="utf-8")
-    targets = [link.split("#")[0] for link in re.findall(r"\]\(([^)]+)\)", text)]
-    local = [target for target in targets if target and "://" not in target]
-    assert len(local) > 10
-    assert [target for target in local if not (ROOT / target).exists()] == []
+OUTSIDE_THE_SITE = ("README.md", "README.ja.md", "CONTRIBUTING.md", "CODE_OF_CONDUCT.md", "SECURITY.md")
+
+
+def test_links_of_pages_outside_the_site_lead_somewhere():
+    """Anchors too, of which the site's own are looked at when it is built."""
+    local = []
+    for name in OUTSIDE_THE_SITE:
+        text = (ROOT / name).read_text(encoding="utf-8")
+        links = [link.partition("#") for link in re.findall(r"\]\(([^)]+)\)", text)]
+        local += [(name, path or name, anchor) for path, _, anchor in links if "://" not in path]
+    assert len(local) > 30
+    assert [link for link in local if not (ROOT / link[1]).exists()] == []
+    for _, path, anchor in local:
+        headings = re.findall(r"^#+ (.+)$", (ROOT / path).read_text("utf-8"), re.MULTILINE) if anchor else []
+        assert not anchor or anchor in {re.sub(r"\W+", "-", heading.lower()) for heading in headings}, anchor
 
 
 @pytest.mark.long

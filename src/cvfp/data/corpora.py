@@ -25,7 +25,7 @@ from cvfp.data.tokenizers import ENCODER_SHA256, gpt2_tokenizer
 from cvfp.data.user_files import Listing, local_source, open_local, parquet_files
 from cvfp.records.config import DataConfig
 from cvfp.records.errors import InputError
-from cvfp.records.files import is_dir, is_file, refuse_special
+from cvfp.records.files import is_dir, is_file, parts_of, refuse_special
 from cvfp.records.schema import digest
 
 # --- The embedded corpus: real conversations of the Chit-Chat Challenge, in the package `chitchat-dataset`.
@@ -117,7 +117,8 @@ def _parse_hub_name(spec: str) -> tuple[str, str]:
         if rest and not is_dir(Path(rest)):
             raise InputError(f"corpus {spec!r}: {rest} is not a folder with train_sft-*.parquet files")
         return rest if rest else ULTRACHAT, "train_sft"
-    where, _, split = rest.partition(":")
+    where = parts_of(rest)[0]
+    split = rest.removeprefix(where)[1:]
     if not where or (rest.endswith(":") and not split):
         raise InputError(f"corpus {spec!r}: written hub:OWNER/NAME or hub:OWNER/NAME:SPLIT")
     return where, split if split else "train"

@@ -11,7 +11,7 @@ from cvfp.data.tokenizers import Tokenizer
 from cvfp.lab.point import PointResult
 from cvfp.records.arms import arm_kind
 from cvfp.records.config import RunConfig, dotted
-from cvfp.records.files import is_dir, is_file, write_json, write_text
+from cvfp.records.files import is_dir, is_file, parts_of, write_json, write_text
 from cvfp.records.results import CAP, PointRecord, RunRecord
 
 # --- The model card of a checkpoint: `README.md` with the front matter that the Hugging Face hub reads.
@@ -215,10 +215,9 @@ def _named(spec: str | tuple[str, ...]) -> Any:
     """The names of local files and folders in a setting such as `hub:FOLDER:SPLIT`, or in each of several."""
     if not isinstance(spec, str):
         return tuple(map(_named, spec))
-    parts = [Path(part) for part in spec.split(":")]
+    parts = parts_of(spec)
     return ":".join(
-        part.resolve().name if is_file(part) or is_dir(part) else text
-        for part, text in zip(parts, spec.split(":"), strict=True)
+        Path(part).resolve().name if is_file(Path(part)) or is_dir(Path(part)) else part for part in parts
     )
 
 

@@ -73,6 +73,14 @@ class Growth(Schema):
 OWN_SUFFIX = ".py"
 """What the name of an arm ends in that is a file of the user's."""
 MOST_POINTS = 100_000
+DEVICES = {
+    "CON",
+    "PRN",
+    "AUX",
+    "NUL",
+    *(f"{port}{number}" for port in ("COM", "LPT") for number in range(10)),
+}
+"""Names that Windows keeps for devices, with any suffix; a sweep is to lie on every system."""
 Settings = dict[str, Any]
 """Config fields by dotted key, e.g. {"model.context_dim": 256}."""
 
@@ -109,6 +117,8 @@ class SweepSpec(Schema):
         if not re.fullmatch(r"\w[\w .-]*", value):
             allowed = "letters, digits, spaces and _ . - after a letter, a digit or _"
             raise ValueError(f"allowed are {allowed}, got {value!r}")
+        if value[-1] in " ." or value.partition(".")[0].rstrip().upper() in DEVICES:
+            raise ValueError(f"Windows has no folder {value!r}; give another name")
         return value
 
     @field_validator("arms", "samples")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterator
@@ -140,6 +141,11 @@ def refuse_special(path: Path) -> None:
     """Raise `InputError` for a pipe, a socket or a device."""
     if _exists(path) and not (path.is_file() or path.is_dir()):
         raise InputError(f"{path}: is a pipe or a device, a file is needed")
+
+
+def parts_of(spec: str) -> list[str]:
+    """The parts of a setting such as `hub:FOLDER:SPLIT`; the colon of a Windows drive belongs to its path."""
+    return re.split(r"(?<!:[A-Za-z]):|:(?![\\/])", f":{spec}")[1:]
 
 
 def reason(error: Exception) -> str:
