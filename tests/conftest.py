@@ -33,6 +33,14 @@ def cache_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_pulse() -> Iterator[None]:
+    """No command says by itself that it goes on: how long it takes here is nothing that a test is about."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cvfp.cli.pulse.SILENCE", 86_400.0)
+        yield
+
+
 @pytest.fixture(scope="session")
 def empty_picture(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """A PNG with nothing on it."""

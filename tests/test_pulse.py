@@ -43,6 +43,7 @@ class Time:
 def beats(monkeypatch: pytest.MonkeyPatch, made: Callable[[], Pulse], time: Time) -> None:
     """Have the pulse beat in that time."""
     monkeypatch.setattr(pulses, "time", time)
+    monkeypatch.setattr(pulses, "SILENCE", SILENCE)
     one = made()
     one.ended = time
     one.beat()
