@@ -11,6 +11,7 @@ import torch
 from lab_helpers import rows_of, tiny_plan, tiny_spec, write_corpus
 
 from cvfp.lab import runner
+from cvfp.lab.messages import PointStarted
 from cvfp.lab.options import RunOptions
 from cvfp.lab.plan import make_plan
 from cvfp.lab.runner import run_sweep
@@ -304,3 +305,15 @@ def test_a_trial_of_a_tuning_tells_nothing_of_the_test_text(tmp_path, corpus):
         out = tmp_path / str(told)
         run_sweep(make_plan(spec.with_settings(settings)), out, CPU)
         assert ("test PPL" in (out / "output.txt").read_text()) == told
+
+
+def test_of_one_size_the_costliest_run_begins_first(tmp_path, corpus):
+    began = []
+
+    def tell(message):
+        if isinstance(message, PointStarted):
+            began.append((message.point.config.data.num_samples, message.point.config.arm))
+
+    plan = tiny_plan(corpus, samples=(4, 8), arms=("unigram", "no-context", "cvfp"))
+    run_sweep(plan, tmp_path / "sweep", CPU, tell)
+    assert began == [(size, arm) for size in (4, 8) for arm in ("cvfp", "no-context", "unigram")]

@@ -24,13 +24,11 @@ from cvfp.lab.messages import (
     outcome,
     point_label,
 )
-from cvfp.metrics.cost import run_cost
+from cvfp.metrics.cost import relative_cost
 from cvfp.records.plan import PlannedPoint
 from cvfp.records.schema import duration
 from cvfp.training.events import Event
 
-TOKENS_PER_DOCUMENT, VOCABULARY = 1000, 20_000
-"""Of a run whose data is not looked at: only the ratio of two runs' costs counts."""
 LEAST_SHARE = 0.1
 """Of the mean cost, that every run takes at least: it has to start, to score and to write."""
 
@@ -154,7 +152,7 @@ class Clock:
 
     def __init__(self, total: int = 0, pending: Iterable[PlannedPoint] = ()) -> None:
         self.total = total
-        self.costs = {point.config.run_hash: _cost(point) for point in pending}
+        self.costs = {point.config.run_hash: relative_cost(point.config) for point in pending}
         mean = sum(self.costs.values()) / max(len(self.costs), 1) or 1.0
         self.costs = {name: max(cost, LEAST_SHARE * mean) for name, cost in self.costs.items()}
         self.all, self.done = sum(self.costs.values()), 0.0
@@ -176,8 +174,3 @@ class Clock:
         if self.done and self.costs:
             parts.append(f"{duration(elapsed * (1 / self.share - 1))} left")
         return ", ".join(parts)
-
-
-def _cost(point: PlannedPoint) -> float:
-    cost = run_cost(point.config, VOCABULARY, TOKENS_PER_DOCUMENT * point.config.data.num_samples)
-    return 0.0 if cost is None else cost.flops

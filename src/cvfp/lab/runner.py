@@ -29,6 +29,7 @@ from cvfp.lab.options import DEFAULTS, RunOptions
 from cvfp.lab.plan import MIXTURE
 from cvfp.lab.point import Datasets, PointResult, components, failed, mix, run_point
 from cvfp.lab.sweep_directory import Ledger, SweepDirectory
+from cvfp.metrics.cost import relative_cost
 from cvfp.models.parts import ran_out_of_memory
 from cvfp.records.config import RunConfig
 from cvfp.records.errors import CvfpError, InputError, LostError, WriteError
@@ -254,14 +255,15 @@ def _is_failure(error: Exception) -> bool:
 
 
 def _in_order(pending: list[PlannedPoint]) -> list[PlannedPoint]:
-    """By size; first those whose line has all its smaller sizes, so that they can be forecast from them."""
+    """By size; first those whose line has all its smaller sizes, so that they can be forecast from them. Of
+    one size the costliest first: what begins last should not be what all others then wait for."""
     smallest: dict[str, int] = {}
     for point in pending:
         line, size = point.config.config_hash, point.config.data.num_samples
         smallest[line] = min(size, smallest.get(line, size))
 
-    def rank(point: PlannedPoint) -> tuple[bool, int]:
+    def rank(point: PlannedPoint) -> tuple[bool, int, float]:
         size = point.config.data.num_samples
-        return size > smallest[point.config.config_hash], size
+        return size > smallest[point.config.config_hash], size, -relative_cost(point.config)
 
     return sorted(pending, key=rank)

@@ -107,6 +107,17 @@ def run_cost(config: RunConfig, vocab_size: int, tokens: int) -> RunCost | None:
     return RunCost(params + head + vocab_size * bool(bias), madds + head, flops)
 
 
+TOKENS_PER_DOCUMENT, VOCABULARY = 1000, 20_000
+"""Of a run whose data is not looked at."""
+
+
+def relative_cost(config: RunConfig) -> float:
+    """FLOPs of a run whose data is not looked at, of which only ratios mean something; 0 where `run_cost` is
+    None."""
+    cost = run_cost(config, VOCABULARY, TOKENS_PER_DOCUMENT * config.data.num_samples)
+    return 0.0 if cost is None else cost.flops
+
+
 def _most_read(settings: TokenTraining, tokens: int) -> int:
     """Tokens that steps read if training on so many runs to its end."""
     return settings.most_tokens(tokens) * settings.readings
