@@ -6,6 +6,8 @@ from scaling_helpers import SIX, SIXTEENFOLD, line, nested_noise
 
 from cvfp.records.errors import InputError
 from cvfp.scaling.forms import (
+    CELLS,
+    GRID,
     NUM_PARAMETERS,
     compare_forms,
     fit_form,
@@ -66,6 +68,17 @@ def test_the_search_over_beta_finds_the_minimum_of_a_fine_grid():
             design = np.stack([np.ones(6), SIX**-beta / SIX[0] ** -beta], axis=1)
             rss.append(np.sum((y - design @ np.linalg.lstsq(design, y, rcond=None)[0]) ** 2))
         assert fit.rss[row] <= min(rss) + 1e-12
+
+
+def test_rows_of_long_curves_are_those_of_one_at_a_time():
+    rng, x = np.random.default_rng(0), np.linspace(10, 18, 400)
+    losses = 2 + 3 * np.exp(-0.2 * (x - 10)) + 0.01 * rng.normal(size=(15, 400))
+    assert CELLS // (GRID * 400) < 15  # in several parts
+    together = fit_profile(x, losses, True)
+    for row in range(15):
+        alone = fit_profile(x, losses[row : row + 1], True)
+        assert [together.E[row], together.beta[row], together.rss[row]] == [alone.E, alone.beta, alone.rss]
+    assert abs(together.E - 2).max() < 0.05
 
 
 def test_forms_without_a_floor_do_not_beat_one_with_it_in_sample():

@@ -116,6 +116,14 @@ def test_sizes_over_thirty_decades_have_a_forecast():
     assert 1 <= one.run_low <= one.low <= one.ppl <= one.high <= one.run_high
 
 
+def test_a_curve_of_hundreds_of_sizes_is_forecast():
+    sizes, rng = np.geomspace(5e4, 1e8, 400), np.random.default_rng(0)
+    losses = 1.8 + 4.2 * np.exp(-0.25 * np.log(sizes / 5e4))
+    one = outlook(line(sizes, losses + 0.01 * rng.normal(size=400))).at(1e9)
+    true = np.exp(1.8 + 4.2 * 2e4**-0.25)
+    assert one.low < true < one.high < 1.05 * one.low and one.run_high > 1.03 * one.run_low
+
+
 def test_order_names_and_units_change_nothing():
     points = sweep(TRUTHS["floor"], np.random.default_rng(2))
     given = outlook(points).at(1e7)

@@ -34,6 +34,8 @@ has fallen to its floor at the second size. Assumed."""
 GRID, ZOOM, ROUNDS = 101, 21, 11
 """Points of the first grid over beta, of each finer one between the neighbours of its best, and how many of
 these: beta to a relative 1e-11."""
+CELLS = 2**19
+"""Numbers that are held at once, of rows times grid times points: they stay in the cache of a core."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,12 @@ def fit_profile(x: np.ndarray, losses: np.ndarray, floor: bool) -> Profile:
         floor: whether there is an E.
     """
     x = np.broadcast_to(x, losses.shape)
+    step = max(1, CELLS // (GRID * x.shape[1]))
+    parts = [_fit_rows(x[i : i + step], losses[i : i + step], floor) for i in range(0, len(x), step)]
+    return Profile(*(np.concatenate([getattr(one, each.name) for one in parts]) for each in fields(Profile)))
+
+
+def _fit_rows(x: np.ndarray, losses: np.ndarray, floor: bool) -> Profile:
     centre, reach = x.mean(axis=1), np.ptp(x, axis=1)
     x = x - centre[:, None]
     grid = np.geomspace(BENDS[0] / reach, BENDS[1] / reach, GRID, axis=1)

@@ -48,6 +48,8 @@ EXPONENTS, ZOOMS = 241, 3
 COUNTED = 200.0
 """Drop of the weighted sum of squares, in units of s^2, beyond which an exponent does not count."""
 NEGLIGIBLE = 1e-6
+LEAST_NEW = 1e-9
+"""Variance of an error that is not carried over from the size before, as a share: above rounding."""
 FARTHEST = 1e4
 """Nats; exp of more than 710 is beyond a float."""
 LEAST_ERROR = 1e-12
@@ -211,11 +213,44 @@ def design(form: FormName, beta: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True, eq=False)
-class _Noise:
-    """One (g, rho): what makes errors independent and equal, and what is then left of them."""
+class _Errors:
+    """Errors of n points in units of s: each is `carried` times the one before it in its draw (both over
+    their `scale`), and a new part. A chain: what makes them independent and equal takes n steps.
+    """
 
-    whiten: np.ndarray
-    """(n, n)."""
+    order: np.ndarray
+    """The points by draw, smallest size first, (n,); the others are in this order."""
+    scale: np.ndarray
+    """Standard deviation, (n,)."""
+    carried: np.ndarray
+    """Correlation with the error before it, (n,); 0 at the smallest size of a draw."""
+
+    def whitened(self, values: np.ndarray) -> np.ndarray:
+        """What of `values` (..., n, p) is left when the errors are made independent and equal."""
+        scaled = values[..., self.order, :] / self.scale[:, None]
+        before = np.roll(scaled, 1, axis=-2)
+        return (scaled - self.carried[:, None] * before) / self._new[:, None]
+
+    @property
+    def log_determinant(self) -> float:
+        """Of their covariance, s being 1."""
+        return 2 * float(np.log(self.scale * self._new).sum())
+
+    @property
+    def _new(self) -> np.ndarray:
+        """Standard deviation of the new part, over `scale`; sizes next to each other have next to none."""
+        return np.sqrt(np.maximum(1 - self.carried**2, LEAST_NEW))
+
+
+def _equal_errors(count: int) -> _Errors:
+    return _Errors(np.arange(count), np.ones(count), np.zeros(count))
+
+
+@dataclass(frozen=True, eq=False)
+class _Noise:
+    """One (g, rho): its errors, what is left of the points about the means of the sizes, its likelihood."""
+
+    errors: _Errors
     rest: float
     """Sum of squares about the means of the sizes."""
     dof: int
@@ -239,25 +274,23 @@ def _noises(points: Points, ranks: np.ndarray) -> list[_Noise]:
     level = y - np.polyfit(means_x, means_y, 1)[0] * (x - means_x[ranks])
     names = {draw: index for index, draw in enumerate(dict.fromkeys(points.draws))}
     draw = np.array([names[one] for one in points.draws])
-    same = draw[:, None] == draw[None, :]
-    doublings = np.abs(means_x[ranks][:, None] - means_x[ranks][None, :]) / np.log(2)
+    order = np.lexsort([ranks, draw])
+    follows = np.diff(draw[order], prepend=-1) == 0
+    doublings = np.abs(np.diff(means_x[ranks[order]], prepend=0.0)) / np.log(2)
     found = []
     for growth in GROWTHS:
         scale = np.exp(growth * (means_x - means_x.mean()))
         for rho in CORRELATIONS:
-            correlation = np.where(same, rho**doublings, 0.0)
-            matrix = correlation * np.outer(scale[ranks], scale[ranks]) + 1e-9 * np.eye(number)
-            root = np.linalg.cholesky(matrix)
-            whiten = np.linalg.inv(root)
-            basis, target = whiten @ belongs, whiten @ level
-            rest = float(np.sum((target - basis @ np.linalg.lstsq(basis, target, rcond=None)[0]) ** 2))
-            dof = number - count
+            errors = _Errors(order, scale[ranks[order]], np.where(follows, rho**doublings, 0.0))
+            basis, root = np.linalg.qr(errors.whitened(belongs))
+            target, dof = errors.whitened(level[:, None])[:, 0], number - count
+            rest = float(np.sum((target - basis @ (basis.T @ target)) ** 2))
             log_weight = -0.5 * (
                 dof * np.log(max(rest, dof * ROUNDING**2))
-                + 2 * np.log(np.diag(root)).sum()
-                + np.linalg.slogdet(basis.T @ basis)[1]
+                + errors.log_determinant
+                + 2 * np.log(np.abs(np.diag(root))).sum()
             )
-            found.append(_Noise(whiten, rest, dof, float(log_weight), float(scale[-1] ** 2)))
+            found.append(_Noise(errors, rest, dof, float(log_weight), float(scale[-1] ** 2)))
     return found
 
 
@@ -282,7 +315,7 @@ def _averaged(points: Points, form: FormName, noises: Sequence[_Noise], sizes: i
     parts, p = [], NUM_PARAMETERS[form]
     lack = 0.0
     for weight, noise in zip(prior, noises, strict=True):
-        fits = _fits(form, x, y, noise.whiten, noise.variance)
+        fits = _fits(form, x, y, noise.errors, noise.variance)
         more = max(float(fits.rss.min()) - noise.rest, 0.0)
         lack += weight * float(fdtrc(sizes - p, noise.dof, more / (sizes - p) / noise.variance))
         parts.append((weight, fits, noise.variance, noise.at_largest, max(noise.rest, noise.variance)))
@@ -296,15 +329,14 @@ def _of_one_seed(points: Points) -> list[Mixture]:
     forms = possible_forms(points)
     widest = forms[-1]
     dof = len(x) - NUM_PARAMETERS[widest]
-    whole = _fits(widest, x, y, np.eye(len(x)), ROUNDING**2)
+    equal = _equal_errors(len(x))
+    whole = _fits(widest, x, y, equal, ROUNDING**2)
     rest = float(whole.rss.min())
     variance = max(rest / dof, ROUNDING**2)
     found = []
     for form in forms:
-        fits, fewer = (
-            _fits(form, x, y, np.eye(len(x)), variance),
-            NUM_PARAMETERS[widest] - NUM_PARAMETERS[form],
-        )
+        fits = _fits(form, x, y, equal, variance)
+        fewer = NUM_PARAMETERS[widest] - NUM_PARAMETERS[form]
         more = max(float(fits.rss.min()) - rest, 0.0)
         lack = 1.0 if fewer == 0 else float(fdtrc(fewer, dof, more / fewer / variance))
         parts = [(1.0, fits, variance, 1.0, max(rest, variance))]
@@ -312,22 +344,25 @@ def _of_one_seed(points: Points) -> list[Mixture]:
     return found
 
 
-def _fits(form: FormName, x: np.ndarray, y: np.ndarray, whiten: np.ndarray, variance: float) -> _Fits:
+def _fits(form: FormName, x: np.ndarray, y: np.ndarray, errors: _Errors, variance: float) -> _Fits:
     """Least squares at the exponents that count; they are found on a grid that is narrowed to them."""
-    target = whiten @ y
+    target = errors.whitened(y[:, None])[:, 0]
+
+    def solved(beta: np.ndarray) -> _Fits:
+        return _solved(beta, errors.whitened(design(form, beta, x)), target)
+
     if form == "ppl_power":
-        return _solved(form, np.zeros(1), x, whiten, target)
+        return solved(np.zeros(1))
     low, high = (bend / np.ptp(x) for bend in BENDS)
     for _zoom in range(ZOOMS):
         grid = np.geomspace(low, high, EXPONENTS)
-        rss = _solved(form, grid, x, whiten, target).rss
+        rss = solved(grid).rss
         near = np.flatnonzero(rss - rss.min() <= COUNTED * variance)
         low, high = grid[max(near[0] - 1, 0)], grid[min(near[-1] + 1, EXPONENTS - 1)]
-    return _solved(form, np.geomspace(low, high, EXPONENTS), x, whiten, target)
+    return solved(np.geomspace(low, high, EXPONENTS))
 
 
-def _solved(form: FormName, beta: np.ndarray, x: np.ndarray, whiten: np.ndarray, target: np.ndarray) -> _Fits:
-    basis = whiten @ design(form, beta, x)
+def _solved(beta: np.ndarray, basis: np.ndarray, target: np.ndarray) -> _Fits:
     inverse = np.linalg.pinv(np.einsum("mni,mnj->mij", basis, basis), hermitian=True)
     coefficients = np.einsum("mij,mnj,n->mi", inverse, basis, target)
     rest = target - np.einsum("mnp,mp->mn", basis, coefficients)

@@ -252,7 +252,7 @@ POINT_COLUMNS = ("config_hash", SAMPLES, SEED)
 STATES = ("status", "stop_reason")
 LOSS = re.compile(r"loss|nll|nats|cross_?entropy", re.IGNORECASE)
 """Names of columns of losses."""
-MANY_SIZES = 300
+MANY_SIZES = 3000
 BETWEEN = " / "
 """Between the parts of the name of a group."""
 
@@ -448,7 +448,7 @@ def _note_doubtful(name: str, group: GroupPoints, note: Note) -> None:
         note(f"{name}: column {columns.x!r} is below 1 somewhere; give numbers of tokens, not of millions")
     sizes = len(group.points.distinct_sizes)
     if sizes > MANY_SIZES:
-        note(f"{name}: {sizes} sizes, each of which is left out in turn: this may take minutes")
+        note(f"{name}: {sizes} sizes: this may take a minute and more")
 
 
 def _counts_params(column: str) -> bool:
