@@ -3,6 +3,8 @@
 python -m benchmarks.forecasts --trials 60
 python -m benchmarks.forecasts --sweeps docs/results/*/   # hidden sizes of sweeps, beside the last slope
 python -m benchmarks.forecasts --table anybodys.csv --x tokens --y loss --by model --nats
+
+Of several sources (sweeps, tables of the same columns) each is told, and all together.
 """
 
 from __future__ import annotations
@@ -118,18 +120,19 @@ def holdouts_of_table(path: Path, x: str, y: str, by: str, nats: bool) -> list[H
     return [one for one in found if one is not None]
 
 
-def hidden_sizes(holdouts: Sequence[Holdout]) -> None:
+def hidden_sizes(name: str, holdouts: Sequence[Holdout]) -> None:
     """Print how hidden sizes were forecast from the rest, and by the last slope."""
+    print(f"# {name}")
     pairs = []
     for found in holdouts:
         forms = {form.form: form for form in found.forms}
         pairs += list(zip(forms[OUTLOOK].predictions, forms[LAST_SLOPE].predictions, strict=False))
     print(f"{len(pairs)} of {sum(len(found.hidden) for found in holdouts)} hidden sizes have a forecast")
-    for name, known in zip(("forecast", "last slope"), zip(*pairs, strict=True), strict=True):
+    for rule, known in zip(("forecast", "last slope"), zip(*pairs, strict=True), strict=True):
         errors = [abs(np.log(one.predicted / one.measured)) for one in known]
         scores = [interval_score(np.log(one.low), np.log(one.high), np.log(one.measured)) for one in known]
         print(
-            f"{name}: median error {np.median(errors):.3f}, {sum(one.held for one in known)} held, "
+            f"{rule}: median error {np.median(errors):.3f}, {sum(one.held for one in known)} held, "
             f"interval score {np.mean(scores):.3f}"
         )
 
@@ -137,19 +140,23 @@ def hidden_sizes(holdouts: Sequence[Holdout]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.forecasts", description=__doc__)
     parser.add_argument("--trials", type=int, default=60)
-    parser.add_argument("--sweeps", type=Path, nargs="+", metavar="DIR")
-    parser.add_argument("--table", type=Path, metavar="FILE")
+    parser.add_argument("--sweeps", type=Path, nargs="+", default=[], metavar="DIR")
+    parser.add_argument("--table", type=Path, nargs="+", default=[], metavar="FILE")
     for name, default in (("--x", "tokens"), ("--y", "val_ppl"), ("--by", "config_name")):
         parser.add_argument(name, default=default, metavar="COLUMN")
     parser.add_argument("--nats", action="store_true")
     arguments = parser.parse_args()
+    found: dict[str, list[Holdout]] = {}
     if arguments.sweeps:
         sweeps = [sweep for sweep in arguments.sweeps if (sweep / "plan.json").exists()]
-        hidden_sizes(holdouts_of_sweeps(sweeps))
-    elif arguments.table:
-        asked = (arguments.table, arguments.x, arguments.y, arguments.by, arguments.nats)
-        hidden_sizes(holdouts_of_table(*asked))
-    else:
+        found["sweeps"] = holdouts_of_sweeps(sweeps)
+    for path in arguments.table:
+        found[path.name] = holdouts_of_table(path, arguments.x, arguments.y, arguments.by, arguments.nats)
+    for name, holdouts in found.items():
+        hidden_sizes(name, holdouts)
+    if len(found) > 1:
+        hidden_sizes("together", [one for holdouts in found.values() for one in holdouts])
+    if not found:
         simulations(arguments.trials)
 
 

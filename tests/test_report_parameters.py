@@ -11,8 +11,10 @@ from report_helpers import DEFAULT_LINES, LineSpec, nine_lines, write_sweep
 
 from cvfp.records.sweep import load_sweep
 from cvfp.report.figures.isoflops import isoflop_figure
+from cvfp.report.joint_laws import arm_laws
+from cvfp.report.language import speaking
 from cvfp.report.lines import report_lines
-from cvfp.report.sections.parameters import arm_laws, section
+from cvfp.report.sections.parameters import section
 from cvfp.report.view import View
 from cvfp.scaling.joint_law import FLOPS
 
@@ -131,3 +133,11 @@ def test_every_point_and_the_names_of_budgets_are_drawn(tmp_path):
     assert len(axes.texts) == len(curves)
     budgets = [float(text.get_text()) for text in axes.texts]
     assert budgets == sorted(budgets)
+
+
+def test_a_report_in_another_language_fits_no_law_again(tmp_path, monkeypatch):
+    view = view_of(tmp_path)
+    assert section(view) is not None
+    monkeypatch.setattr("cvfp.report.joint_laws.fit_joint_law", None)
+    with speaking("ja"):
+        assert section(view) is not None

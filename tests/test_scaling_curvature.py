@@ -10,6 +10,7 @@ from cvfp.scaling.local_exponent import bend, bends, curvature, local_exponents,
 from cvfp.scaling.points import points_of
 
 X = np.log(SIX)
+NOISE = 0.01 * np.random.default_rng(5).normal(size=6)
 
 
 def test_a_planted_curvature_comes_back():
@@ -60,6 +61,18 @@ def test_with_three_sizes_of_one_draw_it_is_not_testable_and_with_two_there_is_n
     assert curvature(line(SIX[:2], X[:2] / 5)) is None and bend(None) == "not testable"
     draws = np.stack([12 - 0.4 * X[:3] + q * X[:3] ** 2 for q in (0.019, 0.02, 0.021)])
     assert bend(curvature(line(SIX[:3], draws))) == "curved"
+
+
+def test_a_single_degree_of_freedom_does_not_call_a_line_straight():
+    four = np.geomspace(6e4, 192e4, 4)
+    floor = 2.5155 + 1.3757 * (four / four[0]) ** -0.367
+    two = np.stack([12 - 0.9 * X + q * X**2 for q in (0.01, 0.06)])
+    for points in (line(four, floor), line(SIX, two)):
+        found = curvature(points)
+        assert found.dof == 1 and found.sign == 0 and bend(found) == "not testable"
+    alike = np.stack([12 - 0.9 * X + q * X**2 for q in (0.0199, 0.02)])
+    assert bend(curvature(line(SIX, alike))) == "curved"
+    assert bend(curvature(line(SIX, floor[0] + 0 * X + NOISE))) == "straight within error"
 
 
 def test_local_exponents_of_a_bent_line_are_its_slopes():

@@ -7,6 +7,8 @@ from scaling_helpers import SIX, line, nested_noise
 from test_scaling_table import write_csv
 
 from cvfp.records.errors import InputError
+from cvfp.scaling.forms import compare_forms
+from cvfp.scaling.line import LineAnalysis
 from cvfp.scaling.outlook import outlook
 from cvfp.scaling.points import Points, points_of
 from cvfp.scaling.rows import table_of
@@ -26,6 +28,7 @@ TRUTHS = {
     "kaplan": lambda x: 6 * np.exp(-0.08 * x),
     "floor": lambda x: 1.8 + 4.2 * np.exp(-0.25 * x),
 }
+WAVE = np.array([1.0, -1.0, 0.5, 1.0, -1.0, 0.3])
 KNEES = {"down": knee(0.40, 0.20), "up": knee(0.25, 0.45)}
 
 
@@ -56,6 +59,30 @@ def test_a_line_with_a_knee_has_no_forecast(name):
     rng = np.random.default_rng(6)
     refused = [outlook(sweep(KNEES[name], rng)).refused for _ in range(30)]
     assert set(refused) <= {None, "fit"} and refused.count("fit") >= 22
+
+
+@pytest.mark.parametrize("name", one_quick("up", "down"))
+def test_no_form_is_preferred_of_a_line_with_a_knee(name):
+    """By left-out sizes alone one is, of nearly every such line that steepens."""
+    rng, verdicts = np.random.default_rng(6), []
+    for _ in range(10):
+        found = LineAnalysis(sweep(KNEES[name], rng, seeds=5))
+        verdicts += [one.verdict for one in found.forms]
+        if found.outlook.refused is not None:
+            assert not any(flip.verdict == "form" for flip in found.flips)
+    assert "preferred" not in verdicts
+    assert name == "down" or verdicts.count("does not fit") >= 8
+
+
+def test_what_could_not_be_tested_is_not_preferred():
+    four = LineAnalysis(line(SIX[:4], 9 - 0.4 * np.log(SIX[:4]) + np.array([0, 1e-4, -1e-4, 0])))
+    assert [one.verdict for one in compare_forms(four.points)][:2] == ["preferred", "worse"]
+    assert {one.verdict for one in four.forms} == {"not compared"}
+
+
+def test_a_form_that_fits_is_preferred():
+    verdicts = [one.verdict for one in LineAnalysis(line(SIX, 9 - 0.4 * np.log(SIX) + 1e-4 * WAVE)).forms]
+    assert verdicts == ["preferred", "worse", "not compared"]
 
 
 def test_an_interval_knows_of_lack_of_fit():
@@ -145,6 +172,36 @@ def test_a_seed_with_two_sizes_does_not_widen_the_forecast():
     )
     widths = [np.log(one.high / one.low) for one in (outlook(each).at(1e7) for each in (full, more))]
     assert widths[1] < 1.25 * widths[0]
+
+
+def test_a_seed_with_few_sizes_changes_nothing_else():
+    """It tells its own sizes, and next to nothing of a law or a bend: both are as without it."""
+    rng = np.random.default_rng(8)
+    x = np.log(SIX)
+    for losses, few in ((9 - 0.4 * x, 2), (6 * (SIX / SIX[0]) ** -0.08, 1), (9 - 0.4 * x, 2)):
+        rows = losses + nested_noise(rng, (4, 6))
+        full = line(SIX, rows[:3])
+        more = points_of(
+            [*full.tokens, *SIX[:few]], [*full.ppl, *np.exp(rows[3, :few] + 0.1)], [*full.draws, *["z"] * few]
+        )
+        known, found = (LineAnalysis(each) for each in (full, more))
+        for one, other in (
+            (known.law.alpha_ci95, found.law.alpha_ci95),
+            (known.curvature.interval, found.curvature.interval),
+            (known.change(known.windows(3)), found.change(found.windows(3))),
+        ):
+            assert one == pytest.approx(other)
+        assert [one.loo_rms for one in known.forms] == pytest.approx([one.loo_rms for one in found.forms])
+        assert found.law.n == 18 and found.points.short_draws == ["z"]
+
+
+def test_a_seed_with_half_of_the_sizes_counts():
+    rng = np.random.default_rng(9)
+    rows = 9 - 0.4 * np.log(SIX) + nested_noise(rng, (3, 6))
+    more = points_of(
+        [*np.tile(SIX, 2), *SIX[:3]], np.exp([*rows[:2].ravel(), *rows[2, :3]]), [0] * 6 + [1] * 6 + [2] * 3
+    )
+    assert len(LineAnalysis(more).law.laws) == 3 and more.short_draws == []
 
 
 # --- Through `cvfp fit`: rows that are no independent results, and rows of several lines.

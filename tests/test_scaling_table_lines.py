@@ -10,7 +10,6 @@ from test_scaling_table import ROWS, write_csv
 import cvfp
 from cvfp.records.errors import InputError
 from cvfp.report.fit_cells import fit_texts, text_rows
-from cvfp.scaling.outlook import REFUSALS
 from cvfp.scaling.rows import read_table
 from cvfp.scaling.table import TableOptions, analyse_table, fit_joint_table, fit_table
 
@@ -60,7 +59,7 @@ POWER = [(60_000, 331.74), (120_000, 269.46), (240_000, 218.87), (480_000, 177.7
 PER_BYTE = [(tokens, 0.9 - index / 50) for index, (tokens, _) in enumerate(POWER)]
 LOSSES = [(tokens, 5.9 - index / 5) for index, (tokens, _) in enumerate(POWER)]
 SAME_SAMPLES = [(tokens, 500 + tokens // 500_000, ppl) for tokens, ppl in POWER]
-MANY = [(10_000 + x, 1000 * x**-0.3 + 50) for x in range(1, 305)]
+MANY = [(10_000 + x, 1000 * x**-0.3 + 50) for x in range(1, 3002)]
 
 
 @pytest.mark.parametrize(
@@ -71,7 +70,7 @@ MANY = [(10_000 + x, 1000 * x**-0.3 + 50) for x in range(1, 305)]
         ("tokens val_ppl", LOSSES, {"nats": True}, "is it a perplexity?"),
         ("tokens val_ppl", [(tokens / 1e6, ppl) for tokens, ppl in POWER], {}, "not of millions"),
         ("tokens num_samples val_ppl", SAME_SAMPLES, {}, "rows of one num_samples count once"),
-        ("tokens val_ppl", MANY, {}, "304 sizes, each of which"),
+        ("tokens val_ppl", MANY, {}, "3001 sizes: this may take"),
     ],
 )
 def test_what_looks_doubtful_is_said(tmp_path, columns, rows, options, words):
@@ -164,21 +163,6 @@ def test_seeds_that_are_all_out_of_reach_are_all_counted(tmp_path):
     assert {ratio["draws"] for ratio in found} == {4}
 
 
-def test_a_preferred_form_that_does_not_fit_is_told_apart_from_one_that_does(tmp_path):
-    rng, rows = np.random.default_rng(3), []
-    knee = {tokens: ppl * (1.06 if tokens == 240_000 else 1.0) for tokens, ppl in POWER}
-    for seed in range(4):
-        rows += [(seed, x, ppl * np.exp(0.002 * rng.normal())) for x, ppl in knee.items()]
-    found = fit_table(write_csv(tmp_path / "t.csv", ["seed", "tokens", "val_ppl"], rows))
-    (group,) = found["groups"]
-    group["forms"][0]["verdict"] = "preferred"
-    assert group["no_forecast"] == REFUSALS["fit"]
-    told = [text for text in fit_texts(found) if "is preferred to the other forms, but misses" in text]
-    assert len(told) == 1
-    group["no_forecast"] = None
-    assert not [text for text in fit_texts(found) if "is preferred to the other forms" in text]
-
-
 def test_losses_per_byte_are_told_with_digits_that_tell_them_apart(tmp_path):
     path = write_csv(tmp_path / "t.csv", ["tokens", "loss"], PER_BYTE)
     (row,) = text_rows(fit_table(path, TableOptions(y="loss", nats=True)))
@@ -200,3 +184,17 @@ def test_losses_taken_for_perplexities_are_told_of_a_joint_law_too(tmp_path):
     assert [note for note in notes if "of losses in nats say --nats" in note]
     fit_joint_table(path, ["params"], TableOptions(y="loss", nats=True), note=(again := []).append)
     assert not [note for note in again if "--nats" in note]
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_what_one_seed_says_beyond_the_data_is_marked(tmp_path, seeds):
+    rng, rows = np.random.default_rng(0), []
+    for name, factor, alpha in (("a", 3e3, -0.3), ("b", 1e3, -0.2)):
+        for seed in range(seeds):
+            errors = np.exp(0.01 * rng.normal(size=len(POWER)))
+            rows += [(name, seed, x, factor * x**alpha * e) for (x, _), e in zip(POWER, errors, strict=True)]
+    path = write_csv(tmp_path / "t.csv", ["line", "seed", "tokens", "val_ppl"], rows)
+    texts = fit_texts(fit_table(path, TableOptions(difference=("a", "b"))))
+    said = [text for text in texts if "lines cross at" in text or "with probability" in text]
+    assert len(said) == 2
+    assert [text.endswith(", as far as one seed tells.") for text in said] == [seeds == 1] * 2

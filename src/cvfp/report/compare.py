@@ -12,7 +12,7 @@ from typing import Any
 from cvfp.records.config import dotted
 from cvfp.records.errors import InputError
 from cvfp.records.files import write_text
-from cvfp.records.results import IntervalKind, PointRecord
+from cvfp.records.results import OF_ONE_DRAW, IntervalKind, PointRecord
 from cvfp.report import numbers
 from cvfp.report.blocks import Fold, Link, Picture, Section, page_of, present
 from cvfp.report.changes import LineChange, setting_changes, shown_value
@@ -301,7 +301,10 @@ def difference_table(found: Sequence[Compared]) -> str:
         Column[Compared](_("verdict"), lambda row: _verdict(row.step, row.difference)),
         Column[Compared](_("probability that the earlier is ahead"), _ahead),
         Column[Compared](_("there, in tokens"), lambda row: numbers.count(row.difference.ahead_tokens)),
-        Column[Compared](_("where the laws cross"), lambda row: crossover_text(row.difference.crossover)),
+        Column[Compared](
+            _("where the laws cross"),
+            lambda row: crossover_text(row.difference.crossover, row.difference.exponent.kind),
+        ),
     ]
     return table(columns, found)
 
@@ -312,7 +315,12 @@ def fragile_texts(found: Sequence[Compared]) -> list[str]:
 
 
 def _ahead(row: Compared) -> str:
-    return numbers.ABSENT if row.difference.first_ahead is None else probability(row.difference.first_ahead)
+    ahead = row.difference.first_ahead
+    if ahead is None:
+        return numbers.ABSENT
+    if row.difference.exponent.kind in OF_ONE_DRAW:
+        return _("{change} (1 seed)").format(change=probability(ahead))
+    return probability(ahead)
 
 
 def _verdict(step: Step, found: Difference) -> str:

@@ -58,21 +58,9 @@ def fit_texts(result: dict[str, Any]) -> list[str]:
     texts.append(passes_text(result["groups"]))
     for group in result["groups"]:
         texts += _flip_texts(group["group"], group["robustness"])
-        texts.append(_preferred_text(group))
     if "difference" in result:
         texts += _difference_texts(result["difference"])
     return [text for text in texts if text]
-
-
-def _preferred_text(group: dict[str, Any]) -> str:
-    """That a form may be the best and still not fit."""
-    best = [form["formula"] for form in group["forms"] if form["verdict"] == "preferred"]
-    if not best or group["no_forecast"] != REFUSALS["fit"]:
-        return ""
-    return (
-        f"{group['group']}: {best[0]} is preferred to the other forms, but misses the points by more than "
-        "their errors: there is no forecast."
-    )
 
 
 def passes_text(groups: Sequence[dict[str, Any]]) -> str:
@@ -215,7 +203,7 @@ def _difference_texts(found: dict[str, Any]) -> list[str]:
     return [
         *texts,
         *_data_texts(found),
-        _crossover_text(found["crossover"]),
+        _crossover_text(found),
         *_flip_texts(f"{first}, {second}", found["robustness"]),
     ]
 
@@ -254,7 +242,9 @@ def _reached_text(found: dict[str, Any], one: dict[str, Any]) -> str:
 
 
 def _crossover_text(found: dict[str, Any]) -> str:
-    return crossover_text(Crossover(found["status"], found["tokens"], _pair(found["interval"])))
+    said = found["crossover"]
+    crossed = Crossover(said["status"], said["tokens"], _pair(said["interval"]))
+    return crossover_text(crossed, found["interval_kind"])
 
 
 def _law_cells(law: dict[str, Any]) -> tuple[str, str, str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from cvfp.records.results import OF_ONE_DRAW
 from cvfp.records.schema import N_
 from cvfp.report import numbers
 from cvfp.report.language import _, sentences
@@ -168,8 +169,8 @@ def flip_texts(name: str, found: Sequence[Flip]) -> list[str]:
     ]
 
 
-def crossover_text(found: Crossover) -> str:
-    """Where two lines cross, as far as that is known."""
+def crossover_text(found: Crossover, kind: str | None) -> str:
+    """Where two lines cross, as far as that is known; `kind` is that of the interval of their difference."""
     if found.status == "not said":
         return _(
             "Nothing is said beyond the data: that takes a power law that could be tested and fits both."
@@ -182,6 +183,8 @@ def crossover_text(found: Crossover) -> str:
     if found.interval is None:
         return _("The lines cross at {tokens} tokens; there is no interval of that.").format(tokens=tokens)
     text = _("The lines cross at {tokens} tokens (95% interval {interval}).")
+    if kind in OF_ONE_DRAW:
+        text = _("The lines cross at {tokens} tokens (95% interval {interval}), as far as one seed tells.")
     return text.format(tokens=tokens, interval=numbers.between(*map(_amount, found.interval)))
 
 

@@ -8,6 +8,7 @@ from functools import cached_property
 
 from cvfp.records.sweep import Sweep
 from cvfp.report.changes import LineChange
+from cvfp.report.joint_laws import ArmLaw, arm_laws
 from cvfp.report.lines import Line
 from cvfp.report.standings import Headline, headline, reference_line
 
@@ -53,6 +54,11 @@ class View:
             return []
         found = [LineChange(self.reference, line) for line in self.scored if line is not self.reference]
         return [change for change in found if change.pairs]
+
+    @cached_property
+    def joint_laws(self) -> list[ArmLaw]:
+        """Of parameters and data together, of the models that were run in several sizes."""
+        return arm_laws(self.lines)
 
     @property
     def sizes(self) -> list[int]:

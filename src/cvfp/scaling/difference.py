@@ -11,7 +11,7 @@ import numpy as np
 
 from cvfp.scaling.data_efficiency import DataRatio, data_ratios
 from cvfp.scaling.documents import Losses, crossed_lines
-from cvfp.scaling.draws import Estimate, StraightLine, fit_draws, lone_draws, straight_line, widest
+from cvfp.scaling.draws import Estimate, StraightLine, fit_draws, full_draws, straight_line, widest
 from cvfp.scaling.line import LineAnalysis
 from cvfp.scaling.local_exponent import top_coefficients
 from cvfp.scaling.points import Change, Points, matched
@@ -162,7 +162,7 @@ def difference(one: LineAnalysis, other: LineAnalysis, losses: Losses | None = N
 
 def _gated(found: Difference, one: LineAnalysis, other: LineAnalysis) -> Difference:
     """The difference without what is beyond the data, unless the power law of both is adequate."""
-    if all("ppl_power" in [form.form for form in each.outlook.forms] for each in (one, other)):
+    if all(each.outlook.fits("ppl_power") for each in (one, other)):
         return found
     return replace(found, first_ahead=None, crossover=Crossover("not said", None, None))
 
@@ -194,9 +194,9 @@ def _difference(
 
 
 def _pairs(first: Points, second: Points) -> list[tuple[int, int]]:
-    """Indices of points of equal size, draw and tokens, without copies and without draws of a single size."""
+    """Indices of points of equal size, draw and tokens, without copies and of `full_draws` alone."""
     found = reversed(matched(first, second))
     results = {(first.sizes[i], first.ppl[i], second.ppl[j]): (i, j) for i, j in found}
     pairs = sorted(results.values())
-    lone = lone_draws([float(first.tokens[i]) for i, _ in pairs], [first.draws[i] for i, _ in pairs])
-    return [(i, j) for i, j in pairs if first.draws[i] not in lone]
+    full = full_draws([float(first.tokens[i]) for i, _ in pairs], [first.draws[i] for i, _ in pairs])
+    return [(i, j) for i, j in pairs if not full or first.draws[i] in full]

@@ -391,7 +391,7 @@ def _check(points: Points, form: FormName) -> None:
 # --- Which form a line follows: judged by what each says of a size that was left out.
 
 
-FormVerdict = Literal["preferred", "not distinguishable", "worse", "not compared"]
+FormVerdict = Literal["preferred", "does not fit", "not distinguishable", "worse", "not compared"]
 
 EVIDENCE = 8.0
 """n * ln(score / best score) from which a form of one line is worse. As n * ln of a leave-one-out score is
@@ -405,7 +405,7 @@ class ComparedForm:
     """A form with its verdict: `preferred` when every other compared one is worse; `not distinguishable` for
     the best and those that are not worse than it; `not compared` when it may not be extrapolated, or
     when there is no choice to make. So a preferred `loss_power` may have a floor, where `loss_floor` is not
-    identifiable.
+    identifiable. `line.LineAnalysis` calls one `does not fit` that would be preferred and misses the points.
     """
 
     fit: FormFit
@@ -471,7 +471,7 @@ def choices(points: Points, rows: np.ndarray) -> list[str]:
 def left_out_errors(points: Points, form: FormName, rows: np.ndarray) -> np.ndarray:
     """Squared errors (m, n), nats^2, of each L, predicted by the form's fit to the other sizes of its unit.
 
-    All nan where there are too few sizes.
+    All nan where there are too few sizes; else those of draws that are no unit.
     """
     least, found = NUM_PARAMETERS[form] + 1, np.full(rows.shape, np.nan)
     units = points.units(least)
@@ -526,4 +526,5 @@ def _is_worse(log_ratios: np.ndarray, counts: Sequence[int]) -> bool:
 
 
 def _rms(errors: np.ndarray) -> float | None:
-    return float(np.sqrt(errors.mean())) if np.isfinite(errors).all() else None
+    known = errors[np.isfinite(errors)]
+    return float(np.sqrt(known.mean())) if len(known) > 0 else None

@@ -7,7 +7,7 @@ asked for, and once.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -26,7 +26,7 @@ from cvfp.scaling.local_exponent import (
 from cvfp.scaling.outlook import Extrapolated, Outlook, outlook
 from cvfp.scaling.points import Points
 from cvfp.scaling.power_law import Number
-from cvfp.scaling.robustness import Flip, flips
+from cvfp.scaling.robustness import LINE_VERDICTS, Flip, flips
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +49,18 @@ class LineAnalysis:
 
     @cached_property
     def forms(self) -> list[ComparedForm]:
-        """The forms of the law with the choice between them. Raises `InputError` as `compare_forms`."""
-        return compare_forms(self.points)
+        """The forms of the law with the choice between them.
+
+        None is preferred that the `outlook` does not find adequate: it misses the points by more than their
+        error; where that could not be tested there is no choice. Raises `InputError` as `compare_forms`.
+        """
+        found = compare_forms(self.points)
+        best = next((one for one in found if one.verdict == "preferred"), None)
+        if best is None or self.outlook.fits(best.fit.form):
+            return found
+        if best.fit.form in self.outlook.tried:
+            return [replace(one, verdict="does not fit") if one is best else one for one in found]
+        return [replace(one, verdict="not compared") for one in found]
 
     @cached_property
     def curvature(self) -> Estimate | None:
@@ -64,8 +74,13 @@ class LineAnalysis:
 
     @cached_property
     def flips(self) -> list[Flip]:
-        """Verdicts on form and curvature that do not survive leaving out a size, or rounding as printed."""
-        return flips(self.points, self.half_units)
+        """Verdicts on form and curvature that do not survive leaving out a size, or rounding as printed.
+
+        Of the form only where the choice is among forms that fit.
+        """
+        chosen = self.outlook.refused is None and all(one.verdict != "does not fit" for one in self.forms)
+        asked = {name: one for name, one in LINE_VERDICTS.items() if chosen or name != "form"}
+        return flips(self.points, self.half_units, asked)
 
     @cached_property
     def outlook(self) -> Outlook:
@@ -90,10 +105,16 @@ class LineAnalysis:
         return holdout(self.points, hide)
 
     def windows(self, size: int, known_sizes: Collection[Number] = ()) -> list[Window]:
-        """The law of every `size` consecutive sizes, as `sliding_windows`."""
-        points = self.points
+        """The law of every `size` consecutive sizes, as `sliding_windows`; without `Points.short_draws`."""
+        points = self._without_short_draws
         return sliding_windows(points.tokens, points.ppl, size, points.sizes, points.draws, known_sizes)
 
     def change(self, windows: Sequence[Window]) -> tuple[float, float] | None:
         """95% interval of the change of the exponent from the first to the last of its `windows`."""
-        return change_interval(self.points.tokens, self.points.ppl, self.points.sizes, windows)
+        points = self._without_short_draws
+        return change_interval(points.tokens, points.ppl, points.sizes, windows)
+
+    @cached_property
+    def _without_short_draws(self) -> Points:
+        short = self.points.short_draws
+        return self.points.kept(np.array([draw not in short for draw in self.points.draws]))

@@ -228,11 +228,16 @@ def curvature(points: Points) -> Estimate | None:
 
 
 def bend(estimate: Estimate | None) -> Bend:
-    """The verdict on a `curvature`, from its 95% interval; what is no more than rounding is no curve."""
+    """The verdict on a `curvature`, from its 95% interval; what is no more than rounding is no curve.
+
+    With a single degree of freedom the interval reaches 12.7 errors to either side: that it holds 0 says
+    nothing.
+    """
     if estimate is None or estimate.sign is None:
         return "not testable"
-    told = estimate.sign != 0 and abs(estimate.value) > ROUNDING
-    return "curved" if told else "straight within error"
+    if estimate.sign != 0 and abs(estimate.value) > ROUNDING:
+        return "curved"
+    return "straight within error" if estimate.dof > 1 or estimate.error == 0 else "not testable"
 
 
 def bends(points: Points, rows: np.ndarray) -> list[str]:

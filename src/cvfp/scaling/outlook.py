@@ -139,6 +139,10 @@ class Outlook:
     tried: dict[FormName, float]
     """p of the lack of fit of every form that was tried."""
 
+    def fits(self, form: FormName) -> bool:
+        """Whether a form was tried and is adequate."""
+        return self.tried.get(form, 0.0) >= ADEQUATE
+
     def at(self, tokens: Number) -> Extrapolated | None:
         """The forecast at so many training tokens; None where it is refused.
 

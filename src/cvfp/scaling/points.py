@@ -14,7 +14,7 @@ import numpy as np
 
 from cvfp.records.errors import InputError
 from cvfp.records.results import OF_ONE_DRAW, IntervalKind, PointRecord
-from cvfp.scaling.draws import Estimate, Law, across_draws, fit_draws, lone_draws
+from cvfp.scaling.draws import Estimate, Law, across_draws, fit_draws, full_draws, places_of
 from cvfp.scaling.power_law import Numbers
 
 REPEATED = 1.05
@@ -82,15 +82,16 @@ class Points:
     def units(self, least_sizes: int) -> list[np.ndarray]:
         """Where the points of each unit of inference stand.
 
-        A unit is a draw of at least `least_sizes` distinct sizes, where at least two draws have them;
-        else one unit holds all points.
+        They are the `full_draws`, where there are two; else one unit holds all points.
         """
-        members = {
-            draw: np.array([other == draw for other in self.draws]) for draw in dict.fromkeys(self.draws)
-        }
-        draws = [np.flatnonzero(inside) for inside in members.values()]
-        large = [unit for unit in draws if len(np.unique(self.sizes[unit])) >= least_sizes]
-        return large if len(large) > 1 else [np.arange(len(self.tokens))]
+        full, places = full_draws(self.sizes.tolist(), self.draws, least_sizes), places_of(self.draws)
+        return [np.array(places[draw]) for draw in full] if full else [np.arange(len(self.tokens))]
+
+    @property
+    def short_draws(self) -> list[Hashable]:
+        """Draws of so few sizes that no law is fitted to them, beside those that have one (`full_draws`)."""
+        full = full_draws(self.sizes.tolist(), self.draws)
+        return [draw for draw in dict.fromkeys(self.draws) if full and draw not in full]
 
     def fewest_sizes(self, units: Sequence[np.ndarray]) -> int:
         """Distinct sizes of the unit that has the fewest."""
@@ -311,9 +312,7 @@ def law_of_ratio(pairs: Sequence[Pair]) -> Law | None:
     With several draws the mean of a law per draw, its interval across draws; with one draw least squares, its
     interval the deviation of the ratio from a straight line over sizes. None with fewer than two sizes.
     """
-    pairs = distinct(pairs)
-    lone = lone_draws([a.tokens for a, _ in pairs], [a.draw for a, _ in pairs])
-    kept = [pair for pair in pairs if pair[0].draw not in lone]
+    kept = distinct(pairs)
     tokens = [a.tokens for a, _ in kept]
     if len(set(tokens)) < 2:
         return None

@@ -364,6 +364,9 @@ def independent(name: str, group: GroupPoints, note: Note) -> GroupPoints:
         note(f"{name}: {count} rows repeat the result of another seed and are left out")
     if lone:
         note(f"{name}: seeds with a single size are left out: {', '.join(sorted(map(str, lone)))}")
+    if short := left.points.short_draws:
+        names = ", ".join(sorted(map(str, short)))
+        note(f"{name}: seeds with less than half of the sizes count in the forecast alone: {names}")
     return left
 
 

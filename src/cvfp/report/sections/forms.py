@@ -28,7 +28,13 @@ STATUSES = {
     "at_bound": N_("at a bound"),
     "not_identifiable": N_("not determined"),
 }
-FORM_VERDICTS = (N_("preferred"), N_("not distinguishable"), N_("worse"), N_("not compared"))
+FORM_VERDICTS = (
+    N_("preferred"),
+    N_("does not fit"),
+    N_("not distinguishable"),
+    N_("worse"),
+    N_("not compared"),
+)
 BENDS = (N_("straight within error"), N_("not testable"))
 """Words of the analysis, for the catalogues."""
 AGAINST: dict[Rejection, tuple[str, ...]] = {"curvature": ("curved",), "form": ("loss_power", "loss_floor")}
@@ -51,7 +57,8 @@ def form_blocks(lines: Sequence[Line]) -> tuple[Block, ...]:
             _(
                 "D is training tokens, L = ln PPL in nats, and so are E and errors. A form is judged at each "
                 "size in turn, predicted from the others; it is worse than the best only where that cannot "
-                "well be chance, and not compared where it is not determined or the sizes are few."
+                "well be chance, and not compared where it is not determined or the sizes are few. The best "
+                "does not fit where it misses the sizes by more than their errors explain."
             ),
             bend_table(lines),
             _(

@@ -55,6 +55,7 @@ def section(view: View) -> Section | None:
                     _("PPL = A · tokens^α, by least squares of ln PPL on ln tokens."),
                     alpha_note(kinds, seeds_vary(view.sweep.plan)),
                     _("R² near 1 is no evidence of a power law."),
+                    *short_seed_texts(view.lines),
                     _(
                         "Where data are read several times the law is of distinct tokens, and a floor is "
                         "that of repeated data: fresh text may go below it."
@@ -194,6 +195,17 @@ def law_table(lines: Sequence[Line]) -> str:
 def passes_text(line: Line) -> str:
     """How often the runs of a fit read their data; a dash where that is not known, or once."""
     return numbers.ABSENT if line.passes is None else numbers.times_read(line.passes)
+
+
+def short_seed_texts(lines: Sequence[Line]) -> list[str]:
+    """Which curves have seeds that take no part in their laws."""
+    found = [
+        _("{model} (seeds {seeds})").format(model=plain(line.label), seeds=listed(map(str, short)))
+        for line in lines
+        if line.law is not None and (short := line.analysis.points.short_draws)
+    ]
+    text = _("Seeds with less than half of a curve's sizes count in its forecast alone: {models}.")
+    return [text.format(models=listed(found))] if found else []
 
 
 def _fitted(line: Line) -> str:
