@@ -13,7 +13,7 @@ from cvfp.records.config import RunConfig
 from cvfp.records.errors import InputError
 from cvfp.records.plan import PlannedPoint
 from cvfp.records.sweep import RegisteredForecast, Rule, read_forecasts, read_points, write_forecasts
-from cvfp.scaling.forecast import Forecast, Predictor, forecast, last_slope
+from cvfp.scaling.forecast import Forecast, Predictor, forecast_at, last_slope
 from cvfp.scaling.line import LineAnalysis
 from cvfp.scaling.summary import LineFit, fit_lines
 
@@ -89,7 +89,7 @@ def _forecast(line: LineAnalysis, rule: Rule, tokens: float) -> Forecast | None:
     if law is None:
         return None
     try:
-        return forecast(law, tokens, [tokens])[0]
+        return forecast_at(law, tokens)
     except InputError:  # sizes too close together, or a number beyond the range of a float
         return None
 

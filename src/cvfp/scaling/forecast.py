@@ -1,4 +1,4 @@
-"""Perplexity at sizes that were not run, and how far such forecasts are to be trusted: backtests."""
+"""What laws say of sizes that they have not seen, held to what was measured there: backtests."""
 
 from __future__ import annotations
 
@@ -16,9 +16,6 @@ from cvfp.scaling.forms import FormName, FormStatus, fit_form, possible_forms
 from cvfp.scaling.outlook import Refusal, outlook
 from cvfp.scaling.points import Points
 from cvfp.scaling.power_law import Number, Numbers, check_level, log_of_positive, student_quantile
-
-DEFAULT_MULTIPLES = (4, 10)
-"""Sizes to predict at when none are asked for, as multiples of the largest fitted one."""
 
 
 @runtime_checkable
@@ -70,29 +67,12 @@ class Backtest:
         return self.low <= self.measured and (self.high is None or self.measured <= self.high)
 
 
-def forecast(law: Predictor, largest: Number, requested: Sequence[Number]) -> list[Forecast]:
-    """Forecasts at the `requested` token counts; at 4 and 10 times `largest` when that is empty.
+def forecast_at(law: Predictor, tokens: float) -> Forecast:
+    """What a law says of `tokens`.
 
     Raises:
         InputError: a token count that is not positive and finite, or a prediction that is not finite.
     """
-    sizes = requested if len(requested) > 0 else [multiple * largest for multiple in DEFAULT_MULTIPLES]
-    return [_forecast_at(law, float(tokens)) for tokens in sizes]
-
-
-def backtest(law: Predictor, tokens: float, measured: float) -> Backtest | None:
-    """What a law says of `tokens`, which it was fitted without; None where it has no interval.
-
-    Raises:
-        InputError: a prediction that is not finite.
-    """
-    found = _forecast_at(law, tokens)
-    if found.low is None:
-        return None
-    return Backtest(tokens, found.ppl, found.low, found.high, measured)
-
-
-def _forecast_at(law: Predictor, tokens: float) -> Forecast:
     with np.errstate(over="ignore"):
         ppl = float(law.predict(tokens))
     if not math.isfinite(ppl):
@@ -102,6 +82,18 @@ def _forecast_at(law: Predictor, tokens: float) -> Forecast:
         return Forecast(tokens, ppl, None, None)
     low, high = float(interval[0]), float(interval[1])
     return Forecast(tokens, ppl, low, high if math.isfinite(high) else None)
+
+
+def backtest(law: Predictor, tokens: float, measured: float) -> Backtest | None:
+    """What a law says of `tokens`, which it was fitted without; None where it has no interval.
+
+    Raises:
+        InputError: a prediction that is not finite.
+    """
+    found = forecast_at(law, tokens)
+    if found.low is None:
+        return None
+    return Backtest(tokens, found.ppl, found.low, found.high, measured)
 
 
 # --- The forecast that any law has to beat: the line through the two largest sizes.

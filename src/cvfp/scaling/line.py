@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from cvfp.scaling.draws import Estimate, Law, fit_draws
-from cvfp.scaling.forecast import DEFAULT_MULTIPLES, Holdout, holdout
+from cvfp.scaling.forecast import Holdout, holdout
 from cvfp.scaling.forms import ComparedForm, compare_forms
 from cvfp.scaling.local_exponent import (
     LocalExponent,
@@ -27,6 +27,9 @@ from cvfp.scaling.outlook import Extrapolated, Outlook, outlook
 from cvfp.scaling.points import Points
 from cvfp.scaling.power_law import Number
 from cvfp.scaling.robustness import LINE_VERDICTS, Flip, flips
+
+DEFAULT_MULTIPLES = (4, 10)
+"""Sizes to predict at when none are asked for, as multiples of the largest fitted one."""
 
 
 @dataclass(frozen=True, eq=False)
