@@ -23,6 +23,7 @@ pytest.importorskip("transformers")
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    GenerationConfig,
     TextIteratorStreamer,
     TextStreamer,
     pipeline,
@@ -170,6 +171,36 @@ def test_the_loss_is_the_mean_cross_entropy_of_the_next_labels(pair):
     assert found.item() == pytest.approx(
         torch.nn.functional.cross_entropy(logits[9:-1], text[10:]).item(), abs=1e-6
     )
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("marked", [True, False], ids=["padding is -100", "padding has labels"])
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_the_loss_of_a_padded_batch_is_that_of_its_texts(shape, side, marked, tmp_path):
+    model = native(**shape)
+    wrapped, texts = loaded(model, tmp_path), [draw_tokens(length, seed=length) for length in (30, 17, 2, 1)]
+    ids, mask = padded(texts, side)
+    labels = ids.masked_fill(mask == 0, -100) if marked else ids % VOCABULARY
+    nats = [
+        torch.nn.functional.cross_entropy(native_logits(model, text)[:-1], text[1:], reduction="sum")
+        for text in texts
+    ]
+    right = sum(nats).item() / sum(len(text) - 1 for text in texts)
+    assert wrapped(ids, attention_mask=mask, labels=labels).loss.item() == pytest.approx(right, abs=1e-6)
+    singles = [wrapped(text[None], labels=text[None]).loss.item() * (len(text) - 1) for text in texts[:3]]
+    assert sum(singles) / 46 == pytest.approx(right, abs=1e-6)
+
+
+@torch.no_grad()
+def test_the_loss_of_a_text_with_padding_inside_is_that_of_the_text(pair):
+    model, wrapped = pair
+    text, mask = draw_tokens(30), torch.ones(1, 40)
+    mask[0, [0, 1, 5, 6, 7, 20, 33, 34, 38, 39]] = 0
+    ids = torch.zeros(1, 40, dtype=torch.long)
+    ids[mask == 1] = text
+    right = torch.nn.functional.cross_entropy(native_logits(model, text)[:-1], text[1:]).item()
+    assert wrapped(ids, attention_mask=mask, labels=ids).loss.item() == pytest.approx(right, abs=1e-6)
 
 
 def test_a_loss_trains_what_phase_2_trains(tmp_path):
@@ -381,6 +412,18 @@ REFUSALS = {
     "a loss of the last": (lambda m: m(IDS, labels=IDS, logits_to_keep=1), "logits_to_keep"),
     "a cache of other rows": (lambda m: m(IDS.expand(2, 6), cache=m(IDS).cache), "cache has 1 rows"),
     "hidden states": (lambda m: m(IDS, output_hidden_states=True), "neither attentions nor hidden"),
+    "hidden states while writing": (
+        lambda m: m.generate(IDS, max_new_tokens=2, output_hidden_states=True, return_dict_in_generate=True),
+        "output_hidden_states: .* neither attentions nor hidden",
+    ),
+    "attentions by a config": (
+        lambda m: m.generate(IDS, generation_config=GenerationConfig(output_attentions=True)),
+        "output_attentions: .* neither attentions nor hidden",
+    ),
+    "hidden states by the model's config": (
+        lambda m: type(m)(type(m.config)(**m.config.to_dict() | {"output_hidden_states": True}))(IDS),
+        "output_hidden_states: .* neither attentions nor hidden",
+    ),
     "a larger vocabulary": (lambda m: m.resize_token_embeddings(VOCABULARY + 1), "41 were asked"),
     "a padded vocabulary": (lambda m: m.resize_token_embeddings(pad_to_multiple_of=64), "64 were asked"),
     "another embedding": (lambda m: m.set_input_embeddings(torch.nn.Embedding(4, 4)), "cannot be exchanged"),

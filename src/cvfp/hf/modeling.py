@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import GenerationMixin, PretrainedConfig, PreTrainedModel
+from transformers import GenerationConfig, GenerationMixin, PretrainedConfig, PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
 from cvfp.models.checkpoint import FORMAT, MODEL_TYPE, CheckpointConfig, check_format
@@ -123,6 +123,13 @@ class CvfpState:
 
 INITIAL_STD = 0.02
 """Of a table that nothing was loaded into."""
+IGNORED = -100
+"""The label that transformers does not count."""
+
+
+def _predicted(mask: Bool[Tensor, "B T"]) -> Bool[Tensor, "B T"]:
+    """Which tokens have another one before them in their row: what a loss is of."""
+    return mask & (mask.cumsum(dim=1) > 1)
 
 
 @dataclass
@@ -242,14 +249,15 @@ class CvfpForCausalLM(PreTrainedModel, GenerationMixin):
                 out of the text: it changes no state, and its logits are those of the token before it.
             cache: the state that an earlier call gave; None: texts begin here.
             labels: (B, T): token ids, -100 where none is to be predicted; position t predicts label t + 1.
+                Labels at padding count for nothing, nor does that of the first token of a row, so that the
+                loss is that of the texts wherever the padding is.
             logits_to_keep: compute those of so many last positions; 0: all.
 
         Raises:
             InputError: ids outside the vocabulary, a row without tokens, shapes that do not fit each other,
                 weights that are not float32 or float64, outputs that this model does not have.
         """
-        if output_attentions or output_hidden_states:
-            raise InputError("a CVFP model gives neither attentions nor hidden states")
+        self._refuse_outputs(self.config, output_attentions, output_hidden_states)
         if input_ids.dim() != 2 or input_ids.numel() == 0:
             raise InputError(f"input_ids is {tuple(input_ids.shape)}: it must be (batch, length), not empty")
         state = CvfpState.start(self.model, len(input_ids)) if cache is None else cache
@@ -259,10 +267,35 @@ class CvfpForCausalLM(PreTrainedModel, GenerationMixin):
         logits = self.model.logits(hidden[:, -logits_to_keep:].flatten(0, 1)).unflatten(0, (len(hidden), -1))
         loss = None
         if labels is not None:
+            labels = labels.masked_fill(~_predicted(mask).to(labels.device), IGNORED)
             loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size)
         after = CvfpState(last, window, state.length + input_ids.shape[1])
         output = CvfpOutput(loss, logits, after if use_cache is not False else None)
         return output if return_dict is not False else output.to_tuple()
+
+    def generate(
+        self,
+        inputs: Tensor | None = None,
+        generation_config: GenerationConfig | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        """Tokens that follow a prompt, as in transformers. Raises `InputError` where hidden states or
+        attentions are to be returned."""
+        options = self.generation_config if generation_config is None else generation_config
+        asked = (kwargs.get(name) for name in ("output_attentions", "output_hidden_states"))
+        self._refuse_outputs(options, *asked)
+        mixin: Any = super()
+        return mixin.generate(inputs, generation_config, *args, **kwargs)
+
+    @staticmethod
+    def _refuse_outputs(defaults: Any, attentions: bool | None, hidden_states: bool | None) -> None:
+        """Raise `InputError` where either is asked for: by the caller, or where he says nothing, by a
+        config."""
+        given = {"output_attentions": attentions, "output_hidden_states": hidden_states}
+        for name, asked in given.items():
+            if getattr(defaults, name, None) if asked is None else asked:
+                raise InputError(f"{name}: a CVFP model gives neither attentions nor hidden states")
 
     def _mask(self, input_ids: Tensor, attention_mask: Tensor | None) -> Bool[Tensor, "B T"]:
         """True at tokens of `input_ids`."""
