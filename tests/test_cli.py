@@ -154,7 +154,7 @@ def test_tokenize_counts_a_file(capsys, tmp_path):
     path = tmp_path / "text.txt"
     path.write_text("Hello world", encoding="utf-8")
     code, out, _ = call(capsys, "data", "tokenize", path, "--json")
-    assert code == 0 and json.loads(out) == {"tokens": 2, "num_bytes": 11}
+    assert code == 0 and json.loads(out) == {"documents": 1, "tokens": 2, "num_bytes": 11}
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def test_test_tokens_cuts_the_test_stream_alone(small):
 
 
 def test_what_is_cut_from_one_document_stays_on_one_side(tmp_path):
-    texts = [" ".join([f"d{i}"] * 30) for i in range(20)]
+    texts = [" ".join(f"d{i}w{j}" for j in range(15)) for i in range(20)]
     path = write_jsonl(tmp_path / "a.jsonl", [{"text": text} for text in [texts[0], "", *texts[1:]]])
     dataset = dataset_of(path, document_tokens=10)
     documents = dataset.corpus.documents()

@@ -3,13 +3,15 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
-from data_helpers import corpus_of, refusal, sentences, write_jsonl
+from data_helpers import corpus_of, refusal, sentences, write_jsonl, write_parquet
 from marks import one_quick
 
 from cvfp.data.corpora import open_corpus
 from cvfp.data.dataset import open_dataset
 from cvfp.data.encodings import BLOCK
+from cvfp.data.splits import split_distinct
 from cvfp.data.user_files import list_folder, shown_name
 from cvfp.records.config import DataConfig
 
@@ -95,9 +97,11 @@ def test_control_characters_of_names_are_spelled_out(tmp_path):
     assert r"other kinds: .p\x1bng 1" in list_folder(folder).notes()[0]
 
 
-def test_a_json_file_is_no_corpus_and_in_a_folder_of_another_kind(letters):
-    (letters / "all.json").write_text('[{"text": "one"}]')
-    assert "all.json: a .json file is no corpus: write one record" in refusal(corpus_of, letters / "all.json")
+@pytest.mark.parametrize("name", ["all.json", "all.csv", "ALL.TSV"])
+def test_a_table_is_no_corpus_and_in_a_folder_of_another_kind(letters, name):
+    (letters / name).write_text('[{"text": "one"}]')
+    suffix = Path(name).suffix.lower()
+    assert f"{name}: a {suffix} file is no corpus: write one record" in refusal(corpus_of, letters / name)
     assert opened(letters)[2]["left_out"] == {"other_kinds": 1}
 
 
@@ -109,14 +113,17 @@ def test_a_broken_record_is_placed_by_one_line_and_one_column(tmp_path, broken, 
     assert f"mid.jsonl, line 11: not JSON at column {column}: " in line
 
 
-# --- No text is both trained on and tested on, wherever its copies are.
+# --- A text counts once, wherever its copies are: none is both trained on and tested on.
 
 
 def doubled(folder: Path, how: str) -> DataConfig:
-    """A corpus in which most texts are there twice, not byte for byte."""
+    """A corpus in which 60 texts are there twice, not byte for byte."""
     texts = sentences(60)
     if how == "records":
-        return DataConfig(corpus=str(write_jsonl(folder / "a.jsonl", [{"text": text} for text in 2 * texts])))
+        records = [{"text": text} for text in texts] + [{"text": text + "\n"} for text in texts]
+        return DataConfig(corpus=str(write_jsonl(folder / "a.jsonl", records)))
+    if how == "rows":
+        return DataConfig(corpus=str(write_parquet(folder / "a.parquet", [{"text": t} for t in 2 * texts])))
     if how == "pieces":
         (folder / "a.txt").write_text("\n---\n".join(2 * texts))
         return DataConfig(corpus=str(folder / "a.txt"), document_separator="---")
@@ -130,25 +137,55 @@ def doubled(folder: Path, how: str) -> DataConfig:
 
 
 @pytest.mark.parametrize("split", one_quick("documents", "tail"))
-@pytest.mark.parametrize("how", ["records", "pieces", "white space", "records beside files"])
-def test_no_text_is_both_trained_on_and_tested_on(tmp_path, how, split):
+@pytest.mark.parametrize("how", ["records", "rows", "pieces", "white space", "records beside files"])
+def test_a_text_counts_once(tmp_path, how, split):
     config, notes = doubled(tmp_path, how), []
     config = config.model_copy(update={"split": split, "dev_documents": 8, "test_documents": 16})
     dataset = open_dataset(config, notes.append)
     texts = [text.strip("\ufeff\n -") for text in dataset.corpus.documents()]
-    pool, dev, test = (
-        {texts[i] for i in part} for part in (dataset.split.pool, dataset.split.dev, dataset.split.test)
-    )
-    assert not pool & dev and not pool & test and not dev & test
-    assert pool | dev | test == set(texts), "of what is not held out nothing is lost"
-    copies = dataset.stats()["copies_of_held_out_documents"]
-    left = len(texts) - sum(map(len, (dataset.split.pool, dataset.split.dev, dataset.split.test)))
-    assert copies == left and (copies > 10 or split == "tail"), "in a folder copies are neighbours"
-    told = [note for note in notes if f"{copies} documents are left out, because one that is held" in note]
-    assert len(told) == (copies > 0)
+    parts = dataset.split.pool, dataset.split.dev, dataset.split.test
+    assert [len(part) for part in parts] == [36, 8, 16]
+    assert sorted(texts[i] for part in parts for i in part) == sorted(sentences(60))
+    facts = dataset.stats()
+    assert facts["copies_of_earlier_documents"] == 60 and facts["documents_in_no_split"] == 0
+    assert [note for note in notes if "an earlier one has their text" in note] == [
+        f"{dataset.corpus.name}: 60 of 120 documents left out, because an earlier one has their text (white "
+        f"space apart)"
+    ]
+
+
+def test_a_text_of_two_corpora_counts_once(tmp_path):
+    texts = sentences(40)
+    for name, own in (("a", texts[:30]), ("b", texts[10:])):
+        write_jsonl(tmp_path / f"{name}.jsonl", [{"text": text} for text in own])
+    names = [str(tmp_path / f"{name}.jsonl") for name in "ab"]
+    dataset = open_dataset(DataConfig(corpus=names, dev_documents=4, test_documents=4), print)
+    parts = dataset.split.pool, dataset.split.dev, dataset.split.test
+    documents = dataset.corpus.documents()
+    assert sorted(documents[i] for part in parts for i in part) == sorted(texts)
+
+
+def test_copies_of_other_speakers_are_one_document():
+    speakers = [frozenset({name}) for name in "abcdef"] * 2
+    digests = np.arange(12) % 8  # the last four are copies of the first
+    config = DataConfig(split="speakers", dev_documents=1, test_documents=1)
+    split = split_distinct(config, np.zeros(12, int), np.arange(12), speakers, digests)
+    assert split.copies == 4 and not np.isin([8, 9, 10, 11], np.concatenate([split.pool, split.dev])).any()
+    assert split.dropped(12) == 8 - len(split.pool) - 2
+
+
+def test_the_published_split_keeps_its_numbers_and_says_what_it_trains_on(tmp_path):
+    texts = sentences(1040)
+    texts[3] = texts[1007]
+    path, notes = write_jsonl(tmp_path / "a.jsonl", [{"text": text} for text in texts]), []
+    dataset = open_dataset(DataConfig(corpus=str(path), split="published"), notes.append)
+    assert dataset.split.test.tolist() == list(range(1000, 1020)) and len(dataset.split.pool) == 1020
+    assert "a.jsonl: 1 training documents have the text of one that is held out" in notes
 
 
 def test_a_corpus_of_one_text_is_refused(tmp_path):
-    path = write_jsonl(tmp_path / "a.jsonl", [{"text": "the same"}] * 40)
-    line = refusal(open_dataset, DataConfig(corpus=str(path)), print)
-    assert "every training document has the text of one that is held out" in line
+    path, notes = write_jsonl(tmp_path / "a.jsonl", [{"text": "the same"}] * 40), []
+    line = refusal(open_dataset, DataConfig(corpus=str(path)), notes.append)
+    assert "leave none to train on: the corpus has 1 " in line
+    assert "data.dev_documents" in line and "data.test_documents" in line
+    assert any("39 of 40 documents left out" in note for note in notes)

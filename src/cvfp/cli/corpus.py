@@ -9,7 +9,17 @@ from typing import Annotated, Any
 
 import tyro
 
-from cvfp.cli.options import Corpora, Json, Set, print_json, print_table, settings_of, value_text
+from cvfp.cli.options import (
+    Corpora,
+    Json,
+    Set,
+    TextField,
+    print_json,
+    print_note,
+    print_table,
+    settings_of,
+    value_text,
+)
 from cvfp.records.config import dotted
 
 
@@ -37,19 +47,21 @@ class Stats:
 
 @dataclass(frozen=True)
 class Tokenize:
-    """Count the tokens and bytes of a text file.
+    """Count the documents, tokens and bytes of a file or folder.
 
     Example: cvfp data tokenize some-text.txt
     """
 
     file: tyro.conf.Positional[Path]
     tokenizer: Annotated[str, tyro.conf.arg(help="gpt2 or a tokenizer.json")] = "gpt2"
+    text_field: TextField = None
     json: Json = False
 
     def run(self) -> None:
         from cvfp.data.dataset import count_tokens
 
-        _print(str(self.file), asdict(count_tokens(self.file, self.tokenizer)), self.json)
+        size = count_tokens(self.file, self.tokenizer, self.text_field, print_note)
+        _print(str(self.file), asdict(size), self.json)
 
 
 Command = (

@@ -14,10 +14,12 @@ from cvfp.cli.options import (
     Json,
     OtherCorpora,
     Set,
+    TextField,
     Track,
     corpus_and_table,
     optional,
     print_json,
+    print_note,
     print_table,
     settings_of,
     value_text,
@@ -63,16 +65,19 @@ def train(
 def evaluate(
     checkpoint: tyro.conf.Positional[Path],
     file: tyro.conf.Positional[Path],
+    text_field: TextField = None,
     device: Device = "auto",
     json: Json = False,
 ) -> int:
-    """Score a text file: perplexity, accuracy, bits per byte.
+    """Score a text: perplexity, accuracy, bits per byte.
+
+    A file of text, JSON lines or Parquet, or a folder of these.
 
     Example: cvfp eval my-model some-text.txt
     """
     from cvfp.lab.single import score_file
 
-    figures = score_file(checkpoint, file, device)
+    figures = score_file(checkpoint, file, device, text_field, print_note)
     if json:
         print_json(figures)
     else:
@@ -151,6 +156,7 @@ def _end_of_text(
 def diagnose(
     checkpoint: tyro.conf.Positional[Path],
     file: tyro.conf.Positional[Path | None] = None,
+    text_field: TextField = None,
     device: Device = "auto",
     json: Json = False,
 ) -> int:
@@ -164,7 +170,7 @@ def diagnose(
     """
     from cvfp.lab.single import diagnose_checkpoint
 
-    health = diagnose_checkpoint(checkpoint, file, device)
+    health = diagnose_checkpoint(checkpoint, file, device, text_field, print_note)
     if json:
         print_json(health)
     else:

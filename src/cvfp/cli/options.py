@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import tomllib
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal
@@ -63,6 +64,9 @@ Set = Annotated[
         help="settings, by dotted key (cvfp settings lists them)",
         help_behavior_hint="",
     ),
+]
+TextField = Annotated[
+    str | None, optional("NAME", "the field of records that holds the text (default: text or messages)")
 ]
 Track = Annotated[
     tuple[Literal["tensorboard", "wandb", "trackio"], ...],
@@ -143,6 +147,11 @@ def _value(text: str, where: str) -> Any:
             return text
         raise
     return table["value"] if len(table) == 1 else text
+
+
+def print_note(line: str) -> None:
+    """Say something beside the answer."""
+    print(f"cvfp: note: {line}", file=sys.stderr)
 
 
 def print_json(value: Any) -> None:

@@ -28,6 +28,7 @@ from cvfp.cli.options import (
     optional,
     print_json,
     print_markdown,
+    print_note,
     print_table,
     settings_of,
     split_list,
@@ -211,12 +212,8 @@ def _with_tuned(spec: SweepSpec, directory: Path | None) -> SweepSpec:
         return spec
     found = read_tuning(directory).arms
     for arm in sorted(set(spec.arms) - set(found)):
-        _print_note(f"{arm} was not tuned in {directory}: it keeps its settings")
+        print_note(f"{arm} was not tuned in {directory}: it keeps its settings")
     return spec.override(tuned=found)
-
-
-def _print_note(line: str) -> None:
-    print(f"cvfp: note: {line}", file=sys.stderr)
 
 
 def _run_plan(plan: Plan, out: Path, execute: Execute, track: Track, json: bool) -> int:
@@ -228,7 +225,7 @@ def _run_plan(plan: Plan, out: Path, execute: Execute, track: Track, json: bool)
         outcome = execute(plan, out, tell=tell)
     if outcome is None:
         return 0
-    write_report(out, note=_print_note)
+    write_report(out, note=print_note)
     if json:
         print_json({"out": str(out), "done": outcome.done, "failed": len(outcome.failed)})
     else:
@@ -284,7 +281,7 @@ def report(directory: tyro.conf.Positional[Path], lang: Lang = "en") -> int:
     """
     from cvfp.report.write import write_report
 
-    for path in write_report(directory, lang, _print_note):
+    for path in write_report(directory, lang, print_note):
         print(path)
     return 0
 

@@ -207,6 +207,33 @@ def open_corpus(config: DataConfig, note: Note = silent) -> Corpus:
     return Corpus(whole.name, digest(key, 64), open_store, parts)
 
 
+def read_texts(path: Path, text_field: str | None = None, note: Note = silent) -> list[str]:
+    """The documents of a local file or folder, read as a corpus is: text in any encoding that is certain,
+    JSON lines, Parquet. A text file is one document. Nothing is cached.
+
+    Args:
+        path: of the file or folder.
+        text_field: of records; None: `text`, else `messages`.
+        note: told what was left out, or is not UTF-8.
+
+    Raises:
+        InputError: as `open_corpus`; no text in it.
+    """
+    if not (is_file(path) or is_dir(path)):
+        refuse_special(path)
+        raise InputError(f"{path}: no such file")
+    config = DataConfig(corpus=str(path), text_field=text_field)
+    source = open_local(path, config)
+    _check_options(config, [source])
+    for line in source.notes:
+        note(line)
+    texts = [document.text for document in cut_documents(source.read(), None)]
+    found = [text for text in texts if text.strip()]
+    if not found:
+        raise InputError(f"{path}: no text in it")
+    return found
+
+
 @dataclass(frozen=True)
 class _Cut:
     """The documents of a source, cut; read only when iterated."""

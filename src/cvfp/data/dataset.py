@@ -13,21 +13,20 @@ from typing import Any
 
 import numpy as np
 
-from cvfp.data.cache import Note, cached_folder
-from cvfp.data.corpora import Corpus, open_corpus
+from cvfp.data.cache import Note, cached_folder, silent
+from cvfp.data.corpora import Corpus, open_corpus, read_texts
 from cvfp.data.splits import (
     MIN_SOURCES,
+    PUBLISHED,
     Split,
     has_whole_sources,
-    split_parts,
+    split_distinct,
     training_documents,
-    without_copies,
 )
 from cvfp.data.stores import TokenStore, open_token_store
 from cvfp.data.tokenizers import Tokenizer, bpe_size, load_tokenizer, saved_tokenizer
 from cvfp.records.config import DataConfig
 from cvfp.records.errors import InputError
-from cvfp.records.files import read_text
 from cvfp.records.schema import N_, digest
 
 # --- A stream: what a model is trained or scored on.
@@ -236,7 +235,7 @@ class Dataset:
             "split": self.config.split,
             "splits": {name: corpus_stats(lengths[part], sizes[part]) for name, part in parts.items()},
             "documents_in_no_split": self.split.dropped(len(self.corpus)),
-            "copies_of_held_out_documents": self.split.copies,
+            "copies_of_earlier_documents": self.split.copies,
         }
         speakers = self.corpus.speakers()
         return (
@@ -301,12 +300,14 @@ def open_dataset(config: DataConfig, note: Note) -> Dataset:
         CvfpError: the cache cannot be used.
     """
     corpus = open_corpus(config, note)
-    split = split_parts(config, corpus.store.parts, corpus.sources, corpus.speakers())
+    _note_separator(config, corpus, note)
+    _note_copies(config, corpus, note)
+    store = corpus.store
+    split = split_distinct(config, store.parts, store.sources, store.speakers, store.digests)
     _note_pieces(config, corpus, split, note)
     dropped = split.dropped(len(corpus))
     if dropped:
         note(f"split {config.split}: {dropped} of {len(corpus)} documents are in no part")
-    split = _without_copies(config, corpus, split, note)
     tokenizer = _tokenizer(config, corpus, split, note)
 
     def texts() -> Iterable[str]:
@@ -317,21 +318,38 @@ def open_dataset(config: DataConfig, note: Note) -> Dataset:
     return Dataset(config, corpus, tokenizer, split, store, note)
 
 
-def _without_copies(config: DataConfig, corpus: Corpus, split: Split, note: Note) -> Split:
-    """No text is both trained on and tested on, but in the published split, which stays as it is."""
+def _note_copies(config: DataConfig, corpus: Corpus, note: Note) -> None:
+    """Say how many documents are left out as copies; of the published split, how many of those held out are
+    trained on."""
     digests = corpus.store.digests
     if config.split == "published":
-        copies = int(np.isin(digests[split.pool], digests[split.test]).sum())
-        if copies:
-            note(f"{corpus.name}: {copies} training documents have the text of one that is held out")
-        return split
-    found = without_copies(split, digests)
-    if found.copies:
+        held = np.intersect1d(PUBLISHED, np.arange(len(digests)))
+        leaked = int(np.isin(np.delete(digests, held), digests[held]).sum())
+        if leaked:
+            note(f"{corpus.name}: {leaked} training documents have the text of one that is held out")
+        return
+    copies = len(digests) - len(np.unique(digests))
+    if copies:
         note(
-            f"{corpus.name}: {found.copies} documents are left out, because one that is held out for dev or "
-            f"test has their text"
+            f"{corpus.name}: {copies} of {len(digests)} documents left out, because an earlier one has their "
+            f"text (white space apart)"
         )
-    return found
+
+
+def _note_separator(config: DataConfig, corpus: Corpus, note: Note) -> None:
+    """Say in how many text files of which corpora the separator is not found."""
+    for number, (name, facts) in enumerate(corpus.parts.items()):
+        files = facts.get("files", {}).get("text", 0)
+        without = files - corpus.store.separated.get(number, 0)
+        if config.document_separator is None or not without:
+            continue
+        where = "in it" if files == 1 else f"in {without} of its {files} text files"
+        spelled = "\\" in config.document_separator
+        hint = "; a line end is written \\n within quotes: '\"\\n\"'" if spelled else ""
+        note(
+            f"{name}: data.document_separator {config.document_separator!r} is not found {where}, and cuts "
+            f"nothing there{hint}"
+        )
 
 
 def _note_pieces(config: DataConfig, corpus: Corpus, split: Split, note: Note) -> None:
@@ -382,20 +400,21 @@ def _tokenizer(config: DataConfig, corpus: Corpus, split: Split, note: Note) -> 
 
 @dataclass(frozen=True)
 class TextSize:
-    """How long a text is."""
+    """How long a text is: its documents together."""
 
+    documents: int
     tokens: int
     num_bytes: int
 
 
-def count_tokens(path: Path, tokenizer: str) -> TextSize:
-    """Tokens and UTF-8 bytes of a text file (`cvfp data tokenize`).
+def count_tokens(path: Path, tokenizer: str, text_field: str | None = None, note: Note = silent) -> TextSize:
+    """Documents, tokens and UTF-8 bytes of a file or folder, read as a corpus is (`cvfp data tokenize`).
 
     Raises:
-        InputError: the file is missing, binary or not UTF-8; a tokenizer that would have to be trained.
+        InputError: as `read_texts`; a tokenizer that would have to be trained.
     """
     if bpe_size(tokenizer) is not None:
         raise InputError(f"{tokenizer} is trained on a corpus; name gpt2 or a tokenizer.json to count tokens")
-    text = read_text(path)
-    (ids,) = load_tokenizer(tokenizer, list).encode_batch([text])
-    return TextSize(len(ids), len(text.encode()))
+    texts = read_texts(path, text_field, note)
+    ids = load_tokenizer(tokenizer, list).encode_batch(texts)
+    return TextSize(len(texts), sum(map(len, ids)), sum(len(text.encode()) for text in texts))

@@ -32,6 +32,8 @@ class Document:
     """True for the second and later pieces of one source: a file, a record, a conversation."""
     unfinished: bool = False
     """True where the text goes on in the next `Document`: long texts are read in blocks."""
+    separated: bool = False
+    """True for the first piece of what comes behind a separator."""
     part: int = 0
     """Number of the corpus it is from, where several are read as one."""
 
@@ -101,7 +103,8 @@ def cut_documents(documents: Iterable[Document], max_tokens: int | None) -> Iter
         texts = _texts(first, iterator)
         pieces = ["".join(texts)] if max_tokens is None else _pieces(texts, max_tokens)
         for number, piece in enumerate(pieces):
-            yield Document(piece, first.speakers, first.continues or number > 0, part=first.part)
+            continues, separated = first.continues or number > 0, first.continues and number == 0
+            yield Document(piece, first.speakers, continues, separated=separated, part=first.part)
 
 
 def _texts(first: Document, following: Iterator[Document]) -> Iterator[str]:

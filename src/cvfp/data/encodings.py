@@ -68,8 +68,8 @@ def detect_encoding(path: Path, position: int) -> str | None:
 
 
 def text_blocks(path: Path, encoding: str) -> Iterator[str]:
-    """The text of a file in blocks, line ends as they are."""
-    with path.open(encoding=encoding, newline="") as file:
+    """The text of a file in blocks; line ends of every kind (`\\r\\n`, `\\r`) are `\\n`."""
+    with path.open(encoding=encoding) as file:
         while block := file.read(BLOCK):
             yield block
 
@@ -161,6 +161,8 @@ class Scan:
     """None for UTF-8 that is broken at `broken_at`, for which an encoding must be found."""
     broken_at: int = 0
     broken_line: int = 0
+    returns: bool = False
+    """Whether it may hold carriage returns."""
     flaw: str | None = None
     """Why the file is left out of a folder: a key of `cvfp.data.user_files.REASONS`."""
     problem: str = ""
@@ -179,7 +181,7 @@ def scan_file(path: Path, kind: str) -> Scan:
 
 def _scan_text(path: Path) -> Scan:
     digest, blank, read, lines, broken = hashlib.sha256(), True, 0, 1, None
-    ascii_only, escapes, last = True, False, b""
+    ascii_only, escapes, returns, last = True, False, False, b""
     with path.open("rb") as file:
         marked = marked_encoding(file.read(4))
         file.seek(0)
@@ -189,6 +191,7 @@ def _scan_text(path: Path) -> Scan:
             digest.update(chunk)
             ascii_only = ascii_only and chunk.isascii()
             escapes = escapes or has_jis_escape(last + chunk)
+            returns = returns or b"\r" in chunk
             last = chunk[-2:]
             if not wide and b"\0" in chunk:
                 return _binary(read + chunk.index(0))
@@ -207,15 +210,15 @@ def _scan_text(path: Path) -> Scan:
         return Scan("", None, flaw="undecodable", problem=f"not whole {wide.upper()} text (byte {broken})")
     found = digest.hexdigest()
     if broken is not None:
-        return Scan(found, None, broken, lines)
+        return Scan(found, None, broken, lines, returns)
     if ascii_only and escapes:
-        return _jis(path, found)
-    return Scan(found, wide or UTF8, flaw="empty" if blank else None)
+        return _jis(path, found, returns)
+    return Scan(found, wide or UTF8, returns=returns, flaw="empty" if blank else None)
 
 
-def _jis(path: Path, sha256: str) -> Scan:
+def _jis(path: Path, sha256: str, returns: bool) -> Scan:
     if decodes(path, JIS):
-        return Scan(sha256, JIS)
+        return Scan(sha256, JIS, returns=returns)
     problem = "has the escape codes of ISO-2022-JP, but is not whole text of it; convert it to UTF-8"
     return Scan("", None, flaw="undecodable", problem=problem)
 

@@ -78,11 +78,11 @@ class Split:
     dev: np.ndarray
     test: np.ndarray
     copies: int = 0
-    """Documents that are in no part since one that is held out has their text."""
+    """Documents that are in no part since an earlier one has their text."""
 
     def dropped(self, num_documents: int) -> int:
-        """Documents in no part."""
-        return num_documents - len(np.union1d(np.union1d(self.pool, self.dev), self.test))
+        """Documents in no part, copies apart."""
+        return num_documents - self.copies - len(np.union1d(np.union1d(self.pool, self.dev), self.test))
 
 
 def split_documents(config: DataConfig, sources: np.ndarray, speakers: list[frozenset[str]] | None) -> Split:
@@ -149,21 +149,35 @@ def split_parts(
     return Split(pools, devs, tests)
 
 
-def without_copies(split: Split, digests: np.ndarray) -> Split:
-    """The split without training documents that have the text of one held out, nor dev documents that have
-    the text of a test document; `digests` (N,) are equal for equal texts.
+def split_distinct(
+    config: DataConfig,
+    parts: np.ndarray,
+    sources: np.ndarray,
+    speakers: list[frozenset[str]] | None,
+    digests: np.ndarray,
+) -> Split:
+    """This is `split_parts` of the documents whose text no earlier one has; the others are in no part.
+
+    So no text is both trained on and tested on, and none counts twice. The published split is of all
+    documents, which its protocol numbers.
+
+    Args:
+        config, parts, sources, speakers: as there.
+        digests: (N,) equal for equal texts.
 
     Raises:
-        InputError: nothing is left to train on, or no dev document.
+        InputError: as there.
     """
-    held = digests[np.concatenate([split.dev, split.test])]
-    pool = split.pool[~np.isin(digests[split.pool], held)]
-    dev = split.dev[~np.isin(digests[split.dev], digests[split.test])]
-    for name, left in (("training", pool), ("dev", dev)):
-        if not len(left):
-            raise InputError(f"every {name} document has the text of one that is held out; give other texts")
-    copies = len(split.pool) - len(pool) + len(split.dev) - len(dev)
-    return Split(pool, dev, split.test, copies)
+    if config.split == "published":
+        return split_parts(config, parts, sources, speakers)
+    kept = np.sort(np.unique(digests, return_index=True)[1])
+    if len(kept) == len(digests):
+        return split_parts(config, parts, sources, speakers)
+    numbers = np.unique(sources[kept], return_inverse=True)[1]
+    who = None if speakers is None else [speakers[document] for document in kept]
+    found = split_parts(config, parts[kept], numbers, who)
+    copies = len(digests) - len(kept)
+    return Split(kept[found.pool], kept[found.dev], kept[found.test], copies)
 
 
 def _num_units(config: DataConfig, sources: np.ndarray) -> int:
@@ -252,9 +266,9 @@ def _checked_sizes(config: DataConfig, num_documents: int) -> tuple[int, int]:
     num_dev, num_test = split_sizes(config, num_documents)
     if num_dev + num_test >= num_documents:
         raise InputError(
-            f"{num_dev} dev and {num_test} test documents leave none to train on: the corpus has "
-            f"{num_documents} (what is cut from one file or record counts once where there are "
-            f"{MIN_SOURCES} of them){_hint(config)}"
+            f"{num_dev} dev and {num_test} test documents (data.dev_documents, data.test_documents) leave "
+            f"none to train on: the corpus has {num_documents} (what is cut from one file or record counts "
+            f"once where there are {MIN_SOURCES} of them){_hint(config)}"
         )
     return num_dev, num_test
 

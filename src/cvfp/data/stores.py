@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from cvfp.records.files import read_json, write_json
 # --- The documents of a corpus on disk: read, filtered and cut once.
 
 
-TEXT_FORMAT = 4
+TEXT_FORMAT = 5
 """Raised when the same documents would be stored otherwise."""
 ARRAYS = ("offsets", "sources", "parts", "characters", "digests")
 """Fields of `TextStore` that are arrays of whole numbers."""
@@ -44,6 +45,8 @@ class TextStore:
     speakers: list[frozenset[str]] | None
     dropped: int
     """Empty documents that were left out."""
+    separated: dict[int, int]
+    """Of how many sources of each corpus, by its number, a separator cuts documents."""
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -77,7 +80,9 @@ def open_text_store(name: str, key: list, documents: Iterable[Document], note: N
     speakers = facts["speakers"]
     arrays = {each: np.load(folder / f"{each}.npy", allow_pickle=False) for each in ARRAYS}
     known = None if speakers is None else [frozenset(members) for members in speakers]
-    store = TextStore(folder / "text.bin", **arrays, speakers=known, dropped=facts["dropped"])
+    separated = {int(part): count for part, count in facts["separated"].items()}
+    text, dropped = folder / "text.bin", facts["dropped"]
+    store = TextStore(text, **arrays, speakers=known, dropped=dropped, separated=separated)
     if store.dropped:
         note(f"{name}: {store.dropped} empty documents were left out, {len(store)} remain")
     return store
@@ -85,11 +90,13 @@ def open_text_store(name: str, key: list, documents: Iterable[Document], note: N
 
 def _write_texts(name: str, documents: Iterable[Document], folder: Path) -> None:
     columns = {each: array("q") for each in ARRAYS}
-    speakers, source, dropped, end = [], -1, 0, 0
+    speakers, source, dropped, end, separated = [], -1, 0, 0, set()
     columns["offsets"].append(0)
     with (folder / "text.bin").open("wb") as file:
         for document in documents:
             source += not document.continues
+            if document.separated:
+                separated.add((document.part, source))
             if not document.text.strip():
                 dropped += 1
                 continue
@@ -112,7 +119,9 @@ def _write_texts(name: str, documents: Iterable[Document], folder: Path) -> None
     for each, values in arrays.items():
         np.save(folder / f"{each}.npy", values)
     known = None if None in speakers else [sorted(members) for members in speakers]
-    write_json(folder / "documents.json", {"speakers": known, "dropped": dropped})
+    counts = Counter(part for part, _source in separated)
+    facts = {"speakers": known, "dropped": dropped, "separated": counts}
+    write_json(folder / "documents.json", facts)
 
 
 def text_digest(text: str) -> int:

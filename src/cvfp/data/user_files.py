@@ -33,12 +33,16 @@ KINDS = {
     ".parquet": "parquet",
 }
 """Kinds of file by suffix."""
+NO_TEXT = (".json", ".csv", ".tsv")
+"""Suffixes of files that hold records in another way: as plain text their headers and signs would be
+learned."""
 REASONS = {
     "empty": "empty",
     "binary": "binary (NUL bytes)",
     "undecodable": "of no known encoding",
     "same": "the same as another file",
     "no_records": "broken, or without the text field (data.text_field names it)",
+    "too_long": "with too long a document (data.document_tokens cuts it)",
     "unreadable": "cannot be read",
     "broken_links": "links that lead nowhere",
     "linked_folders": "links to folders, which are not followed",
@@ -164,6 +168,8 @@ def _by_suffix(names: list[str]) -> Iterator[str]:
 def read_text_file(path: Path, encoding: str, separator: str | None, whole: bool) -> Iterator[Document]:
     """The documents of a file, read in blocks; of a long one the first parts are `unfinished`.
 
+    Line ends of every kind are `\\n`, in the file and in the separator.
+
     Args:
         path: the file.
         encoding: of it.
@@ -174,6 +180,8 @@ def read_text_file(path: Path, encoding: str, separator: str | None, whole: bool
         InputError: a document above the limit, where there is one.
         UnicodeDecodeError: the file is not in this encoding.
     """
+    if separator is not None:
+        separator = separator.replace("\r\n", "\n").replace("\r", "\n")
     kept = 0 if separator is None else len(separator) - 1  # a separator may begin in them
     rest, pieces, length = "", 0, 0
     for block in text_blocks(path, encoding):
@@ -282,6 +290,8 @@ def _told(path: Path) -> Iterator[None]:
 
 DETECTION = 1
 """Raised when the same bytes would be given another encoding."""
+CHECKING = 1
+"""Raised when other records would be refused."""
 
 
 @dataclass(frozen=True)
@@ -310,8 +320,11 @@ def open_local(path: Path, config: DataConfig) -> Source:
     if config.document_separator == "":
         raise InputError("data.document_separator: an empty string cuts nothing; leave it out")
     folder = is_dir(path)
-    if not folder and path.suffix.lower() == ".json":
-        raise InputError(f"{path}: a .json file is no corpus: write one record a line, as .jsonl")
+    if not folder and path.suffix.lower() in NO_TEXT:
+        raise InputError(
+            f"{path}: a {path.suffix.lower()} file is no corpus: write one record a line, as .jsonl "
+            "(as .txt it would be plain text, with all its signs)"
+        )
     listing = list_folder(path) if folder else Listing([path])
     files = _readable(_scanned(listing.files), path if folder else None, listing)
     if folder:
@@ -326,7 +339,7 @@ def open_local(path: Path, config: DataConfig) -> Source:
 def local_source(name: str, files: list[LocalFile], config: DataConfig, listing: Listing) -> Source:
     """The documents of these files, one file after the other."""
     kinds = frozenset(file.kind for file in files)
-    notes = [*_encoding_notes(files), *listing.notes()]
+    notes = [*_encoding_notes(files), *_line_end_notes(files), *listing.notes()]
     return Source(
         name,
         _fingerprint(files, kinds, config),
@@ -399,28 +412,63 @@ def _different(files: list[LocalFile], root: Path, listing: Listing) -> list[Loc
 def _with_records(
     files: list[LocalFile], config: DataConfig, root: Path, listing: Listing
 ) -> list[LocalFile]:
-    """Those of a folder whose first record, where they hold records, can be read."""
+    """Those of a folder that can be read to their ends: one bad file is no reason to refuse the others."""
+    doubtful = [file for file in files if _may_be_bad(file, config)]
+    problems = dict(zip((file.path for file in doubtful), _problems(doubtful, config), strict=True))
     kept = []
     for file in files:
-        try:
-            if file.kind != "text":
-                next(_read([file], config), None)
+        problem = problems.get(file.path)
+        if problem is None:
             kept.append(file)
-        except InputError:
-            listing.leave("no_records", shown_name(file.path.relative_to(root)))
+        else:
+            why = "too_long" if file.kind == "text" else "no_records"
+            listing.leave(why, f"{shown_name(file.path.relative_to(root))} ({problem})")
     return kept
+
+
+def _may_be_bad(file: LocalFile, config: DataConfig) -> bool:
+    """Whether only reading the file shows what is wrong with it; a text may hold too long a document."""
+    long = config.document_tokens is None and file.path.stat().st_size > LARGEST_DOCUMENT
+    return file.kind != "text" or long
+
+
+def _problems(files: list[LocalFile], config: DataConfig) -> list[str | None]:
+    """What keeps each of the files from being read to its end, looked for once."""
+    if not files:
+        return []
+
+    def build(folder: Path) -> None:
+        write_json(folder / "problems.json", [_problem(file, config) for file in files])
+
+    known = [[file.kind, file.scan.sha256, file.encoding] for file in files]
+    key = [known, config.text_field, config.document_separator, config.document_tokens is None, CHECKING]
+    return read_json(cached_folder("records", key, build, silent) / "problems.json")
+
+
+def _problem(file: LocalFile, config: DataConfig) -> str | None:
+    try:
+        for _document in _read([file], config):
+            pass
+    except InputError as error:
+        return str(error).removeprefix(str(file.path)).lstrip(",: ")
+    return None
 
 
 def _fingerprint(files: list[LocalFile], kinds: frozenset[str], config: DataConfig) -> str:
     """A hash of all that determines the documents. Files of one kind in UTF-8 need their hashes and one
-    option."""
+    option; texts with carriage returns say so, for these are read as line ends."""
     hashes = [file.scan.sha256 for file in files]
     options = {"text": config.document_separator, "jsonl": config.text_field, "parquet": config.text_field}
+    returns = ["line ends"] if any(map(_has_returns, files)) else []
     if len(kinds) == 1 and all(file.encoding == UTF8 for file in files):
         (kind,) = kinds
-        return digest([kind, hashes, options[kind]], 64)
+        return digest([kind, hashes, options[kind], *returns], 64)
     how = [[file.kind, file.encoding] for file in files]
-    return digest(["files", hashes, how, config.document_separator, config.text_field], 64)
+    return digest(["files", hashes, how, config.document_separator, config.text_field, *returns], 64)
+
+
+def _has_returns(file: LocalFile) -> bool:
+    return file.kind == "text" and file.scan.returns
 
 
 def _read(files: list[LocalFile], config: DataConfig) -> Iterator[Document]:
@@ -448,6 +496,12 @@ def _encoding_notes(files: list[LocalFile]) -> list[str]:
         f"{len(names)} {'file' if len(names) == 1 else 'files'} read as {encoding}, not UTF-8: {few(names)}"
         for encoding, names in sorted(others.items())
     ]
+
+
+def _line_end_notes(files: list[LocalFile]) -> list[str]:
+    names = [shown_name(Path(file.path.name)) for file in files if _has_returns(file)]
+    what = "file has" if len(names) == 1 else "files have"
+    return [f"{len(names)} {what} line ends other than \\n, read as \\n: {few(names)}"] if names else []
 
 
 def _facts(files: list[LocalFile], listing: Listing) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from cvfp.arms.base import Budget
-from cvfp.data.corpora import open_corpus
+from cvfp.data.cache import silent
+from cvfp.data.corpora import open_corpus, read_texts
 from cvfp.data.dataset import open_dataset
 from cvfp.data.tokenizers import TextPieces, Tokenizer, saved_tokenizer
 from cvfp.lab.checkpoint import save_point
@@ -25,7 +26,7 @@ from cvfp.models.cvfp import CVFPModel
 from cvfp.records.arms import ARM_KINDS
 from cvfp.records.config import DataConfig, RunConfig
 from cvfp.records.errors import InputError
-from cvfp.records.files import check_out, is_file, read_text
+from cvfp.records.files import check_out, is_file
 from cvfp.records.plan import PlannedPoint
 from cvfp.records.results import RunRecord
 from cvfp.training.devices import pick_device
@@ -111,10 +112,29 @@ def open_model(checkpoint: Path, device: torch.device) -> tuple[CVFPModel, Token
     return model, tokenizer
 
 
-def score_file(checkpoint: Path | str, file: Path | str, device: str = "auto") -> dict[str, Any]:
-    """PPL, accuracy and bits per byte of a text file. Raises `InputError` for texts under two tokens."""
+def score_file(
+    checkpoint: Path | str,
+    file: Path | str,
+    device: str = "auto",
+    text_field: str | None = None,
+    note: Callable[[str], None] = silent,
+) -> dict[str, Any]:
+    """PPL, accuracy and bits per byte of a file or folder, which is read as a corpus is.
+
+    Documents are scored as a test split is: one after the other, with nothing between them.
+
+    Args:
+        checkpoint: a directory that `train` or `cvfp run` wrote.
+        file: text, JSON lines or Parquet, or a folder of these.
+        device: auto, cpu, cuda or mps.
+        text_field: of records; None: `text`, else `messages`.
+        note: told what was left out, or is not UTF-8.
+
+    Raises:
+        InputError: no checkpoint there, a file that cannot be read, or under two tokens.
+    """
     model, tokenizer = open_model(Path(checkpoint), pick_device(device))
-    tokens = _encode(tokenizer, read_text(Path(file)), str(file))
+    tokens = _encode(tokenizer, read_texts(Path(file), text_field, note), str(file))
     scores = score(model, torch.from_numpy(tokens).to(model.device))
     target_bytes = int(tokenizer.token_bytes[tokens[1:]].sum())
     return {
@@ -126,26 +146,33 @@ def score_file(checkpoint: Path | str, file: Path | str, device: str = "auto") -
 
 
 def diagnose_checkpoint(
-    checkpoint: Path | str, file: Path | str | None = None, device: str = "auto"
+    checkpoint: Path | str,
+    file: Path | str | None = None,
+    device: str = "auto",
+    text_field: str | None = None,
+    note: Callable[[str], None] = silent,
 ) -> dict[str, Any]:
-    """Health checks of a checkpoint's context block on a text (default: chitchat conversations)."""
+    """Health checks of a checkpoint's context block on a text (default: chitchat conversations).
+
+    Args and errors are those of `score_file`.
+    """
     model, tokenizer = open_model(Path(checkpoint), pick_device(device))
     if model.context_block is None:
         raise InputError(f"{checkpoint}: this model has no context block to diagnose")
-    text = (
-        "\n".join(open_corpus(DataConfig()).documents()[:SAMPLE_DOCUMENTS])
+    texts = (
+        ["\n".join(open_corpus(DataConfig()).documents()[:SAMPLE_DOCUMENTS])]
         if file is None
-        else read_text(file)
+        else read_texts(Path(file), text_field, note)
     )
-    tokens = _encode(tokenizer, text, str(file))
+    tokens = _encode(tokenizer, texts, str(file))
     return diagnose(model, torch.from_numpy(tokens).to(model.device)).model_dump()
 
 
-def _encode(tokenizer: Tokenizer, text: str, where: str) -> np.ndarray:
-    (ids,) = tokenizer.encode_batch([text])
+def _encode(tokenizer: Tokenizer, texts: list[str], where: str) -> np.ndarray:
+    ids = np.concatenate(tokenizer.encode_batch(texts))
     if len(ids) < 2:
         raise InputError(f"{where}: holds {len(ids)} token; 2 are needed")
-    return np.asarray(ids, np.int64)
+    return ids
 
 
 # --- Text written with a checkpoint, piece by piece.
