@@ -1,5 +1,13 @@
 import json
+import re
+import signal
 import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +16,24 @@ from data_helpers import refusal, sentences
 from fuzz_helpers import tried
 from hypothesis import given
 from hypothesis import strategies as st
+from marks import one_quick
 
 from cvfp.data import tokenizers as gpt2_module
 from cvfp.data.dataset import count_tokens
 from cvfp.data.extras import package_file
-from cvfp.data.tokenizers import JsonTokenizer, gpt2_tokenizer, load_tokenizer, saved_tokenizer, train_bpe
+from cvfp.data.foreign import interruptible
+from cvfp.data.tokenizers import (
+    LONG_WORDS,
+    LONGEST_WORD,
+    JsonTokenizer,
+    cut_runs,
+    gpt2_tokenizer,
+    load_tokenizer,
+    long_runs,
+    saved_tokenizer,
+    train_bpe,
+)
+from cvfp.records.errors import InputError
 
 VALIDATION = Path(__file__).parents[2] / "shared" / "data" / "ultrachat-val.txt"
 TEXT = "Don't say   “naïve” 42 times,\n\n\tplease: 日本語 🙂 <|endoftext|> end  "
@@ -80,10 +101,102 @@ def test_gpt2_never_parses_its_special_token_out_of_text():
     assert gpt2_tokenizer().decode(ids) == "a<|endoftext|>b"
 
 
-def test_gpt2_takes_long_white_space_and_refuses_what_would_overflow():
+def test_gpt2_takes_white_space_of_any_length():
     (ids,) = gpt2_tokenizer().encode_batch([" " * 200_000 + "x"])
     assert len(ids) == 200_000
-    assert "400000 white-space" in refusal(gpt2_tokenizer().encode_batch, ["x" + "\n" * 400_000 + "x"])
+    text = "x" + "\n" * 1_000_000 + " x"
+    first, long, _ = gpt2_tokenizer().encode_batch(["first", text, ""])
+    assert gpt2_tokenizer().decode(first) == "first" and gpt2_tokenizer().decode(long) == text
+
+
+# --- One long word.
+
+
+LONG = {
+    "letters": "a",
+    "signs": "^",
+    "mixed signs": "^_",
+    "digits": "1",
+    "kanji": "日本",
+    "spaces": " ",
+    "lines": "\n",
+}
+METASPACE = {
+    "model": {"type": "BPE", "vocab": {"a": 0, "aa": 1, "▁": 2}, "merges": [["a", "a"]], "unk_token": None},
+    "pre_tokenizer": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "never", "split": False},
+    "decoder": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "never", "split": False},
+}
+
+
+@pytest.mark.parametrize("unit", one_quick(*LONG.values()), ids=LONG)
+def test_one_long_word_costs_seconds_in_every_tokenizer(unit):
+    """Of a square of its length, 200,000 characters took half a minute."""
+    text, started = unit * (200_000 // len(unit)), time.perf_counter()
+    bpe = train_bpe(400, [*["a b c"] * 40, text])
+    for tokenizer in (bpe, gpt2_tokenizer()):
+        (ids,) = tokenizer.encode_batch([text])
+        assert tokenizer.decode(ids) == text and tokenizer.token_bytes[ids].sum() == len(text.encode())
+    assert time.perf_counter() - started < 10
+
+
+def test_a_tokenizer_without_words_takes_a_long_one():
+    tokenizer = JsonTokenizer("metaspace", json.dumps(METASPACE))
+    (ids,) = tokenizer.encode_batch(["a" * 200_000])
+    assert ids.tolist() == [1] * 100_000
+
+
+@tried(200)
+@given(st.text(alphabet="a1_^. \n日", max_size=60), st.integers(1, 7))
+def test_a_long_word_is_cut_inside_alone_and_nothing_is_lost(text, longest):
+    runs = long_runs(longest + 1, r"\w", r"(?:[^\w\s]|_)", r"\s")
+    parts = cut_runs(text, runs, longest)
+    assert "".join(parts) == text
+    for first, second in pairwise(parts):
+        assert re.fullmatch(r"\w\w|[^\w\s]{2}|[\W_]{2}|\s\s", first[-1] + second[0])
+    for kind in (r"\w", r"\s"):
+        assert max((len(run) for part in parts for run in re.findall(f"{kind}+", part)), default=0) <= longest
+
+
+def test_words_of_usual_length_are_trained_on_as_they_are():
+    texts = [*sentences(200), "x" * LONGEST_WORD]
+    assert [part for text in texts for part in cut_runs(text, LONG_WORDS, LONGEST_WORD)] == texts
+
+
+# --- Long work of other languages ends when it is asked to.
+
+
+@contextmanager
+def interrupted_after(seconds: float) -> Iterator[None]:
+    def interrupt(number, frame):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="this system has no alarms")
+def test_training_a_tokenizer_ends_when_it_is_asked_to():
+    generator = np.random.default_rng(0)
+    text = "".join(map(chr, generator.integers(0x4E00, 0x9FFF, 200_000)))  # some seconds of merges
+    started = time.perf_counter()
+    with interrupted_after(0.3), pytest.raises(KeyboardInterrupt):
+        train_bpe(4000, [text])
+    assert time.perf_counter() - started < 2
+
+
+def test_work_beside_gives_its_result_and_its_error():
+    def fail():
+        raise InputError("bad")
+
+    assert interruptible(lambda: threading.current_thread() is threading.main_thread()) is False
+    assert refusal(interruptible, fail) == "bad"
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(interruptible, lambda: 7).result() == 7
 
 
 def test_a_changed_gpt2_file_is_refused(monkeypatch, tmp_path):

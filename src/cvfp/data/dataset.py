@@ -24,7 +24,7 @@ from cvfp.data.splits import (
     training_documents,
 )
 from cvfp.data.stores import TokenStore, open_token_store
-from cvfp.data.tokenizers import Tokenizer, bpe_size, load_tokenizer, saved_tokenizer
+from cvfp.data.tokenizers import LONGEST_WORD, Tokenizer, bpe_size, load_tokenizer, saved_tokenizer
 from cvfp.records.config import DataConfig
 from cvfp.records.errors import InputError
 from cvfp.records.schema import N_, digest
@@ -391,7 +391,7 @@ def _tokenizer(config: DataConfig, corpus: Corpus, split: Split, note: Note) -> 
         note(f"training {config.tokenizer} on the training pool of {len(split.pool)} documents")
         load_tokenizer(config.tokenizer, pool).save(folder)
 
-    key = [size, corpus.fingerprint, digest(split.pool.tolist(), 64), version("tokenizers")]
+    key = [size, corpus.fingerprint, digest(split.pool.tolist(), 64), version("tokenizers"), LONGEST_WORD]
     tokenizer = saved_tokenizer(cached_folder("bpe", key, build, note))
     if tokenizer.vocab_size < size:
         note(f"{config.tokenizer}: the training pool yields only {tokenizer.vocab_size} tokens")

