@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -140,6 +141,50 @@ def test_a_setting_that_the_trained_arm_does_not_read_is_refused_with_the_one_it
     code, _, err = call(capsys, "train", "--out", tmp_path / "model", "--arm", "lstm")
     assert code == 2
     assert_one_line(err, "arm 'lstm' leaves no checkpoint; there are cvfp, cvfp-joint")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["generate", "model", "-hello"],
+        ["data", "tokenize", "-a.txt"],
+        ["data", "stats", "--corpus", "-a.txt"],
+        ["run", "quickstart", "--out", "-x"],
+    ],
+)
+def test_a_name_that_begins_with_a_dash_is_told_how_to_be_given(capsys, arguments):
+    code, _, err = call(capsys, *arguments)
+    assert code == 2 and f"'{arguments[-1]}' begins with a dash" in err and "behind -- it is a text" in err
+
+
+def test_a_file_that_begins_with_a_dash_is_read_behind_two(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "-a.txt").write_text("Hello world")
+    code, out, _ = call(capsys, "data", "tokenize", "--json", "--", "-a.txt")
+    assert code == 0 and json.loads(out)["tokens"] == 2
+    code, _, err = call(capsys, "generate", "model", "--", "-hello")
+    assert code == 2
+    assert_one_line(err, "model: no checkpoint here")
+    code, _, err = call(capsys, "run", "nothing", "-h")
+    assert code == 0 and "begins with a dash" not in err
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT])
+@pytest.mark.parametrize("command", [["train"], ["run", "recommended"], ["tune", "recommended"]])
+def test_a_directory_that_cannot_be_written_is_told_before_any_work(
+    capsys, tmp_path, monkeypatch, command, number
+):
+    def fsync(descriptor):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr("cvfp.lab.single.open_dataset", lambda *_: pytest.fail("the work has begun"))
+    monkeypatch.setattr("cvfp.lab.point.open_dataset", lambda *_: pytest.fail("the work has begun"))
+    out = tmp_path / "deep" / "out"
+    code, _, err = call(capsys, *command, "--out", out, "--device", "cpu")
+    assert code == 1
+    assert_one_line(err, f"--out {out}: {tmp_path} cannot be written: {os.strerror(number)}; make room")
+    assert not out.parent.exists()
 
 
 def test_dry_run_writes_nothing(capsys, tmp_path, corpus, monkeypatch):

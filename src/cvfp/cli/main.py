@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import re
 import signal
 import sys
 import threading
@@ -16,7 +17,7 @@ from types import FrameType
 from cvfp import __version__
 from cvfp.cli import analysis, completion, corpus, model, schema, sweep
 from cvfp.cli.pulse import pulse
-from cvfp.records.errors import CvfpError, InputError, near
+from cvfp.records.errors import CvfpError, InputError, near, one_line
 
 GROUPS: dict[str, dict[str, Callable]] = {
     "Start here": {"quickstart": sweep.quickstart, "presets": sweep.presets, "settings": sweep.settings},
@@ -210,9 +211,19 @@ def _dispatch(arguments: list[str]) -> int:
         return 0
     import tyro
 
-    return tyro.extras.subcommand_cli_from_dict(
-        COMMANDS, prog="cvfp", description=DESCRIPTION, args=arguments
-    )
+    try:
+        return tyro.extras.subcommand_cli_from_dict(
+            COMMANDS, prog="cvfp", description=DESCRIPTION, args=arguments
+        )
+    except SystemExit as leaving:
+        taken = next((each for each in arguments if re.match("-[^-]", each) and each != "-h"), None)
+        if leaving.code == InputError.exit_code and taken is not None:
+            print(
+                f"cvfp: {one_line(taken)!r} begins with a dash and was taken for an option: behind -- it is a "
+                "text or a file, and after = a value (--out=-name)",
+                file=sys.stderr,
+            )
+        raise
 
 
 if __name__ == "__main__":

@@ -89,7 +89,10 @@ def generate(
     checkpoint: tyro.conf.Positional[Path],
     prompt: tyro.conf.Positional[
         Annotated[
-            str, tyro.conf.arg(help="how the text begins; - reads standard input (default: a new line)")
+            str,
+            tyro.conf.arg(
+                help="how the text begins; - reads standard input, -- comes before a dash (default: a new line)"
+            ),
         ]
     ] = "\n",
     max_new_tokens: Annotated[int, tyro.conf.arg(help="how many tokens are written")] = 200,

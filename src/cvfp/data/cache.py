@@ -13,11 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from cvfp.data.extras import require
 from cvfp.records.errors import CvfpError, InputError
 from cvfp.records.files import write_json
+from cvfp.records.locks import NoLocksError, Note, held
 from cvfp.records.schema import digest
 
 # --- SHA-256 of files.
@@ -44,8 +43,6 @@ def check_sha256(path: Path, expected: str, remedy: str) -> None:
 
 SEAL = "seal.json"
 
-Note = Callable[[str], None]
-
 
 def silent(line: str) -> None:
     """A `note` for callers that have nobody to tell."""
@@ -64,20 +61,22 @@ def cached_folder(kind: str, key: Any, build: Callable[[Path], None], note: Note
         kind: first part of the folder's name.
         key: plain data; everything that determines the content.
         build: writes plain files into the (empty, temporary) folder it is given.
-        note: told when a damaged copy is replaced.
+        note: told when a damaged copy is replaced, and of waiting.
 
-    A second process that asks for the same key waits for the first. A copy that is torn, edited or of another
-    key is built again, never used.
+    A second process that asks for the same key waits for the first, and says so. A copy that is torn, edited
+    or of another key is built again, never used.
 
     Raises:
-        CvfpError: the cache cannot be read or written.
+        CvfpError: the cache cannot be read or written, or its file system has no locks.
     """
     root = cache_root()
     name = f"{kind}-{digest(key, 24)}"
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with FileLock(root / f"{name}.lock"):
+        with held(root / f"{name}.lock", None, note, f"the cache's {name}"):
             return _whole_or_built(root / name, key, build, note)
+    except NoLocksError as error:
+        raise CvfpError(f"cannot use the cache {error}; CVFP_CACHE names another folder") from error
     except OSError as error:
         raise CvfpError(f"cannot use the cache {root}: {error}; CVFP_CACHE names another folder") from error
 

@@ -192,7 +192,7 @@ def open_corpus(config: DataConfig, note: Note = silent) -> Corpus:
             two corpora with the same text or a file in common, an option that does not apply,
             or a hub that cannot be reached.
     """
-    sources = _named([_source(spec, config) for spec in config.corpora], config.corpora)
+    sources = _named([_source(spec, config, note) for spec in config.corpora], config.corpora)
     _check_options(config, sources)
     for source in sources:
         for line in source.notes:
@@ -223,7 +223,7 @@ def read_texts(path: Path, text_field: str | None = None, note: Note = silent) -
         refuse_special(path)
         raise InputError(f"{path}: no such file")
     config = DataConfig(corpus=str(path), text_field=text_field)
-    source = open_local(path, config)
+    source = open_local(path, config, note)
     _check_options(config, [source])
     for line in source.notes:
         note(line)
@@ -245,7 +245,7 @@ class _Cut:
         return cut_documents(self.source.read(), self.max_tokens)
 
 
-def _source(spec: str, config: DataConfig) -> Source:
+def _source(spec: str, config: DataConfig, note: Note) -> Source:
     if spec == "chitchat":
         return open_chitchat()
     if spec.partition(":")[0] in ("ultrachat", "hub"):
@@ -254,7 +254,7 @@ def _source(spec: str, config: DataConfig) -> Source:
     if not (is_file(path) or is_dir(path)):
         refuse_special(path)
         raise InputError(f"corpus {spec!r}: no such file, and no known name; there are {KNOWN}")
-    return open_local(path, config)
+    return open_local(path, config, note)
 
 
 def _named(sources: list[Source], specs: tuple[str, ...]) -> list[Source]:

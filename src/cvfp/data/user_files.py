@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cvfp.data.cache import cached_folder, silent
+from cvfp.data.cache import Note, cached_folder, silent
 from cvfp.data.documents import LARGEST_DOCUMENT, Document, Source, text_of
 from cvfp.data.encodings import BLOCK, UTF8, Scan, detect_encoding, scan_file, text_blocks
 from cvfp.data.extras import require
@@ -308,10 +308,11 @@ class LocalFile:
         return self.scan.encoding
 
 
-def open_local(path: Path, config: DataConfig) -> Source:
+def open_local(path: Path, config: DataConfig, note: Note = silent) -> Source:
     """A text, jsonl or parquet file, or all of them below a folder. Any other file is taken for text.
 
-    Of a folder, what cannot be read or is the same as an earlier file is left out and noted.
+    Of a folder, what cannot be read or is the same as an earlier file is left out, which the source notes;
+    `note` is told of waiting.
 
     Raises:
         InputError: an empty separator; a `.json` file; a named file that is binary, broken or of no known
@@ -326,9 +327,9 @@ def open_local(path: Path, config: DataConfig) -> Source:
             "(as .txt it would be plain text, with all its signs)"
         )
     listing = list_folder(path) if folder else Listing([path])
-    files = _readable(_scanned(listing.files), path if folder else None, listing)
+    files = _readable(_scanned(listing.files, note), path if folder else None, listing)
     if folder:
-        files = _with_records(_different(files, path, listing), config, path, listing)
+        files = _with_records(_different(files, path, listing), config, path, listing, note)
     if not files:
         why = "".join(f"; {note}" for note in listing.notes())
         raise InputError(f"{path}: no {', '.join(KINDS)} files to read in this folder{why}")
@@ -353,14 +354,14 @@ def local_source(name: str, files: list[LocalFile], config: DataConfig, listing:
 
 def parquet_files(paths: list[Path]) -> list[LocalFile]:
     """These as files to read. Raises `InputError` for one that is not Parquet."""
-    return _readable(_scanned(paths), None, Listing([]))
+    return _readable(_scanned(paths, silent), None, Listing([]))
 
 
-def _scanned(paths: list[Path]) -> list[LocalFile]:
+def _scanned(paths: list[Path], note: Note) -> list[LocalFile]:
     kinds = [KINDS.get(path.suffix.lower(), "text") for path in paths]
     files = [LocalFile(path, kind, scan_file(path, kind)) for path, kind in zip(paths, kinds, strict=True)]
     unknown = [file for file in files if file.scan.encoding is None and file.scan.flaw is None]
-    found = dict(zip((file.path for file in unknown), _detected(unknown), strict=True))
+    found = dict(zip((file.path for file in unknown), _detected(unknown, note), strict=True))
     return [_with_encoding(file, found[file.path]) if file.path in found else file for file in files]
 
 
@@ -373,7 +374,7 @@ def _with_encoding(file: LocalFile, encoding: str | None) -> LocalFile:
     return replace(file, scan=replace(scan, flaw="undecodable", problem=problem))
 
 
-def _detected(files: list[LocalFile]) -> list[str | None]:
+def _detected(files: list[LocalFile], note: Note) -> list[str | None]:
     """The encodings of files that are not UTF-8, looked for once: it takes a tenth of a second each."""
     if not files:
         return []
@@ -384,7 +385,7 @@ def _detected(files: list[LocalFile]) -> list[str | None]:
 
     library = require("chardet").__version__
     key = [[file.scan.sha256 for file in files], library, DETECTION]
-    return read_json(cached_folder("encodings", key, build, silent) / "encodings.json")
+    return read_json(cached_folder("encodings", key, build, note) / "encodings.json")
 
 
 def _readable(files: list[LocalFile], root: Path | None, listing: Listing) -> list[LocalFile]:
@@ -410,11 +411,11 @@ def _different(files: list[LocalFile], root: Path, listing: Listing) -> list[Loc
 
 
 def _with_records(
-    files: list[LocalFile], config: DataConfig, root: Path, listing: Listing
+    files: list[LocalFile], config: DataConfig, root: Path, listing: Listing, note: Note
 ) -> list[LocalFile]:
     """Those of a folder that can be read to their ends: one bad file is no reason to refuse the others."""
     doubtful = [file for file in files if _may_be_bad(file, config)]
-    problems = dict(zip((file.path for file in doubtful), _problems(doubtful, config), strict=True))
+    problems = dict(zip((file.path for file in doubtful), _problems(doubtful, config, note), strict=True))
     kept = []
     for file in files:
         problem = problems.get(file.path)
@@ -432,7 +433,7 @@ def _may_be_bad(file: LocalFile, config: DataConfig) -> bool:
     return file.kind != "text" or long
 
 
-def _problems(files: list[LocalFile], config: DataConfig) -> list[str | None]:
+def _problems(files: list[LocalFile], config: DataConfig, note: Note) -> list[str | None]:
     """What keeps each of the files from being read to its end, looked for once."""
     if not files:
         return []
@@ -442,7 +443,7 @@ def _problems(files: list[LocalFile], config: DataConfig) -> list[str | None]:
 
     known = [[file.kind, file.scan.sha256, file.encoding] for file in files]
     key = [known, config.text_field, config.document_separator, config.document_tokens is None, CHECKING]
-    return read_json(cached_folder("records", key, build, silent) / "problems.json")
+    return read_json(cached_folder("records", key, build, note) / "problems.json")
 
 
 def _problem(file: LocalFile, config: DataConfig) -> str | None:

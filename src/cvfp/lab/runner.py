@@ -22,6 +22,7 @@ from cvfp.lab.messages import (
     SweepFinished,
     SweepStarted,
     Tell,
+    point_label,
     tell_all,
     tell_nobody,
 )
@@ -33,6 +34,7 @@ from cvfp.metrics.cost import relative_cost
 from cvfp.models.parts import ran_out_of_memory
 from cvfp.records.config import RunConfig
 from cvfp.records.errors import CvfpError, InputError, LostError, WriteError
+from cvfp.records.locks import QUIET_SECONDS, TOLD_EVERY, waiting_text
 from cvfp.records.plan import Plan, PlannedPoint
 from cvfp.records.results import RunRecord
 from cvfp.scaling.summary import fit_lines, summarise
@@ -40,6 +42,8 @@ from cvfp.training.events import Event
 
 POLL_SECONDS = 0.5
 """Between two looks for a point to take, when other processes have all that are left."""
+NAMED = 3
+"""Runs that are named of those that are waited for."""
 
 
 def run_sweep(
@@ -92,7 +96,7 @@ def settle(directory: SweepDirectory, tell: Tell) -> SweepOutcome:
     The tables are those of all records; what killed processes left is taken away.
     """
     directory.clean()
-    with Ledger(directory.path).writing():
+    with Ledger(directory.path, lambda text: tell(Note(text))).writing():
         directory.write_results()
     records = directory.records()
     points = [record.point for record in records.values()]
@@ -118,7 +122,7 @@ class Worker:
 
     def __init__(self, job: Job, tell: Tell) -> None:
         self.directory, self.device, self.options = job.directory, job.device, job.options
-        self.ledger = Ledger(self.directory.path)
+        self.ledger = Ledger(self.directory.path, lambda text: self.tell(Note(text)))
         self.log = LogFile(self.directory.files.output)
         self.tell = tell_all(self.log, tell)
         self.datasets = Datasets(tell)  # what they note before there is a directory is logged when there is
@@ -189,10 +193,17 @@ class Worker:
         )
 
     def _work(self, pending: list[PlannedPoint]) -> None:
-        """Run points until all have a result, whoever found it."""
+        """Run points until all have a result, whoever found it; waiting for others is told."""
+        idle, told = time.monotonic(), -TOLD_EVERY
         while pending:
-            if not any(self._take(point) for point in _in_order(pending)):
+            if any(self._take(point) for point in _in_order(pending)):
+                idle, told = time.monotonic(), -TOLD_EVERY
+            else:
                 time.sleep(POLL_SECONDS)
+                waited = time.monotonic() - idle
+                if waited >= max(QUIET_SECONDS, told + TOLD_EVERY):
+                    told = waited
+                    self.tell(Note(waiting_text(_names(pending), waited)))
             pending = self.directory.pending()
 
     def _take(self, point: PlannedPoint) -> bool:
@@ -252,6 +263,13 @@ class Worker:
 def _is_failure(error: Exception) -> bool:
     """Whether the point could not be computed: it diverged, or memory ran out. All else is a bug."""
     return isinstance(error, CvfpError) or ran_out_of_memory(error)
+
+
+def _names(pending: list[PlannedPoint]) -> str:
+    """`2 runs (cvfp 1L_768d_2tok, 50 samples, seed 42; ...)`."""
+    labels = [point_label(point) for point in pending[:NAMED]]
+    more = [f"{len(pending) - NAMED} more"] if len(pending) > NAMED else []
+    return f"{len(pending)} run{'s' if len(pending) > 1 else ''} ({'; '.join([*labels, *more])})"
 
 
 def _in_order(pending: list[PlannedPoint]) -> list[PlannedPoint]:

@@ -62,7 +62,7 @@ def train(
 
     Raises:
         InputError: `out` is not empty, a bad setting, data that cannot serve it, or a launcher started this.
-        CvfpError: training diverged.
+        CvfpError: training diverged; `out` cannot be written.
     """
     not_launched("cvfp train")
     out = Path(out)

@@ -8,15 +8,14 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from cvfp.lab.messages import outcome, point_label
 from cvfp.records.errors import CvfpError, InputError
@@ -29,6 +28,7 @@ from cvfp.records.files import (
     write_json,
     write_sealed,
 )
+from cvfp.records.locks import NoLocksError, held, require_locks
 from cvfp.records.plan import Plan, PlannedPoint
 from cvfp.records.results import Metadata, RunRecord
 from cvfp.records.sweep import SweepFiles, read_plan, read_record, read_records
@@ -132,9 +132,8 @@ class RunDirectory:
 
 # --- Who runs what: the points of a sweep shared among processes, on one machine or on several.
 #
-# A claim is an advisory lock (`flock`) on a file in `.locks/`: the operating system lets go of it when its
-# process ends, however that ends, so that another process can take the point. On a shared file system the
-# mount must pass `flock` on, as NFS 4, GPFS and Lustre (mounted with `flock`) do.
+# A claim is a lock (`cvfp.records.locks`) on a file in `.locks/`: when its process ends, another can take the
+# point.
 
 
 LOCKS = ".locks"
@@ -144,17 +143,18 @@ SHARED_SECONDS = 60.0
 
 
 class Ledger:
-    """The claims on the points of one sweep directory."""
+    """The claims on the points of one sweep directory; `note` is told of waiting."""
 
-    def __init__(self, directory: Path) -> None:
-        self.locks = Path(directory) / LOCKS
+    def __init__(self, directory: Path, note: Callable[[str], None] = lambda line: None) -> None:
+        self.locks, self.note = Path(directory) / LOCKS, note
 
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Alone in writing what all processes write: tables, forecasts, metadata.
 
         Raises:
-            CvfpError: another process has held them for a minute, or the lock cannot be written.
+            CvfpError: another process has held them for a minute, the lock cannot be written, or the file
+                system has none.
         """
         with self._held(SHARED, SHARED_SECONDS) as ours:
             if not ours:
@@ -171,36 +171,26 @@ class Ledger:
         with self._held(run_hash, 0.0) as ours:
             yield ours
 
-    def is_claimed(self, run_hash: str) -> bool:
-        """Whether a process has the point now; False where the lock may not be tried."""
+    def is_claimed(self, run_hash: str) -> bool | None:
+        """Whether a process has the point now; None where the lock may not be tried, so that nobody knows."""
         path = self.locks / run_hash
         if not path.exists():
             return False
         try:
-            with FileLock(path, timeout=0):
-                return False
-        except Timeout:
-            return True
-        except OSError:
-            return False
+            with held(path, 0.0, self.note, run_hash) as ours:
+                return not ours
+        except (OSError, NoLocksError):
+            return None
 
     @contextmanager
     def _held(self, name: str, seconds: float) -> Iterator[bool]:
-        lock = FileLock(self.locks / name)
-        try:
-            self.locks.mkdir(parents=True, exist_ok=True)
-            lock.acquire(timeout=seconds)
-        except Timeout:
-            yield False
-            return
-        except NotImplementedError as error:
-            raise CvfpError(f"{self.locks}: this file system has no locks (flock)") from error
-        except OSError as error:
-            raise CvfpError(f"cannot write {self.locks / name}: {error.strerror or error}") from error
-        try:
-            yield True
-        finally:
-            lock.release()
+        with ExitStack() as stack:
+            try:
+                self.locks.mkdir(parents=True, exist_ok=True)
+                ours = stack.enter_context(held(self.locks / name, seconds, self.note, f"{LOCKS}/{name}"))
+            except OSError as error:
+                raise CvfpError(f"cannot write {self.locks / name}: {error.strerror or error}") from error
+            yield ours
 
 
 # --- The whole sweep: its plan, its runs, and the files made from their records.
@@ -221,10 +211,16 @@ class SweepDirectory:
         self.files = SweepFiles(self.path)
 
     def check(self) -> None:
-        """Nothing is written. Raises `InputError` when the path holds points that the plan has not, or no
-        sweep."""
+        """Nothing stays written.
+
+        Raises:
+            InputError: the path holds points that the plan has not, or no sweep.
+            WriteError: it cannot be written.
+            CvfpError: its file system has no locks.
+        """
         path = self.path
         check_out(path)
+        require_locks(path)
         if self.files.plan.exists():
             held = read_plan(path)
             if not self.plan.extends(held):
@@ -412,7 +408,10 @@ def _state(directory: SweepDirectory, point: PlannedPoint, ledger: Ledger) -> Po
     record = read_record(directory.files, point)
     if record is not None:
         return PointState(point, record.point.status, outcome(point, record), record.point.val_ppl)
-    if ledger.is_claimed(point.config.run_hash):
+    claimed = ledger.is_claimed(point.config.run_hash)
+    if claimed is None:
+        return PointState(point, "waiting", "here nobody can see whether it is running: no locks (flock)")
+    if claimed:
         return PointState(point, "running", "")
     begun = directory.run_directory(point.config.run_hash).has_begun
     return PointState(point, "waiting", "interrupted; goes on from its last savepoint" if begun else "")

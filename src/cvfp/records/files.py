@@ -105,8 +105,17 @@ def read_sealed(path: Path) -> dict[str, Any]:
     return found
 
 
+TRIED_BYTES = 8 << 20
+"""Written for a try, of which nothing stays: a disk that has no room for them has none for a model."""
+
+
 def check_out(path: Path) -> None:
-    """Raises `InputError` when no directory can be at `path`: it, or one above it, is a file; or no name."""
+    """Try whether a directory can be at `path` and be written.
+
+    Raises:
+        InputError: it, or one above it, is a file; or no name.
+        WriteError: it, or the nearest one above it that is there, cannot be written, or the disk is full.
+    """
     for each in (path, *path.parents):
         if is_file(each):
             raise InputError(f"--out {path}: {each} is a file; give a directory")
@@ -116,6 +125,17 @@ def check_out(path: Path) -> None:
         pass
     except (OSError, ValueError) as error:
         raise InputError(f"--out {path}: {reason(error)}; give another directory") from error
+    there = next(each for each in (path, *path.absolute().parents) if is_dir(each))
+    try:
+        with tempfile.TemporaryFile(dir=there) as file:
+            file.write(bytes(TRIED_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise WriteError(
+            f"--out {path}: {there} cannot be written: {reason(error)}; make room there or give another "
+            f"directory"
+        ) from error
 
 
 def is_file(path: Path) -> bool:
