@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cvfp.arms.base import Budget, make_arm
-from cvfp.arms.kneser_ney import KneserNey, KneserNeyArm, discounts
+from cvfp.arms.kneser_ney import KneserNey, KneserNeyArm, discounts, undefined_discounts
 from cvfp.data.dataset import open_dataset
 from cvfp.records.config import DataConfig, RunConfig
 from cvfp.records.errors import InputError
@@ -232,3 +232,14 @@ def test_reference_perplexities_on_the_file_order_split(file_order_split, docume
 def test_order_comes_from_the_config():
     arm = make_arm(RunConfig.from_settings({"arm": "kneser-ney", "ngram.order": 2}), V)
     assert (arm.order, arm.vocab_size) == (2, V)
+
+
+def test_undefined_discounts_are_a_fact_of_the_record():
+    train = (
+        np.arange(24) % 12
+    )  # one word before each; pairs are seen twice, but for one, and none three times
+    fitted = KneserNeyArm(2, 20).fit(train, train, Budget(torch.device("cpu")), 0)
+    assert fitted.facts.notes == {"undefined_discounts": {"1": [1], "2": [2]}}
+    counts = np.repeat([1, 2, 3, 4], [40, 20, 10, 6])
+    assert undefined_discounts(counts) == () and (discounts(counts)[1:] > 0).all()
+    assert undefined_discounts(np.array([1, 1, 2])) == (2,) and discounts(np.array([1, 1, 2]))[2] == 1.0

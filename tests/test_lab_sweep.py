@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import time
 
 import numpy as np
 import pytest
 import torch
 from lab_helpers import rows_of, tiny_plan, tiny_spec, write_corpus
 
-from cvfp.lab import runner
-from cvfp.lab.messages import PointStarted
+from cvfp.lab import runner, sweep_directory
+from cvfp.lab.messages import PointStarted, Progress
 from cvfp.lab.options import RunOptions
 from cvfp.lab.plan import make_plan
 from cvfp.lab.runner import run_sweep
@@ -20,6 +21,8 @@ from cvfp.lab.sweep_directory import SweepDirectory, sweep_status
 from cvfp.records.errors import CvfpError, InputError
 from cvfp.records.files import read_json, read_sealed
 from cvfp.records.results import RunRecord
+from cvfp.records.sweep import load_sweep
+from cvfp.training.events import Event
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -317,3 +320,38 @@ def test_of_one_size_the_costliest_run_begins_first(tmp_path, corpus):
     plan = tiny_plan(corpus, samples=(4, 8), arms=("unigram", "no-context", "cvfp"))
     run_sweep(plan, tmp_path / "sweep", CPU, tell)
     assert began == [(size, arm) for size in (4, 8) for arm in ("cvfp", "no-context", "unigram")]
+
+
+# --- The time of a run is that of all attempts at it.
+
+
+def test_the_seconds_of_a_run_are_those_of_all_attempts(tmp_path, corpus, undrawn):
+    """Each attempt is held up for 0.3 s, the first two are interrupted."""
+    plan, attempts = tiny_plan(corpus, arms=("lstm",), samples=(4,), seeds=1), []
+
+    def tell(message):
+        if isinstance(message, PointStarted):
+            attempts.append(time.perf_counter())
+        if isinstance(message, Progress) and len(attempts) < 3:
+            time.sleep(0.3)
+            raise KeyboardInterrupt
+
+    began = time.perf_counter()
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            run_sweep(plan, tmp_path, torch.device("cpu"), tell)
+    run_sweep(plan, tmp_path, torch.device("cpu"), tell)
+    (point,) = load_sweep(tmp_path).points
+    assert 0.6 < point.wall_seconds < time.perf_counter() - began
+    assert not list(tmp_path.glob("runs/*/attempts.json"))
+
+
+def test_a_killed_attempt_counts_up_to_its_last_sign_of_life(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep_directory, "BEAT_SECONDS", 0.0)
+    began = time.perf_counter()
+    for number in range(3):
+        run = sweep_directory.RunDirectory(tmp_path)
+        run.begin({}, {}, 60.0)
+        assert 0.09 * number <= run.earlier < time.perf_counter() - began
+        time.sleep(0.1)
+        run.log(Event("training", 1, 1, {}))

@@ -6,6 +6,7 @@ Kneser & Ney 1995; Chen & Goodman 1998.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -138,6 +139,8 @@ class KneserNeyModel:
 
     levels: tuple[Level, ...]
     vocab_size: int
+    undefined: dict[int, tuple[int, ...]]
+    """By order, the counts whose discount the formula leaves undefined, so that half of them is taken."""
 
     @property
     def num_params(self) -> int:
@@ -203,10 +206,13 @@ class KneserNey:
             raise InputError("an n-gram model needs at least one training token, got none")
         indexed = index_grams(tokens, self.order, self.vocab_size)
         levels: list[Level] = []
-        for grams, above in zip(indexed, [*indexed[1:], None], strict=True):
+        undefined: dict[int, tuple[int, ...]] = {}
+        for order, (grams, above) in enumerate(zip(indexed, [*indexed[1:], None], strict=True), 1):
             counts = grams.counts if above is None else _continuations(above)
             levels.append(_level(grams, counts, levels[-1] if levels else None))
-        return KneserNeyModel(tuple(levels), self.vocab_size)
+            if found := undefined_discounts(counts):
+                undefined[order] = found
+        return KneserNeyModel(tuple(levels), self.vocab_size, undefined)
 
 
 def checked_tokens(tokens: np.ndarray, vocab_size: int) -> np.ndarray:
@@ -227,14 +233,25 @@ def discounts(counts: np.ndarray) -> np.ndarray:
     all of every singleton because there is no doubleton; so where n_1, n_i or n_{i+1} is zero, or the value
     is not positive, D_i = i / 2.
     """
+    return np.array([0.0, *(i / 2 if value is None else value for i, value in _formula(counts).items())])
+
+
+def undefined_discounts(counts: np.ndarray) -> tuple[int, ...]:
+    """Which of the counts 1, 2 and 3 (or more) occur, and have no discount by the formula of `discounts`."""
+    seen = np.minimum(counts, 3)
+    return tuple(i for i, value in _formula(counts).items() if value is None and (seen == i).any())
+
+
+def _formula(counts: np.ndarray) -> dict[int, float | None]:
+    """D_1, D_2 and D_3 of `discounts`; None where the formula gives nothing to take."""
     n = np.bincount(np.minimum(counts, 5), minlength=6)
     y = n[1] / (n[1] + 2 * n[2]) if n[1] > 0 else 0.0
-    taken = [0.0]
+    found: dict[int, float | None] = {}
     for i in (1, 2, 3):
         defined = n[1] > 0 and n[i] > 0 and n[i + 1] > 0
         value = i - (i + 1) * y * n[i + 1] / n[i] if defined else 0.0
-        taken.append(value if value > 0 else i / 2)
-    return np.array(taken)
+        found[i] = value if value > 0 else None
+    return found
 
 
 def _continuations(above: GramTypes) -> np.ndarray:
@@ -307,8 +324,15 @@ class KneserNeyArm(Arm):
             tokens_seen=len(train),
             train_ppl=perplexity(model.score(train)[0]),
             dev_ppl=perplexity(model.score(dev)[0]),
+            notes=_notes(model),
         )
         return FittedNgram(model, facts)
+
+
+def _notes(model: KneserNeyModel) -> dict[str, Any]:
+    """What was fitted otherwise than the formula says, for the record; nothing where all of it is defined."""
+    orders = {str(order): list(counts) for order, counts in model.undefined.items()}
+    return {"undefined_discounts": orders} if orders else {}
 
 
 class FittedNgram(Fitted):

@@ -219,8 +219,8 @@ def _dispatch(arguments: list[str]) -> int:
         taken = next((each for each in arguments if re.match("-[^-]", each) and each != "-h"), None)
         if leaving.code == InputError.exit_code and taken is not None:
             print(
-                f"cvfp: {one_line(taken)!r} begins with a dash and was taken for an option: behind -- it is a "
-                "text or a file, and after = a value (--out=-name)",
+                f"cvfp: {one_line(taken)!r} begins with a dash and was taken for an option: behind -- it is "
+                "a text or a file, and after = a value (--out=-name)",
                 file=sys.stderr,
             )
         raise

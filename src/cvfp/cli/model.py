@@ -90,9 +90,7 @@ def generate(
     prompt: tyro.conf.Positional[
         Annotated[
             str,
-            tyro.conf.arg(
-                help="how the text begins; - reads standard input, -- comes before a dash (default: a new line)"
-            ),
+            tyro.conf.arg(help="how the text begins; - reads standard input (default: a new line)"),
         ]
     ] = "\n",
     max_new_tokens: Annotated[int, tyro.conf.arg(help="how many tokens are written")] = 200,

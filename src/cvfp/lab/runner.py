@@ -240,6 +240,9 @@ class Worker:
                 result = self.compute(point, dataset, Budget(self.device, listen, saves))
         except (InputError, LostError, WriteError):
             raise
+        except KeyboardInterrupt:
+            run.keep_time()
+            raise
         except (CvfpError, MemoryError, RuntimeError) as error:
             if not _is_failure(error):
                 raise
@@ -247,7 +250,7 @@ class Worker:
         else:
             self._keep(result, config, dataset)
             record = result.record
-        run.finish(record)
+        record = run.finish(record)
         self.tell(PointFinished(point, record))
         with self.ledger.writing():
             self.directory.write_results()

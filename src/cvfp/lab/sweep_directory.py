@@ -47,6 +47,10 @@ RECORD, CONFIG, ENVIRONMENT, LOSSES, METRICS = (
     "metrics.jsonl",
 )
 SAVEPOINTS = "savepoints"
+ATTEMPTS = "attempts.json"
+"""Seconds that all attempts at a run have taken so far; there until it is done."""
+BEAT_SECONDS = 5.0
+"""Between two writings of them: so many are lost at most where a process is killed."""
 
 
 class RunDirectory:
@@ -54,7 +58,9 @@ class RunDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.started = time.perf_counter()
+        self.started = self.begun = self.beaten = time.perf_counter()
+        self.earlier = 0.0
+        """Seconds of earlier attempts, with what they did in vain."""
         self.kept: int | None = None
 
     @property
@@ -66,8 +72,20 @@ class RunDirectory:
         """Write what is known before the run. Its metrics start anew, or go on from its savepoints."""
         write_json(self.path / CONFIG, config)
         write_json(self.path / ENVIRONMENT, environment)
+        self.earlier, self.begun = self._spent(), time.perf_counter()
+        self.keep_time()
         self._rewind((0, 0.0))
         return Savepoints(self.path / SAVEPOINTS, save_every, self._mark, self._rewind)
+
+    def _spent(self) -> float:
+        """Seconds of all attempts so far, of a run that is not done."""
+        path = self.path / ATTEMPTS
+        return float(read_json(path)["seconds"]) if path.exists() else 0.0
+
+    def keep_time(self) -> None:
+        """Write how long all attempts have taken."""
+        self.beaten = time.perf_counter()
+        write_json(self.path / ATTEMPTS, {"seconds": self.earlier + self.beaten - self.begun})
 
     def _mark(self) -> tuple[int, float]:
         """How far the run is: bytes of its metrics, and its seconds."""
@@ -86,6 +104,8 @@ class RunDirectory:
 
     def log(self, event: Event) -> None:
         """Append one line to `metrics.jsonl`: the values of an event, and the seconds since `begin`."""
+        if time.perf_counter() - self.beaten >= BEAT_SECONDS:
+            self.keep_time()
         if not event.values:
             return
         if self.kept is not None and (self.path / METRICS).exists():
@@ -118,10 +138,17 @@ class RunDirectory:
             raise InputError(f"{path}: the losses of a finished run are needed here: {error}") from error
         return losses
 
-    def finish(self, record: RunRecord) -> None:
-        """Write the record; what the run had saved for its resuming goes."""
+    def finish(self, record: RunRecord) -> RunRecord:
+        """Write the record, with the seconds of all attempts; what was saved for resuming goes."""
+        seconds = record.point.wall_seconds
+        if self.earlier and seconds is not None:
+            point = record.point.model_copy(update={"wall_seconds": self.earlier + seconds})
+            record = record.model_copy(update={"point": point})
         write_sealed(self.path / RECORD, record.model_dump(mode="json"))
         self.clean()
+        if record.point.status == "done":
+            (self.path / ATTEMPTS).unlink(missing_ok=True)
+        return record
 
     def clean(self) -> None:
         """Take away savepoints that nobody needs, and files that were left half-written."""
