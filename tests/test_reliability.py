@@ -92,7 +92,10 @@ def undisturbed_losses(tmp_path_factory, corpus):
 
 
 @pytest.mark.parametrize("most_bytes", one_quick(5_000, 1_500, 15_000))
-def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path, corpus, cvfp, undisturbed_losses, most_bytes):
+def test_a_disk_that_fills_up_is_one_line_and_loses_nothing(
+    tmp_path, corpus, cvfp, undisturbed_losses, most_bytes, monkeypatch
+):
+    monkeypatch.setattr("cvfp.records.files.TRIED_BYTES", 0)  # there was room when the work began
     file, out = tmp_path / "sweep.toml", tmp_path / "sweep"
     file.write_text(toml_of(tiny_spec(corpus, arms=("cvfp",))))
     assert cvfp("data", "stats", "--corpus", corpus, "--set", "data.tokenizer=bpe:300").returncode == 0
@@ -110,7 +113,7 @@ def test_a_directory_that_cannot_be_written_is_one_line(tmp_path, corpus, cvfp):
     file = tmp_path / "sweep.toml"
     file.write_text(toml_of(tiny_spec(corpus, arms=("unigram",))))
     told = cvfp("run", file, "--out", "/sys/cvfp-sweep", "--device", "cpu")
-    assert told.returncode == 1 and "cannot write /sys/cvfp-sweep" in one_line(told)
+    assert told.returncode == 1 and "--out /sys/cvfp-sweep: /sys cannot be written" in one_line(told)
 
 
 def test_data_that_has_vanished_is_one_line_and_a_finished_sweep_needs_none(tmp_path, cvfp):
