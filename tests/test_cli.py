@@ -510,10 +510,10 @@ def test_what_may_have_no_end_is_not_read(capsys, tmp_path, kind):
 
 
 def test_a_reader_that_leaves_ends_the_command_quietly():
-    command = [sys.executable, "-m", "cvfp", "published"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    process.stdout.close()
-    assert (process.stderr.read(), process.wait()) == ("", 1)
+    command = [sys.executable, "-m", "cvfp", "published", "--quiet"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait()) == ("", 1)
 
 
 @pytest.mark.parametrize(("language", "mark"), [("en", ""), ("ja", ".ja")])

@@ -199,10 +199,10 @@ def test_an_interrupt_keeps_what_was_written(checkpoint):
 
 @pytest.mark.long
 def test_a_reader_that_leaves_ends_the_writing_quietly(checkpoint):
-    process = started(checkpoint)
-    process.stdout.read(20)
-    process.stdout.close()
-    assert (process.stderr.read(), process.wait(60)) == (b"", 1)
+    with started(checkpoint) as process:
+        process.stdout.read(20)
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait(60)) == (b"", 1)
 
 
 def test_a_prompt_that_is_no_text_is_one_line(checkpoint, capsys):

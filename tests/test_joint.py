@@ -163,7 +163,7 @@ def test_contexts_in_training_become_the_roll_out_with_every_sweep(cell: str, mo
         monkeypatch.setattr("cvfp.training.joint.SWEEPS", sweeps)
         positions, contexts = zip(*swept_segments(model, tokens), strict=True)
         assert torch.equal(torch.cat(positions), torch.arange(200))
-        errors.append(float((torch.cat(contexts) - expected).abs().max()))
+        errors.append((torch.cat(contexts) - expected).abs().max().item())
     assert errors[0] > errors[1] and errors[2] < 1e-8
 
 

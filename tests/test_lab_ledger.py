@@ -119,7 +119,7 @@ def test_the_point_of_a_killed_process_is_taken_up_by_one_that_waits(tmp_path, c
             holder.kill()
 
     run_sweep(plan, out, CPU, kill)
-    holder.wait()
+    holder.communicate()
     assert rows_of(out) == rows_of(whole)
     assert starts(out)[held] == 1
 
