@@ -2,7 +2,7 @@
 
 python -m benchmarks.forecasts --trials 60
 python -m benchmarks.forecasts --sweeps docs/results/*/   # hidden sizes of sweeps, beside the last slope
-python -m benchmarks.forecasts --table anybodys.csv --x tokens --y loss --by model --nats
+python -m benchmarks.forecasts --table anybodys.csv --x tokens --y loss --by model --unit nats
 
 Of several sources (sweeps, tables of the same columns) each is told, and all together.
 """
@@ -23,6 +23,7 @@ from cvfp.scaling.outlook import outlook
 from cvfp.scaling.points import Points, points_of
 from cvfp.scaling.rows import read_table
 from cvfp.scaling.table import TableOptions, analyse_table
+from cvfp.scaling.units import UNITS, Unit
 
 SMALLEST, RANGE = 5e4, 32
 SPREAD = (0.06, 0.01)
@@ -112,9 +113,9 @@ def holdouts_of_sweeps(sweeps: Sequence[Path]) -> list[Holdout]:
     return [found for line in lines if line.law is not None for found in line.holdouts]
 
 
-def holdouts_of_table(path: Path, x: str, y: str, by: str, nats: bool) -> list[Holdout]:
+def holdouts_of_table(path: Path, x: str, y: str, by: str, unit: Unit) -> list[Holdout]:
     """The same of every group of a table that has five sizes or more."""
-    groups = analyse_table(read_table(path), TableOptions(x, y, by, nats)).groups
+    groups = analyse_table(read_table(path), TableOptions(x, y, by, unit)).groups
     lines = [group.line for group in groups if group.line is not None]
     found = [line.holdout(hide) for line in lines for hide in (1, 2) if len(line.points.distinct_sizes) > 4]
     return [one for one in found if one is not None]
@@ -144,14 +145,14 @@ def main() -> None:
     parser.add_argument("--table", type=Path, nargs="+", default=[], metavar="FILE")
     for name, default in (("--x", "tokens"), ("--y", "val_ppl"), ("--by", "config_name")):
         parser.add_argument(name, default=default, metavar="COLUMN")
-    parser.add_argument("--nats", action="store_true")
+    parser.add_argument("--unit", choices=UNITS, default="ppl")
     arguments = parser.parse_args()
     found: dict[str, list[Holdout]] = {}
     if arguments.sweeps:
         sweeps = [sweep for sweep in arguments.sweeps if (sweep / "plan.json").exists()]
         found["sweeps"] = holdouts_of_sweeps(sweeps)
     for path in arguments.table:
-        found[path.name] = holdouts_of_table(path, arguments.x, arguments.y, arguments.by, arguments.nats)
+        found[path.name] = holdouts_of_table(path, arguments.x, arguments.y, arguments.by, arguments.unit)
     for name, holdouts in found.items():
         hidden_sizes(name, holdouts)
     if len(found) > 1:

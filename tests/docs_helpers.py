@@ -187,7 +187,7 @@ class Reader:
         """Nothing but plain commands of ours runs here, where all is imported; bash runs anything else."""
         lines = [shlex.split(line, comments=True) for line in lines_of(text)]
         commands = [words for words in lines if words]
-        if any(words[0] != "cvfp" for words in commands) or re.search(r"[|<>&;$`]", text):
+        if any(words[0] != "cvfp" for words in commands) or re.search(r"[|<>&;$`*]", text):
             self._bash(text)
             return
         with self.patch.context() as patch:

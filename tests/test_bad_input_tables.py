@@ -51,7 +51,8 @@ OPTIONS = {
     "extrapolate": [(1e6,), (float("nan"),), (float("inf"),), (-1.0,), (1e308,), (0.0,), (5e-324,)],
     "holdout": [1, 2, 0, -1, 10**9],
     "difference": [("cvfp", "cvfp"), ("", ""), ("a\nb", "c")],
-    "nats": [True],
+    "unit": ["nats", "bits", "ppl", "tokens"],
+    "tokens_per_step": [512, 0, -1, float("nan"), 1e308],
     "include_capped": [True],
 }
 

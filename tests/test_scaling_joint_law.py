@@ -255,7 +255,8 @@ def test_the_command_gives_both_counts_the_optimum_and_the_holdouts(table, capsy
     options = [
         "--y",
         "loss",
-        "--nats",
+        "--unit",
+        "nats",
         "--params",
         "n_params",
         "n_body",
@@ -298,12 +299,12 @@ def test_the_command_gives_both_counts_the_optimum_and_the_holdouts(table, capsy
     ],
 )
 def test_bad_options_are_refused_in_one_line(table, capsys, options, message):
-    code, out, err = run(capsys, table, "--y", "loss", "--nats", *options)
+    code, out, err = run(capsys, table, "--y", "loss", "--unit", "nats", *options)
     assert (code, out) == (2, "") and message in err and err.count("\n") == 1
 
 
 def test_a_perplexity_of_1_is_refused_with_its_row(tmp_path):
-    path = write_csv(tmp_path / "t.csv", ["params", "tokens", "ppl"], [(1, 1, 9), (1, 2, 1), (2, 1, 3)])
+    path = write_csv(tmp_path / "t.csv", ["params", "tokens", "ppl"], [(1, 1, 90), (1, 2, 1), (2, 1, 3)])
     with pytest.raises(
         InputError, match="line 3: column 'ppl': a law of the loss needs a perplexity above 1"
     ):
@@ -328,7 +329,7 @@ def test_groups_without_counts_are_left_out_and_that_is_said(tmp_path):
     rows = [("a", f"d{n:.0e}", n, d, y) for n, d, y in zip(*grid(), planted(*grid()), strict=True)]
     rows += [("b", "counts", "", 10**k, 5) for k in (6, 7)] + [("c", "5gram", 9 * d, d, 5) for d in SIZES]
     path, notes = write_csv(tmp_path / "t.csv", ["arm", "config", "params", "tokens", "loss"], rows), []
-    found = fit_joint_table(path, ["params"], TableOptions(y="loss", nats=True), note=notes.append)
+    found = fit_joint_table(path, ["params"], TableOptions(y="loss", unit="nats"), note=notes.append)
     assert [group["group"] for group in found["groups"]] == ["a", "c / 5gram"]
     assert [group["laws"][0]["reason"] for group in found["groups"]] == [None, "N and D move together"]
     assert "b / counts: no law of parameters, since it has no params" in notes
@@ -341,21 +342,21 @@ def test_parameters_pooled_into_one_line_are_noted(tmp_path, shared):
         tokens = tokens * np.linspace(0.8, 1.2, len(tokens))
     rows = list(zip(params, tokens, planted(params, tokens), strict=True))
     path, notes = write_csv(tmp_path / "t.csv", ["params", "tokens", "loss"], rows), []
-    fit_table(path, TableOptions(y="loss", nats=True), note=notes.append)
+    fit_table(path, TableOptions(y="loss", unit="nats"), note=notes.append)
     assert notes == [
         "all: fitted as one line; where params tells lines apart, use --by, or --params for one law of "
         "parameters and data"
     ]
     notes.clear()
-    fit_joint_table(path, ["params"], TableOptions(y="loss", nats=True), note=notes.append)
+    fit_joint_table(path, ["params"], TableOptions(y="loss", unit="nats"), note=notes.append)
     assert notes == []
 
 
-def test_parameters_that_grow_with_the_data_are_not_noted(tmp_path):
+def test_parameters_that_grow_with_the_data_are_named(tmp_path):
     rows = [(7 * d, d, 3 + 100 / d**0.3) for d in (1000, 2000, 4000, 8000, 16000)]
     path, notes = write_csv(tmp_path / "t.csv", ["params", "tokens", "loss"], rows), []
-    fit_table(path, TableOptions(y="loss", nats=True), note=notes.append)
-    assert notes == []
+    fit_table(path, TableOptions(y="loss", unit="nats"), note=notes.append)
+    assert notes == ["all: with tokens changes params, too: the law is of both together, not of data alone"]
 
 
 def test_a_budget_far_beyond_the_data_has_no_interval_or_is_refused():

@@ -61,7 +61,8 @@ def test_published_interval_of_alpha_is_wider_than_the_differences_between_width
 def test_result_has_exactly_the_keys_of_the_contract(tmp_path):
     path = write_csv(tmp_path / "t.csv", ["config_name", "tokens", "ppl"], ROWS)
     result = fit_table(path, TableOptions(window=2, extrapolate=[6400]))
-    assert set(result) == {"groups"}
+    assert set(result) == {"x", "y", "unit", "groups"}
+    assert (result["x"], result["y"], result["unit"]) == ("tokens", "ppl", "ppl")
     a, b = result["groups"]
     law = {"alpha", "A", "r_squared", "alpha_ci95", "interval_kind"}
     more = {"passes", "forms", "curvature", "local_exponents", "robustness", "holdout"}
@@ -106,7 +107,7 @@ def test_columns_and_groups_can_be_named(tmp_path):
         ("x", 2, 400, 12.5, 7, 7),
     ]
     path = write_csv(tmp_path / "t.csv", header, rows)
-    groups = fit_table(path, TableOptions(x="n", y="loss", by="kind, width"))["groups"]
+    groups = fit_table(path, TableOptions(x="n", y="loss", by="kind, width", unit="ppl"))["groups"]
     assert [group["group"] for group in groups] == ["x / 1", "x / 2"]
     assert [group["alpha"] for group in groups] == pytest.approx([-0.5, -1])
 
@@ -145,7 +146,7 @@ def test_failed_and_capped_points_are_left_out_and_noted(tmp_path):
     (group,) = fit_table(path, note=notes.append)["groups"]
     assert (group["n"], group["alpha"]) == (2, pytest.approx(-0.5))
     assert notes == [
-        "1 of 4 rows are failed runs and left out",
+        "1 of 4 rows are left out, of unfinished runs: 1 failed",
         "1 of 4 rows stopped at their cap and are left out; include_capped (--include-capped) fits them too",
     ]
     notes.clear()
@@ -163,7 +164,9 @@ def test_a_group_left_with_one_size_has_no_fit_and_a_note(tmp_path):
     assert (a["n"], a["alpha"], a["windows"], a["extrapolation"]) == (1, None, [], [])
     assert notes[1:] == ["a: no fit, since fewer than two sizes are left"]
     assert set(a) == set(b) and b["alpha"] == pytest.approx(-0.5)
-    assert text_rows({"groups": [a]}) == [("a", "1", "–", "–", "–", "–", "no forecast: no law")]
+    assert text_rows({"unit": "ppl", "groups": [a]}) == [
+        ("a", "1", "–", "–", "–", "–", "no forecast: no law")
+    ]
 
 
 def test_seeds_of_a_table_are_draws_unless_grouped_by(tmp_path):
@@ -211,22 +214,28 @@ BAD_FILES = {
     "empty.csv": (b"", "empty.csv: is empty"),
     "blank.jsonl": (b" \n\n", "blank.jsonl: is empty"),
     "binary.csv": (b"a,b\n\0\1\2", "binary.csv: is a binary file"),
-    "latin.csv": ("tokens,ppl\n1,é".encode("latin-1"), r"latin.csv: not UTF-8 text \(byte 13\)"),
-    "table.xlsx": (b"x", "table.xlsx: cannot read '.xlsx'; allowed: .csv, .json, .jsonl"),
+    "latin.csv": (
+        "tokens,ppl\n1,é".encode("latin-1"),
+        "latin.csv, line 2: column 'ppl': 'é' is not a finite",
+    ),
+    "table.xlsx": (b"x", r"cannot read '.xlsx'; allowed: .csv, .tsv, .* .jsonl, .ndjson; save it as CSV"),
     "header.csv": (b"tokens,ppl\n", "header.csv: has no rows"),
     "twice.csv": (b"ppl,ppl\n1,2\n", "twice.csv, line 1: every column needs a name of its own"),
     "short.csv": (b"tokens,ppl\n1,2\n3\n", "short.csv, line 3: 1 values for 2 columns"),
     "quote.csv": (b'tokens,ppl\n1,"2\n', "quote.csv, line 2: not CSV"),
     "columns.csv": (b"size,loss\n1,2\n", "no column tokens or train_tokens; name one of: size, loss"),
     "word.csv": (b"tokens,ppl\n1,2\n3,many\n", "word.csv, line 3: column 'ppl': 'many' is not a finite"),
-    "gap.csv": (b"tokens,ppl\n1,2\n3,\n", "gap.csv, line 3: column 'ppl' is empty"),
-    "nan.csv": (b"tokens,ppl\n1,2\n3,nan\n", "nan.csv, line 3: column 'ppl': 'nan' is not a finite number"),
-    "zero.csv": (b"tokens,ppl\n0,2\n3,1\n", "zero.csv, line 2: column 'tokens': must be positive, got 0"),
+    "gap.csv": (b"tokens,ppl\n1,\n3,\n", "no row has numbers in both 'tokens' and 'ppl'; no row has a ppl"),
+    "nan.csv": (b"tokens,ppl\n1,nan\n3,inf\n", "nan.csv: no row has numbers in both"),
+    "zero.csv": (b"tokens,ppl\n-1,2\n3,1\n", "zero.csv, line 2: column 'tokens': must be positive, got -1"),
     "single.csv": (
-        b"tokens,ppl\n1,2\n1,3\n",
+        b"tokens,ppl\n1,20\n1,30\n",
         "group 'all': column 'tokens' is 1 in every row; a power law needs at least two sizes$",
     ),
-    "failed.csv": (b"tokens,ppl,status\n1,2,failed\n", "every row is a failed run, or stopped at its cap"),
+    "failed.csv": (
+        b"tokens,ppl,status\n1,2,failed\n",
+        "every row is of an unfinished run, or stopped at its cap",
+    ),
     "below.csv": (b"tokens,ppl\n1,2\n3,0.5\n", "below.csv, line 3: column 'ppl': a perplexity is at least 1"),
     "below.json": (
         b'[{"train_tokens": 1, "val_ppl": -5}]',
@@ -238,7 +247,7 @@ BAD_FILES = {
     ),
     "broken.jsonl": (b'{"tokens": 1, "ppl": 2}\n{"tokens": \n', "broken.jsonl, line 2: not JSON"),
     "number.jsonl": (b'{"tokens": 1, "ppl": 2}\n7\n', "number.jsonl, line 2: an object of columns .* got 7"),
-    "gap.jsonl": (b'{"tokens": 1, "ppl": 2}\n{"tokens": 2}\n', "gap.jsonl, line 2: column 'ppl' is empty"),
+    "gap.jsonl": (b'{"tokens": 1, "ppl": 20}\n{"tokens": 2}\n', "no group has a law; one needs two sizes"),
     "truth.json": (b'[{"tokens": true, "ppl": 2}]', "truth.json, item 1: column 'tokens': True is not a"),
     "huge.json": (
         b'[{"tokens": 1' + b"0" * 400 + b', "ppl": 2}]',

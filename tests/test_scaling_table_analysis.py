@@ -67,22 +67,23 @@ def test_the_numbers_are_those_of_the_analyses(two):
 
 def test_without_a_holdout_or_a_difference_there_is_none(two):
     result = fit_table(two)
-    assert set(result) == {"groups"} and result["groups"][0]["holdout"] is None
+    assert "difference" not in result and result["groups"][0]["holdout"] is None
 
 
 def test_losses_in_nats_give_what_their_perplexities_give(tmp_path, two):
     header = ["line", "tokens", "loss"]
     losses = [(line, tokens, f"{np.log(float(ppl)):.12f}") for line, tokens, ppl in rows_of(FLOORED + NOISE)]
-    nats = fit_table(write_csv(tmp_path / "nats.csv", header, losses), TableOptions(y="loss", nats=True))[
+    nats = fit_table(write_csv(tmp_path / "nats.csv", header, losses), TableOptions(y="loss", unit="nats"))[
         "groups"
     ][0]
     group = fit_table(two)["groups"][0]
     assert nats["alpha"] == pytest.approx(group["alpha"])
     assert nats["forms"][2]["parameters"] == pytest.approx(group["forms"][2]["parameters"])
     with pytest.raises(
-        InputError, match=r"line 2: column 'ppl': 1096\.91 nats is no loss; is it a perplexity"
+        InputError,
+        match=r"column 'ppl': 1338\.76 nats is no loss per token or byte; is it a perplexity",
     ):
-        fit_table(two, TableOptions(nats=True))
+        fit_table(two, TableOptions(unit="nats"))
 
 
 def test_verdicts_that_do_not_survive_rounding_are_printed(tmp_path):
@@ -163,9 +164,9 @@ def test_a_group_with_too_few_sizes_for_the_holdout_is_noted(tmp_path):
 
 def test_perplexities_below_1_have_a_law_and_one_form(tmp_path):
     rows = [(100, 0.9), (200, 0.7), (400, 0.6), (800, 0.5)]
-    (group,) = fit_table(write_csv(tmp_path / "t.csv", ["tokens", "ratio"], rows), TableOptions(y="ratio"))[
-        "groups"
-    ]
+    (group,) = fit_table(
+        write_csv(tmp_path / "t.csv", ["tokens", "ratio"], rows), TableOptions(y="ratio", unit="ppl")
+    )["groups"]
     assert [form["form"] for form in group["forms"]] == ["ppl_power"]
 
 

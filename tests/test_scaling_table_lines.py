@@ -9,7 +9,7 @@ from test_scaling_table import ROWS, write_csv
 
 import cvfp
 from cvfp.records.errors import InputError
-from cvfp.report.fit_cells import fit_texts, text_rows
+from cvfp.report.fit_cells import fit_tables, fit_texts, text_rows
 from cvfp.scaling.rows import read_table
 from cvfp.scaling.table import TableOptions, analyse_table, fit_joint_table, fit_table
 
@@ -65,12 +65,22 @@ MANY = [(10_000 + x, 1000 * x**-0.3 + 50) for x in range(1, 3002)]
 @pytest.mark.parametrize(
     ("columns", "rows", "options", "words"),
     [
-        ("tokens loss", PER_BYTE, {"y": "loss"}, "below 1 somewhere"),
-        ("tokens loss", LOSSES, {"y": "loss"}, "say --nats"),
-        ("tokens val_ppl", LOSSES, {"nats": True}, "is it a perplexity?"),
+        ("tokens loss", PER_BYTE, {"unit": "ppl"}, "below 1 somewhere"),
+        (
+            "tokens loss",
+            LOSSES,
+            {"unit": "ppl"},
+            "perplexities (--unit), though its name says losses in nats",
+        ),
+        (
+            "tokens val_ppl",
+            LOSSES,
+            {"unit": "nats"},
+            "losses in nats (--unit), though its name says perplexities",
+        ),
         ("tokens val_ppl", [(tokens / 1e6, ppl) for tokens, ppl in POWER], {}, "not of millions"),
         ("tokens num_samples val_ppl", SAME_SAMPLES, {}, "rows of one num_samples count once"),
-        ("tokens val_ppl", MANY, {}, "3001 sizes: this may take"),
+        ("tokens val_ppl", MANY, {}, "3001 sizes are taken in 300 groups of neighbours"),
     ],
 )
 def test_what_looks_doubtful_is_said(tmp_path, columns, rows, options, words):
@@ -119,15 +129,6 @@ def test_windows_of_a_group_without_samples_are_of_tokens(tmp_path):
     assert [w["token_range"] for w in a["windows"]] == [w["token_range"] for w in b["windows"]]
 
 
-def test_errors_of_a_cell_or_a_separator_say_what_is_allowed(tmp_path):
-    path = write_csv(tmp_path / "t.csv", ["tokens", "val_ppl"], [("60K", 3)])
-    with pytest.raises(InputError, match="'60K' is not a finite number; write digits alone"):
-        fit_table(path)
-    (tmp_path / "s.csv").write_text("tokens;val_ppl\n1;2\n")
-    with pytest.raises(InputError, match="separated by semicolons; commas are needed"):
-        fit_table(tmp_path / "s.csv")
-
-
 @pytest.mark.parametrize(
     ("data", "options", "words"),
     [
@@ -163,11 +164,16 @@ def test_seeds_that_are_all_out_of_reach_are_all_counted(tmp_path):
     assert {ratio["draws"] for ratio in found} == {4}
 
 
-def test_losses_per_byte_are_told_with_digits_that_tell_them_apart(tmp_path):
-    path = write_csv(tmp_path / "t.csv", ["tokens", "loss"], PER_BYTE)
-    (row,) = text_rows(fit_table(path, TableOptions(y="loss", nats=True)))
-    ppl, low = re.match(r"([\d.]+) at .*? \(([\d.]+) to", row[-1]).groups()
-    assert len(ppl) == 5 and ppl != low
+def test_losses_are_told_as_losses_with_three_decimals(tmp_path):
+    for unit, of_one in (("nats", 1), ("bits", np.log(2))):
+        path = write_csv(tmp_path / f"{unit}.csv", ["tokens", f"{unit}_per_byte"], PER_BYTE)
+        found = fit_table(path)
+        (row,) = text_rows(found)
+        shown = re.match(r"([\d.]+) at .*? tokens \(([\d.]+) to ([\d.]+);", row[-1])
+        one = found["groups"][0]["extrapolation"][0]
+        expected = tuple(f"{np.log(one[name]) / of_one:.3f}" for name in ("ppl", "low", "high"))
+        assert shown is not None and shown.groups() == expected and found["unit"] == unit
+        assert fit_tables(found)[0][1][-1].startswith(f"forecast loss in {unit}")
 
 
 def test_a_holdout_of_too_many_data_sizes_is_told(tmp_path):
@@ -180,10 +186,10 @@ def test_a_holdout_of_too_many_data_sizes_is_told(tmp_path):
 def test_losses_taken_for_perplexities_are_told_of_a_joint_law_too(tmp_path):
     rows = [(n, x, 1.8 + 30 * n**-0.3 + 50 * x**-0.3) for n in (1e5, 4e5, 16e5) for x, _ in POWER]
     path, notes = write_csv(tmp_path / "t.csv", ["params", "tokens", "loss"], rows), []
-    fit_joint_table(path, ["params"], TableOptions(y="loss"), note=notes.append)
-    assert [note for note in notes if "of losses in nats say --nats" in note]
-    fit_joint_table(path, ["params"], TableOptions(y="loss", nats=True), note=(again := []).append)
-    assert not [note for note in again if "--nats" in note]
+    fit_joint_table(path, ["params"], TableOptions(unit="ppl"), note=notes.append)
+    assert [note for note in notes if "though its name says losses in nats" in note]
+    found = fit_joint_table(path, ["params"], note=(again := []).append)
+    assert found["unit"] == "nats" and [note for note in again if "holds losses in nats (--unit)" in note]
 
 
 @pytest.mark.parametrize("seeds", [1, 3])

@@ -30,8 +30,9 @@ from cvfp.report.sections import answer
 from cvfp.report.verdicts import change_cell, data_ratio_cell, marks_text
 from cvfp.report.view import View
 from cvfp.scaling.points import cells, mean_over
-from cvfp.scaling.rows import Table, read_table, table_of
+from cvfp.scaling.rows import Table, read_table, read_tables, table_of
 from cvfp.scaling.table import TableFit, TableOptions, analyse_table
+from cvfp.scaling.units import Unit
 
 if TYPE_CHECKING:
     import pandas
@@ -240,22 +241,29 @@ class Results:
 
 
 def fit(
-    data: Path | str | pandas.DataFrame | Iterable[Mapping[str, Any]],
+    data: Path
+    | str
+    | Sequence[Path | str]
+    | pandas.DataFrame
+    | Mapping[str, Any]
+    | Iterable[Mapping[str, Any]],
     x: str | None = None,
     y: str | None = None,
     by: str | None = None,
     extrapolate: Sequence[float] = (),
-    nats: bool = False,
+    unit: Unit | None = None,
+    tokens_per_step: float | None = None,
 ) -> Fit:
-    """The scaling analysis of a table: a file, a data frame, or rows as dictionaries.
+    """The scaling analysis of a table: a file or several, a data frame, rows or columns as dictionaries.
 
     Args:
         data: see `cvfp fit` for files.
         x: the column of token counts.
-        y: the column of perplexities.
-        by: the columns that tell curves apart, comma separated.
+        y: the column of perplexities or losses.
+        by: the columns that tell curves apart, comma separated; "none": one curve.
         extrapolate: token counts to predict at; empty: 4 and 10 times the largest.
-        nats: y is a loss in nats.
+        unit: of y: "ppl", "nats" or "bits"; None: what its name says, where its values can be that.
+        tokens_per_step: x counts steps of so many tokens each.
 
     Raises:
         InputError: as `cvfp fit`.
@@ -267,7 +275,7 @@ def fit(
         raise InputError(f"fit: extrapolate is a list of token counts, got {extrapolate!r}")
     notes: list[str] = []
     source = _as_table(data)
-    options = TableOptions(x, y, by, nats, extrapolate=tuple(extrapolate))
+    options = TableOptions(x, y, by, unit, tokens_per_step, extrapolate=tuple(extrapolate))
     found = analyse_table(source, options, notes.append)
     return Fit(found, tuple(notes))
 
@@ -275,9 +283,9 @@ def fit(
 def _as_table(data: Any) -> Table:
     if isinstance(data, str | Path):
         return read_table(Path(data))
-    if hasattr(data, "columns") and hasattr(data, "to_dict"):
-        data = data.to_dict("records")
-    if isinstance(data, Mapping) or not isinstance(data, Iterable) or hasattr(data, "dtype"):
+    if isinstance(data, list | tuple) and data and all(isinstance(one, str | Path) for one in data):
+        return read_tables([Path(one) for one in data])
+    if not isinstance(data, Iterable) or hasattr(data, "dtype"):
         raise InputError(
             f"fit: a file, a data frame or rows as dictionaries are needed, got {type(data).__name__}"
         )

@@ -4,25 +4,34 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
 from cvfp.cli.options import Json, Lang, optional, print_json, print_markdown, print_table
-from cvfp.records.errors import InputError
+from cvfp.records.errors import InputError, one_line
 from cvfp.records.files import check_out
 
 
 def fit(
-    file: tyro.conf.Positional[Path],
+    files: tyro.conf.Positional[Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE [FILE ...]")]],
     x: Annotated[str | None, optional("COLUMN", "token counts")] = None,
-    y: Annotated[str | None, optional("COLUMN", "perplexities")] = None,
+    y: Annotated[str | None, optional("COLUMN", "perplexities or losses")] = None,
     by: Annotated[
         str | None,
         optional(
-            "COLUMN,...", "what tells curves apart; without it arm and config_name, where they are there"
+            "COLUMN,...",
+            "what tells curves apart; without it arm and config_name, where they are there; none: one curve",
         ),
     ] = None,
+    unit: Annotated[
+        Literal["nats", "bits", "ppl"] | None,
+        optional(
+            "nats|bits|ppl",
+            "of y, per token or byte; without it what its name says, where its values fit that",
+        ),
+    ] = None,
+    tokens_per_step: Annotated[float | None, optional("N", "x counts steps of N tokens each")] = None,
     window: Annotated[int | None, optional("N", "sizes per sliding window")] = None,
     extrapolate: Annotated[tuple[float, ...], optional("TOKENS [TOKENS ...]", "sizes to predict at")] = (),
     holdout: Annotated[
@@ -39,15 +48,18 @@ def fit(
     budget: Annotated[
         float | None, optional("FLOPS", "with --params: divide 6 * N * D FLOPs between parameters and data")
     ] = None,
-    nats: Annotated[
-        bool, tyro.conf.arg(help="y is a loss in nats per token or byte, not a perplexity")
-    ] = False,
     include_capped: Annotated[bool, tyro.conf.arg(help="fit runs that stopped at their cap, too")] = False,
+    separator: Annotated[str | None, optional("SIGN", "between columns: , ; | tab or space")] = None,
+    decimal: Annotated[
+        Literal["point", "comma"] | None, optional("point|comma", "the sign before decimals")
+    ] = None,
+    encoding: Annotated[str | None, optional("NAME", "of the text: utf-8, utf-16, latin-1, ...")] = None,
     json: Json = False,
 ) -> int:
     """Scaling analysis of any table, whoever produced it.
 
-    A CSV, JSON or JSONL file.
+    CSV and its dialects, JSON, JSONL; what trackers and trainers write. Several files are one table. What is
+    guessed is said.
 
     Which form the loss follows, whether the exponent changes, forecasts, and how they did on hidden sizes.
 
@@ -57,28 +69,46 @@ def fit(
     """
     from cvfp.report.fit_cells import fit_tables, fit_texts
     from cvfp.report.joint_cells import joint_tables, joint_texts
+    from cvfp.scaling.rows import Reading
     from cvfp.scaling.table import TableOptions, fit_joint_table, fit_table
 
     def note(text: str) -> None:
-        print(text, file=sys.stderr)
+        print(one_line(text), file=sys.stderr)
 
-    options = TableOptions(x, y, by, nats, include_capped, window, extrapolate, holdout, difference)
+    reading = Reading(encoding, _separator(separator), None if decimal is None else DECIMALS[decimal])
+    options = TableOptions(
+        x, y, by, unit, tokens_per_step, include_capped, window, extrapolate, holdout, difference, reading
+    )
     if params:
-        result = fit_joint_table(file, params, options, budget, note)
+        result = fit_joint_table(files, params, options, budget, note)
         tables, texts = joint_tables, joint_texts
     elif budget is not None:
         raise InputError("--budget: needs --params, the column of parameter counts")
     else:
-        result = fit_table(file, options, note)
+        result = fit_table(files, options, note)
         tables, texts = fit_tables, fit_texts
     if json:
         print_json(result)
         return 0
-    for table in tables(result):
-        print_table(*table)
+    for title, header, rows in tables(result):
+        print_table(title, header, rows, most=MOST_ROWS)
     for text in texts(result):
         print(text)
     return 0
+
+
+DECIMALS: dict[str, Literal[".", ","]] = {"point": ".", "comma": ","}
+MOST_ROWS = 60
+"""Of a table that grows with its input."""
+
+
+def _separator(name: str | None) -> str | None:
+    from cvfp.scaling.delimited import SEPARATORS
+
+    sign = None if name is None else {"tab": "\t", "\\t": "\t", "space": " "}.get(name, name)
+    if sign is not None and sign not in SEPARATORS:
+        raise InputError(f"--separator {name}: one of , ; | tab space is needed")
+    return sign
 
 
 def published(versions: tyro.conf.Positional[tuple[str, ...]] = ("v1", "v2", "v3"), lang: Lang = "en") -> int:

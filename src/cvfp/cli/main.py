@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import ctypes
 import errno
@@ -71,6 +72,7 @@ FLAGS = ("--debug", "--quiet")
 RESUMING = {"quickstart", "run", "tune"}
 """Commands that go on from where they were interrupted."""
 INTERRUPTED, TERMINATED = 130, 143
+UNSHOWN, MOST_SIGNS = "cvfp-unshown", 3
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 """Options of glibc's `mallopt`."""
 TRAIN_PACKAGES = ("torch", "jaxtyping", "safetensors", "platformdirs")
@@ -112,6 +114,38 @@ def _signals_raise() -> Iterator[None]:
                 signal.signal(number, handler)
 
 
+@contextmanager
+def _unshown_is_said() -> Iterator[None]:
+    """Inside the block a character that the output's encoding does not have is printed as "?"; that it was
+    is said behind it."""
+    unshown: list[str] = []
+
+    def replaced(error: UnicodeError) -> tuple[str, int]:
+        assert isinstance(error, UnicodeEncodeError)
+        unshown.append(error.object[error.start : error.end])
+        return "?" * (error.end - error.start), error.end
+
+    codecs.register_error(UNSHOWN, replaced)
+    for stream in (sys.stdout, sys.stderr):
+        if reconfigure := getattr(stream, "reconfigure", None):
+            reconfigure(errors=UNSHOWN)
+    try:
+        yield
+    finally:
+        _say_unshown("".join(unshown))
+
+
+def _say_unshown(unshown: str) -> None:
+    if unshown:
+        signs = "".join(dict.fromkeys(unshown))
+        more = ", ..." if len(signs) > MOST_SIGNS else ""
+        names = ", ".join(f"U+{ord(sign):04X}" for sign in signs[:MOST_SIGNS])
+        print(
+            f"cvfp: {sys.stdout.encoding} has no {names}{more}: shown as '?'; set PYTHONIOENCODING=utf-8",
+            file=sys.stderr,
+        )
+
+
 def _write_no_more() -> None:
     """Nothing goes to standard output from here on, at exit either."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -139,13 +173,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # numpy's matrices are small here, and its threads wait for each other wherever others work.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     _keep_memory()
-    for stream in (sys.stdout, sys.stderr):
-        if reconfigure := getattr(stream, "reconfigure", None):
-            reconfigure(errors="replace")  # a terminal without Greek letters gets question marks
     given = {flag for flag in FLAGS if flag in arguments}
     arguments = [argument for argument in arguments if argument not in FLAGS]
     with (
         _signals_raise(),
+        _unshown_is_said(),
         pulse(f"cvfp {arguments[0]}" if arguments else "cvfp", _is_silent(arguments, given)),
     ):
         return _answer(arguments, "--debug" in given)

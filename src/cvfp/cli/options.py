@@ -155,7 +155,8 @@ def print_note(line: str) -> None:
 
 
 def print_json(value: Any) -> None:
-    print(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False))
+    """Print JSON in ASCII: the same bytes whatever the encoding of the output is."""
+    print(json.dumps(value, indent=1, allow_nan=False))
 
 
 # --- Printing tables to a terminal or a pipe.
@@ -165,8 +166,14 @@ PIPE_WIDTH = 200
 """Columns to use where there is no terminal to ask."""
 
 
-def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print rows under a header; numbers are given as text, already rounded."""
+def print_table(
+    title: str, header: Sequence[str], rows: Iterable[Sequence[object]], most: int | None = None
+) -> None:
+    """Print rows under a header; numbers are given as text, already rounded. Of more rows than `most` the
+    first are printed, and how many are left."""
+    rows = list(rows)
+    left = 0 if most is None else max(0, len(rows) - most)
+    rows = rows[: len(rows) - left]
     table = Table(title=Text(title), title_justify="left", header_style="bold")
     for name in header:
         table.add_column(name, overflow="fold")
@@ -176,6 +183,8 @@ def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[objec
     if not console.is_terminal:
         console = Console(width=PIPE_WIDTH)
     console.print(table)
+    if left:
+        print(f"... and {left} more rows; --json has all")
 
 
 def print_markdown(text: str) -> None:

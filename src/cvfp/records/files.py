@@ -180,7 +180,7 @@ def read_text(path: Path | str) -> str:
         InputError: the file is missing, is a directory, cannot be read, is binary (holds a NUL byte), or is
             not UTF-8; the message gives the byte.
     """
-    data = _bytes(Path(path))
+    data = read_bytes(Path(path))
     if b"\0" in data:
         raise InputError(
             f"{path}: is a binary file or UTF-16 (NUL byte at {data.index(0)}); UTF-8 text is needed"
@@ -255,7 +255,7 @@ def _holds(value: Any) -> bool:
     return isinstance(value, dict | list)
 
 
-def _bytes(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
     refuse_special(path)
     try:
         return path.read_bytes()

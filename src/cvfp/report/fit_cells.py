@@ -12,9 +12,18 @@ from cvfp.scaling import forms
 from cvfp.scaling.difference import Crossover
 from cvfp.scaling.outlook import REFUSALS
 from cvfp.scaling.robustness import Flip
+from cvfp.scaling.units import Unit
 
 Table = tuple[str, tuple[str, ...], list[tuple[str, ...]]]
 """Title, header, rows."""
+
+RESULTS: dict[Unit, str] = {"ppl": "PPL", "nats": "loss in nats", "bits": "loss in bits"}
+"""What a result is called, by its unit."""
+TITLES: dict[Unit, str] = {
+    "ppl": "PPL = A * tokens^alpha",
+    "nats": "PPL = exp(loss) = A * tokens^alpha",
+    "bits": "PPL = 2^loss = A * tokens^alpha",
+}
 
 HEADER = (
     "group",
@@ -23,26 +32,33 @@ HEADER = (
     "95% interval",
     "A",
     "R²",
-    "forecast PPL (95% interval of the law; of one new run)",
+    "forecast {result} (95% interval of the law; of one new run)",
 )
 WINDOW_HEADER = ("group", "sizes", "alpha", "95% interval", "A", "R²")
 FORM_HEADER = ("group", "form", "verdict", "parameters", "error at sizes left out (nats)")
 BEND_HEADER = ("group", "alpha between neighbouring sizes", "curvature", "95% interval", "verdict")
-HOLDOUT_HEADER = ("group", "form", "predicted PPL", "interval score (nats)", "over last slope", "held")
+HOLDOUT_HEADER = ("group", "form", "predicted {result}", "interval score (nats)", "over last slope", "held")
 
+MOST_SHOWN = 12
+"""Of a list in a cell."""
 PREDICTORS = {**forms.FORMULAS, "outlook": "the forecast", "last_slope": "last local slope"}
 
 
 def fit_tables(result: dict[str, Any]) -> list[Table]:
     """The tables that have rows; a group is named in its first row only."""
     tables = [
-        ("PPL = A * tokens^alpha", HEADER, text_rows(result)),
+        (TITLES[result["unit"]], HEADER, text_rows(result)),
         ("Sliding windows", WINDOW_HEADER, window_rows(result)),
         ("Forms of the law: D tokens, L = ln PPL in nats", FORM_HEADER, form_rows(result)),
         ("Does the exponent change", BEND_HEADER, bend_rows(result)),
         ("The largest sizes hidden, and predicted from the rest", HOLDOUT_HEADER, holdout_rows(result)),
     ]
-    return [(title, header, named_once(rows)) for title, header, rows in tables if rows]
+    called = RESULTS[result["unit"]]
+    return [
+        (title, tuple(name.format(result=called) for name in header), named_once(rows))
+        for title, header, rows in tables
+        if rows
+    ]
 
 
 def named_once(rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
@@ -80,7 +96,8 @@ def passes_text(groups: Sequence[dict[str, Any]]) -> str:
 def text_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
     """One row of cells per group of `fit_table`'s result, in the order of `HEADER`."""
     return [
-        (group["group"], str(group["n"]), *_law_cells(group), _forecasts(group)) for group in result["groups"]
+        (group["group"], str(group["n"]), *_law_cells(group), _forecasts(group, result["unit"]))
+        for group in result["groups"]
     ]
 
 
@@ -118,23 +135,31 @@ def bend_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
         value = (
             numbers.ABSENT if found["coefficient"] is None else numbers.signed_exponent(found["coefficient"])
         )
-        exponents = ", ".join(f"{numbers.exponent(one['alpha'])}" for one in group["local_exponents"])
+        exponents = _in_short([numbers.exponent(one["alpha"]) for one in group["local_exponents"]])
         interval = numbers.signed_exponent_interval(_pair(found["ci95"]))
         rows.append((group["group"], exponents, value, interval, found["verdict"]))
     return rows
 
 
+def _in_short(shown: Sequence[str]) -> str:
+    """All of a short list; of a long one both ends, and how many are between."""
+    if len(shown) <= MOST_SHOWN:
+        return ", ".join(shown)
+    end = MOST_SHOWN // 2
+    return f"{', '.join(shown[:end])}, ... {len(shown) - 2 * end} more ..., {', '.join(shown[-end:])}"
+
+
 def holdout_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
     """One row of cells per group and form that was asked to predict, in the order of `HOLDOUT_HEADER`."""
     return [
-        (group["group"], *_scored(form))
+        (group["group"], *_scored(form, result["unit"]))
         for group in result["groups"]
         if group["holdout"] is not None
         for form in group["holdout"]["forms"]
     ]
 
 
-def _scored(form: dict[str, Any]) -> tuple[str, ...]:
+def _scored(form: dict[str, Any], unit: Unit) -> tuple[str, ...]:
     name = PREDICTORS[form["form"]]
     if not form["predictions"]:
         why = "no interval" if form["status"] == "converged" else _refused(form["status"])
@@ -143,7 +168,8 @@ def _scored(form: dict[str, Any]) -> tuple[str, ...]:
     return (
         name,
         "; ".join(
-            f"{_short_forecast(one | {'ppl': one['predicted']})}, measured {numbers.ppl(one['measured'])}"
+            f"{_short_forecast(one | {'ppl': one['predicted']}, unit)}, measured "
+            f"{numbers.result(one['measured'], unit)}"
             for one in form["predictions"]
         ),
         numbers.decimals(form["interval_score"]),
@@ -260,23 +286,23 @@ def _pair(interval: Sequence[float] | None) -> tuple[float, float] | None:
     return None if interval is None else (interval[0], interval[1])
 
 
-def _forecasts(group: dict[str, Any]) -> str:
+def _forecasts(group: dict[str, Any], unit: Unit) -> str:
     """The one forecast of a group, or why there is none."""
     if group["no_forecast"] is not None:
         slopes = group["local_exponents"]
         last = f"; last local slope {numbers.exponent(slopes[-1]['alpha'])}" if slopes else ""
         return f"no forecast: {group['no_forecast']}{last}"
-    return "; ".join(_forecast(one) for one in group["extrapolation"])
+    return "; ".join(_forecast(one, unit) for one in group["extrapolation"])
 
 
-def _forecast(one: dict[str, Any]) -> str:
-    law, run = (numbers.ppl_interval(one[f"{of}low"], one[f"{of}high"]) for of in ("", "run_"))
-    return f"{numbers.ppl(one['ppl'])} at {numbers.tokens(one['tokens'])} tokens ({law}; {run})"
+def _forecast(one: dict[str, Any], unit: Unit) -> str:
+    law, run = (numbers.result_interval(one[f"{of}low"], one[f"{of}high"], unit) for of in ("", "run_"))
+    return f"{numbers.result(one['ppl'], unit)} at {numbers.tokens(one['tokens'])} tokens ({law}; {run})"
 
 
-def _short_forecast(one: dict[str, Any]) -> str:
-    interval = "" if one["low"] is None else f" ({numbers.ppl_interval(one['low'], one['high'])})"
-    return f"{numbers.short_count(one['tokens'])}: {numbers.ppl(one['ppl'])}{interval}"
+def _short_forecast(one: dict[str, Any], unit: Unit) -> str:
+    interval = "" if one["low"] is None else f" ({numbers.result_interval(one['low'], one['high'], unit)})"
+    return f"{numbers.short_count(one['tokens'])}: {numbers.result(one['ppl'], unit)}{interval}"
 
 
 def _sizes(window: dict[str, Any]) -> str:

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from cvfp.report import numbers
-from cvfp.report.fit_cells import Table, named_once, passes_text
+from cvfp.report.fit_cells import RESULTS, Table, named_once, passes_text
 
 LAW_HEADER = ("group", "N", "cells", "E", "A", "a", "B", "b", "best N grows as C^", "status")
-OPTIMUM_HEADER = ("group", "N", "parameters", "95% interval", "tokens", "95% interval", "PPL", "where")
+OPTIMUM_HEADER = ("group", "N", "parameters", "95% interval", "tokens", "95% interval", "{result}", "where")
 HOLDOUT_HEADER = ("group", "N", "hidden", "cells", "error (nats)", "predicted - measured", "in 95% interval")
 
 INTERVALS = (
@@ -32,7 +32,12 @@ def joint_tables(result: dict[str, Any]) -> list[Table]:
         (f"Lowest loss for C = 6 * N * D = {budget} FLOPs", OPTIMUM_HEADER, optimum_rows(result)),
         ("Cells hidden, and predicted from the rest", HOLDOUT_HEADER, holdout_rows(result)),
     ]
-    return [(title, header, named_once(rows)) for title, header, rows in tables if rows]
+    called = RESULTS[result["unit"]]
+    return [
+        (title, tuple(name.format(result=called) for name in header), named_once(rows))
+        for title, header, rows in tables
+        if rows
+    ]
 
 
 def law_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -59,7 +64,7 @@ def optimum_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
             _counts(best["params_ci95"]),
             numbers.short_count(best["tokens"]),
             _counts(best["tokens_ci95"]),
-            numbers.ppl(math.exp(best["loss"])),
+            numbers.result(math.exp(best["loss"]), result["unit"]),
             "beyond the data" if best["beyond"] else "within the data",
         )
         for group, law in _laws(result)

@@ -9,6 +9,7 @@ from cvfp.records.results import OF_ONE_DRAW, IntervalKind
 from cvfp.records.schema import N_
 from cvfp.records.schema import duration as duration
 from cvfp.report.language import _
+from cvfp.scaling.units import NATS_IN, Unit
 
 Number = int | float
 ABSENT = "–"
@@ -59,6 +60,18 @@ def ppl_interval(low: Number | None, high: Number | None) -> str:
     """An interval of a perplexity; without a lower bound there is none, without an upper one it is open."""
     endless = high is None or math.isinf(high)
     return ABSENT if low is None else between(ppl(low), "∞" if endless else ppl(high))
+
+
+def result(value: Number | None, unit: Unit) -> str:
+    """A perplexity in the unit that it was measured in: losses with three decimals."""
+    return ppl(value) if value is None or unit == "ppl" else decimals(math.log(value) / NATS_IN[unit])
+
+
+def result_interval(low: Number | None, high: Number | None, unit: Unit) -> str:
+    """An interval of a perplexity, in that unit; as `ppl_interval`."""
+    if low is None or unit == "ppl":
+        return ppl_interval(low, high)
+    return between(result(low, unit), "∞" if high is None or math.isinf(high) else result(high, unit))
 
 
 def exponent(value: Number | None) -> str:

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from cvfp.records.errors import InputError
+from cvfp.scaling.columns import Columns
+from cvfp.scaling.group_points import read_points
 from cvfp.scaling.joint_law import (
     REASONS,
     JointCells,
@@ -22,7 +24,7 @@ from cvfp.scaling.joint_law import (
     joint_cells,
 )
 from cvfp.scaling.power_law import Number
-from cvfp.scaling.rows import Columns, Row, read_points
+from cvfp.scaling.rows import Row
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +34,7 @@ class JointGroup:
     name: str
     cells: dict[str, JointCells]
     passes: tuple[float, float] | None = None
-    """How often its data were read (`rows.passes_of`)."""
+    """How often its data were read (`group_points.passes_of`)."""
 
     @cached_property
     def fits(self) -> dict[str, JointFit]:
@@ -55,7 +57,8 @@ def read_cells(rows: Sequence[Row], params: str, columns: Columns) -> JointCells
     """The cells of the rows of a group: runs of one model size and data size, whatever their seeds, are one.
 
     Raises:
-        InputError: a number of parameters that is not positive, a perplexity of 1, and as `rows.read_points`.
+        InputError: a number of parameters that is not positive, a perplexity of 1, and as
+        `group_points.read_points`.
     """
     models: dict[float, list[Row]] = {}
     for row in rows:

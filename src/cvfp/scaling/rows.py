@@ -1,36 +1,37 @@
-"""Rows of a table file, whoever wrote it: CSV, JSON or JSONL; and the points that a group of rows makes.
-
-Strict, with errors that name the place.
-"""
+"""Rows of a table, whoever wrote it: a file or several, a frame, dictionaries. Errors name the place."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from decimal import Decimal
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal, InvalidOperation
+from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-
 from cvfp.records.errors import InputError, near
-from cvfp.records.files import is_dir, parse_json, read_text
+from cvfp.records.files import is_dir
 from cvfp.records.schema import LARGEST
 from cvfp.records.sweep import SweepFiles
-from cvfp.scaling.draws import earlier_copies, lone_draws
-from cvfp.scaling.points import Points, points_of, range_of_passes
+from cvfp.scaling.delimited import Found, read_delimited, read_table_text
+from cvfp.scaling.exports import items_of, plain_value, read_json, read_json_lines, row_of, unfolded
+from cvfp.scaling.numerals import MARKS, Mark, decimal_mark_of, is_missing, mark_of_column, readings
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row: its values by column, and where it stands ("results.csv, line 3")."""
+    """One row: its values by column, where it stands ("results.csv, line 3"), and in which file."""
 
     where: str
     values: dict[str, Any]
+    file: str = ""
+
+    def has(self, column: str) -> bool:
+        """Whether there is a value in `column`."""
+        return not is_missing(self.values.get(column))
 
     def number(self, column: str) -> float:
         """The finite number in `column`.
@@ -41,9 +42,9 @@ class Row:
         value = self.values.get(column)
         if value is None or value == "":
             raise InputError(f"{self.where}: column {column!r} is empty, a number is needed")
-        number = _as_float(value)
+        number = as_float(value)
         if number is None or not math.isfinite(number):
-            hint = "; write digits alone, without units or separators" if isinstance(value, str) else ""
+            hint = "; write digits alone, without units" if isinstance(value, str) else ""
             raise InputError(f"{self.where}: column {column!r}: {value!r} is not a finite number{hint}")
         return number
 
@@ -60,7 +61,7 @@ class Row:
         if column.endswith("ppl") and number < 1:
             raise InputError(
                 f"{self.where}: column {column!r}: a perplexity is at least 1, got {number:g}; of losses in "
-                "nats say so (--nats)"
+                "nats say so (--unit nats)"
             )
         return self.positive(column)
 
@@ -82,22 +83,24 @@ class Row:
 
     def size(self, column: str) -> float | str:
         """The number in `column`, however it is written, else its text: it tells sizes of failed rows too."""
-        number = _as_float(self.values.get(column))
+        number = as_float(self.values.get(column))
         return self.text(column) if number is None else number
 
     def text(self, column: str) -> str:
         """The value of `column` as a label; "-" where there is none."""
         value = self.values.get(column)
-        return "-" if value is None or value == "" else str(value)
+        return "-" if is_missing(value) else str(value)
 
 
 @dataclass(frozen=True)
 class Table:
-    """All rows of one file, and the columns that any of them has, in order of appearance."""
+    """All rows of a table, and the columns that any of them has, in order of appearance."""
 
     path: Path
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
+    said: tuple[str, ...] = ()
+    """What was guessed to read it, a sentence per file."""
 
     def require(self, column: str) -> str:
         """`column` itself.
@@ -118,128 +121,92 @@ class Table:
             return
         seen: dict[tuple[str, ...], Row] = {}
         for row in self.rows:
-            first = seen.setdefault(tuple(row.text(column) for column in columns), row)
+            first = seen.setdefault(tuple(self.label(row, column) for column in columns), row)
             if first is not row:
                 same = ", ".join(f"{column} {row.text(column)}" for column in columns)
                 raise InputError(f"{row.where}: has the {same} of {first.where} again; keep one of them")
 
+    def label(self, row: Row, column: str) -> str:
+        """The value of a row as a label: the same for equal numbers, however they are written. Of a column
+        that holds anything else, plain digits alone are numbers: "1e5" may be a name."""
+        text = row.text(column)
+        return label_of(text) if column in self._of_numbers or PLAIN_NUMBER.fullmatch(text) else text
 
-def read_table(path: Path) -> Table:
-    """Read `.csv` (comma separated, one header line), `.jsonl` (an object per line) or `.json` (a list of
-    objects, or an object that holds one such list).
+    @cached_property
+    def _of_numbers(self) -> frozenset[str]:
+        texts = ((column, row.text(column)) for row in self.rows for column in row.values)
+        others = {column for column, text in texts if text != "-" and _as_decimal(text) is None}
+        return frozenset(self.columns) - others
 
-    Raises:
-        InputError: a directory; another suffix; the file is missing, empty, binary, not UTF-8, has no rows,
-            or is not what its suffix says. Messages name the line.
-    """
-    path = Path(path)
-    if is_dir(path):
-        raise InputError(
-            f"{path}: is a directory, a file is needed (of a sweep: its {SweepFiles(path).points.name})"
+    def with_numbers(
+        self,
+        columns: Mapping[str, bool],
+        decimal: Mark | None = None,
+        highest: Mapping[str, float] = MappingProxyType({}),
+    ) -> tuple[Table, tuple[str, ...]]:
+        """The table with the texts of columns as digits that `Row.number` reads, and a word for each file
+        in which that took a guess.
+
+        Args:
+            columns: which; True where they count something.
+            decimal: the decimal mark of all files; None: it is told by their cells.
+            highest: what no number of a column is above (`numerals.mark_of_column`).
+
+        Raises:
+            InputError: as `numerals.mark_of_column`.
+        """
+        said: list[str] = []
+        made: list[Row] = []
+        files: dict[str, list[Row]] = {}
+        for row in self.rows:
+            files.setdefault(row.file, []).append(row)
+        for file, rows in files.items():
+            mark = decimal or decimal_mark_of(value for row in rows for value in row.values.values())
+            marks: dict[str, Mark] = {
+                column: decimal
+                or mark_of_column(_texts(rows, column), mark, count, column, highest.get(column, math.inf))
+                for column, count in columns.items()
+            }
+            changed = [_with_digits(row, columns, marks) for row in rows]
+            made += changed
+            if decimal is None:
+                said += _guessed(file, rows, changed, marks)
+        return replace(self, rows=tuple(made)), tuple(said)  # the rows of a file stand together
+
+
+def _texts(rows: Sequence[Row], column: str) -> list[tuple[str, str]]:
+    values = ((row.where, row.values.get(column)) for row in rows)
+    return [(where, value) for where, value in values if isinstance(value, str) and not is_missing(value)]
+
+
+def _with_digits(row: Row, columns: Mapping[str, bool], marks: Mapping[str, Mark]) -> Row:
+    new = {}
+    for column, count in columns.items():
+        value = row.values.get(column)
+        digits = readings(value, count).get(marks[column]) if isinstance(value, str) else None
+        if digits is not None and digits != value:
+            new[column] = digits
+    return replace(row, values=row.values | new) if new else row
+
+
+def _guessed(file: str, before: Sequence[Row], after: Sequence[Row], marks: Mapping[str, Mark]) -> list[str]:
+    """One cell of each column that was changed, for a file."""
+    shown = []
+    for column, mark in marks.items():
+        pairs: list[tuple[Any, Any]] = [
+            (old.values.get(column), new.values.get(column)) for old, new in zip(before, after, strict=True)
+        ]
+        told = next(
+            ((old, new) for old, new in pairs if old is not new and as_float(old) != as_float(new)), None
         )
-    readers: dict[str, Callable[[Path, str], list[Row]]] = {
-        ".csv": _read_csv,
-        ".json": _read_json,
-        ".jsonl": _read_jsonl,
-    }
-    if path.suffix.lower() not in readers:
-        raise InputError(f"{path}: cannot read {path.suffix or 'no suffix'!r}; allowed: {', '.join(readers)}")
-    text = read_text(path)
-    if not text.strip():
-        raise InputError(f"{path}: is empty")
-    rows = readers[path.suffix.lower()](path, text)
-    if not rows:
-        raise InputError(f"{path}: has no rows")
-    columns = dict.fromkeys(column for row in rows for column in row.values)
-    return Table(path, tuple(columns), tuple(rows))
+        if told is not None:
+            what = ", with decimal commas" if mark == "," and "." in told[1] else ""
+            shown.append(f"{column} {told[0]!r} as {float(told[1]):.15g}{what}")
+    return [f"{file}: read {', '.join(shown)} (--decimal)"] if shown else []
 
 
-def table_of(rows: Iterable[Mapping[str, Any]], name: str = "the rows") -> Table:
-    """The table of rows that are dictionaries by column; numbers of numpy and pandas are numbers.
-
-    Raises:
-        InputError: there are none, or one is no dictionary.
-    """
-    found = [_json_row(f"{name}, item {number}", _plain(item)) for number, item in enumerate(rows, 1)]
-    if not found:
-        raise InputError(f"{name}: has no rows")
-    columns = dict.fromkeys(column for row in found for column in row.values)
-    return Table(Path(name), tuple(columns), tuple(found))
-
-
-def _plain(item: Any) -> Any:
-    """A row whose values are Python's; what is not there (NaN of a data frame) as None."""
-    if not isinstance(item, Mapping):
-        return item
-    values = {
-        str(name): value.item() if isinstance(value, np.generic) else value for name, value in item.items()
-    }
-    return {name: None if isinstance(one, float) and math.isnan(one) else one for name, one in values.items()}
-
-
-def _read_csv(path: Path, text: str) -> list[Row]:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    lines: list[tuple[int, list[str]]] = []
-    try:
-        for fields in reader:
-            if fields:
-                lines.append((reader.line_num, fields))
-    except csv.Error as error:
-        raise InputError(f"{path}, line {reader.line_num}: not CSV: {error}") from error
-    header = _header(path, lines[0][1])
-    return [_csv_row(f"{path}, line {number}", header, fields) for number, fields in lines[1:]]
-
-
-def _header(path: Path, fields: list[str]) -> list[str]:
-    header = [name.strip() for name in fields]
-    for sign, called in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
-        if len(header) == 1 and sign in header[0]:
-            raise InputError(f"{path}, line 1: its columns are separated by {called}; commas are needed")
-    if "" in header or len(set(header)) < len(header):
-        raise InputError(f"{path}, line 1: every column needs a name of its own, got: {', '.join(header)}")
-    return header
-
-
-def _csv_row(where: str, header: list[str], fields: list[str]) -> Row:
-    if len(fields) != len(header):
-        raise InputError(f"{where}: {len(fields)} values for {len(header)} columns")
-    return Row(where, dict(zip(header, (field.strip() for field in fields), strict=True)))
-
-
-def _read_json(path: Path, text: str) -> list[Row]:
-    items = _the_list(path, parse_json(text, str(path)))
-    return [_json_row(f"{path}, item {number}", item) for number, item in enumerate(items, 1)]
-
-
-def _the_list(path: Path, value: Any) -> list[Any]:
-    if isinstance(value, list):
-        return value
-    lists = (
-        {key: item for key, item in value.items() if isinstance(item, list)}
-        if isinstance(value, dict)
-        else {}
-    )
-    if len(lists) != 1:
-        found = f"lists: {', '.join(lists)}" if lists else "no list"
-        raise InputError(f"{path}: a list of objects, or an object with one, is needed; found {found}")
-    return next(iter(lists.values()))
-
-
-def _read_jsonl(path: Path, text: str) -> list[Row]:
-    return [
-        _json_row(f"{path}, line {number}", parse_json(line, f"{path}, line {number}"))
-        for number, line in enumerate(text.split("\n"), 1)
-        if line.strip()
-    ]
-
-
-def _json_row(where: str, item: Any) -> Row:
-    if not isinstance(item, dict):
-        raise InputError(f"{where}: an object of columns is needed, got {json.dumps(item)[:40]}")
-    return Row(where, item)
-
-
-def _as_float(value: Any) -> float | None:
+def as_float(value: Any) -> float | None:
+    """The number that a value is, or that its digits write; None of any other value."""
     if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
         return None
     try:
@@ -248,176 +215,154 @@ def _as_float(value: Any) -> float | None:
         return None
 
 
-# --- The points of a group of rows: tokens, perplexities, sizes, draws, and how exactly they are written.
+def _as_decimal(text: str) -> Decimal | None:
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        return None
+    return number if number.is_finite() else None
 
 
-Note = Callable[[str], None]
+PLAIN_NUMBER = re.compile(r"[+-]?(?:0|[1-9]\d*)(?:\.\d*)?", re.ASCII)
+LONGEST = 25
+"""Digits of a number that is a label."""
 
-EPOCHS, SEEN, DISTINCT = "epochs", "tokens_seen", "train_tokens"
-"""Columns that say how often data were read: passes over them; tokens read, over distinct ones."""
-FINE = 1e-5
-"""Half a unit of the last printed digit, as a change of ln PPL, below which equal results are no chance."""
-LARGEST_LOSS = 700.0
-"""Nats; exp of more is beyond a float."""
+
+def label_of(text: str) -> str:
+    """The same for 1, 1.0 and 1e0; other texts as they are."""
+    number = _as_decimal(text)
+    if number is None or abs(number.adjusted()) > LONGEST or len(number.as_tuple().digits) > LONGEST:
+        return text
+    return "0" if number == 0 else f"{number.normalize():f}"
+
+
+# --- Where a table comes from.
 
 
 @dataclass(frozen=True)
-class Columns:
-    """The columns a fit reads; `samples`, `seed` and `draw` are None in a file without them.
+class Reading:
+    """How the files of a table are read, where that is not to be guessed.
 
-    `draw` holds the seed that the documents of a row were drawn with, where that is not its `seed`. `nats`: y
-    holds losses in nats, not perplexities.
+    Args:
+        encoding: what Python calls the encoding of the text.
+        separator: the sign between the columns of delimited text.
+        decimal: the decimal mark.
     """
 
-    x: str
-    y: str
-    samples: str | None
-    seed: str | None
-    draw: str | None = None
-    nats: bool = False
+    encoding: str | None = None
+    separator: str | None = None
+    decimal: Mark | None = None
+
+    def __post_init__(self) -> None:
+        if self.decimal is not None and self.decimal not in MARKS:
+            raise InputError(f"decimal: one of {' '.join(MARKS)} is needed, got {self.decimal!r}")
 
 
-@dataclass(frozen=True, eq=False)
-class GroupPoints:
-    """The points of one group, with the rows they come from, and half a printed unit of each as ln PPL (n,).
-
-    Numbers of samples are sizes where every row has a whole one, else tokens are.
-    """
-
-    rows: Sequence[Row]
-    columns: Columns
-    points: Points
-    half_units: np.ndarray
-    passes: tuple[float, float] | None = None
-    """How often the data of all rows that were read were read (`passes_of`)."""
-
-    @property
-    def sizes_are_samples(self) -> bool:
-        return _samples(self.rows, self.columns) is not None
-
-    def kept(self, keep: np.ndarray) -> GroupPoints:
-        """Those marked with True (n,)."""
-        rows = [row for row, kept in zip(self.rows, keep, strict=True) if kept]
-        return GroupPoints(rows, self.columns, self.points.kept(keep), self.half_units[keep], self.passes)
+GUESSED = Reading()
+DELIMITED = (".csv", ".tsv", ".tab", ".txt", ".dat")
+LINES = (".jsonl", ".ndjson")
+SUFFIXES = (*DELIMITED, ".json", *LINES)
+FILE = "file"
+"""The column that says which of several files a row is of."""
 
 
-def read_points(rows: Sequence[Row], columns: Columns) -> GroupPoints:
-    """All rows of a group; rows of one size and seed, or of one draw, as one point, the mean of ln PPL over
-    them: without a column that tells seeds apart they are no independent results.
+def read_table(path: Path, reading: Reading = GUESSED) -> Table:
+    """Read one file: delimited text under a header line (`delimited`), JSON in the shapes of `exports`, or an
+    object per line.
 
     Raises:
-        InputError: a value that is not a positive number, a perplexity below 1, a loss of 700 nats or more;
-            names the row and the column.
+        InputError: a directory; another suffix; the file is missing, empty, binary, has no rows, or is not
+        what
+            its suffix says. Messages name the line.
     """
-    tokens = [row.positive(columns.x) for row in rows]
-    written = np.array(
-        [row.positive(columns.y) if columns.nats else row.perplexity(columns.y) for row in rows]
+    path = Path(path)
+    if is_dir(path):
+        raise InputError(
+            f"{path}: is a directory, a file is needed (of a sweep: its {SweepFiles(path).points.name})"
+        )
+    kind = path.suffix.lower()
+    if kind not in SUFFIXES:
+        hint = "; save it as CSV" if kind in (".xlsx", ".xls", ".ods") else ""
+        raise InputError(f"{path}: cannot read {kind or 'no suffix'!r}; allowed: {', '.join(SUFFIXES)}{hint}")
+    text, said = read_table_text(path, reading.encoding)
+    if not text.strip().strip("\ufeff"):
+        raise InputError(f"{path}: is empty")
+    if kind in DELIMITED:
+        found = read_delimited(path, text, reading.separator)
+    else:
+        found = read_json_lines(path, text) if kind in LINES else read_json(path, text)
+    return _table(path, Found(found.rows, [*said, *found.said]))
+
+
+def read_tables(paths: Sequence[Path], reading: Reading = GUESSED) -> Table:
+    """One table of several files, with a column `file` where there is none: the name without what all names
+    end in.
+
+    Raises:
+        InputError: as `read_table`; no file; one twice.
+    """
+    if len(paths) == 1:
+        return read_table(paths[0], reading)
+    if not paths:
+        raise InputError("no file is given")
+    twice = [path for index, path in enumerate(paths) if path in paths[:index]]
+    if twice:
+        raise InputError(f"{twice[0]}: is given twice")
+    tables = [read_table(path, reading) for path in paths]
+    names = [path.stem for path in map(Path, paths)]
+    if len(set(names)) < len(names):
+        names = [str(path) for path in paths]
+    rows = tuple(
+        replace(row, values={FILE: name, **row.values})
+        for name, table in zip(names, tables, strict=True)
+        for row in table.rows
     )
-    half = np.array([row.half_unit(columns.y) for row in rows])
-    if columns.nats:
-        for row, loss in zip(rows, written, strict=True):
-            if loss >= LARGEST_LOSS:
-                raise InputError(
-                    f"{row.where}: column {columns.y!r}: {loss:g} nats is no loss; is it a perplexity?"
-                )
-    ppl = np.exp(written) if columns.nats else written
-    draws = [_draw(row, columns) for row in rows]
-    sizes = _samples(rows, columns)
-    points = points_of(tokens, ppl, draws, sizes)
-    half = half if columns.nats else half / ppl
-    group = GroupPoints(rows, columns, points, half, passes_of(rows, columns))
-    return _by_draw(group)
+    columns = tuple(dict.fromkeys(column for row in rows for column in row.values))
+    said: dict[str, list[Path]] = {}
+    for table in tables:
+        for one in table.said:
+            said.setdefault(one.removeprefix(f"{table.path}: "), []).append(table.path)
+    told = (
+        f"{files[0]}{f' and {len(files) - 1} more' if len(files) > 1 else ''}: {one}"
+        for one, files in said.items()
+    )
+    return Table(Path(str(paths[0])), columns, rows, tuple(told))
 
 
-def passes_of(rows: Sequence[Row], columns: Columns) -> tuple[float, float] | None:
-    """Fewest and most times that rows read a training token, where some repeat their data: by the column
-    `epochs`, else by `tokens_seen` over the tokens. Rows with no positive number there do not say.
+def table_of(data: Any, name: str = "the rows") -> Table:
+    """The table of rows that are dictionaries, of a dictionary of columns, or of a frame of pandas or polars;
+    numbers of numpy and pandas are numbers.
+
+    Raises:
+        InputError: there are none, or one is no dictionary.
     """
-    return range_of_passes(_passes(row, columns) for row in rows)
-
-
-def _passes(row: Row, columns: Columns) -> float | None:
-    def known(column: str) -> float | None:
-        value = _as_float(row.values.get(column))
-        return value if value is not None and math.isfinite(value) and value > 0 else None
-
-    if known(EPOCHS) is not None:
-        return known(EPOCHS)
-    seen, distinct = known(SEEN), known(DISTINCT) or known(columns.x)
-    return None if seen is None or distinct is None else seen / distinct
-
-
-def independent(name: str, group: GroupPoints, note: Note) -> GroupPoints:
-    """The group without copies of other seeds' results, and without seeds of a single size beside several.
-
-    Equal perplexities at equal tokens are a copy where they are written finely (`FINE`), or where the two
-    seeds agree at all sizes that both have, several: of few digits a single one may be chance.
-    """
-    if group.columns.seed is None:
-        return group
-    copies = _copies(group)
-    kept = group.kept(np.array([copy is None for copy in copies], dtype=bool))
-    lone = lone_draws(kept.points.tokens.tolist(), kept.points.draws)
-    left = kept.kept(np.array([seed not in lone for seed in kept.points.draws], dtype=bool))
-    if len(kept.rows) < len(group.rows):
-        count = len(group.rows) - len(kept.rows)
-        note(f"{name}: {count} rows repeat the result of another seed and are left out")
-    if lone:
-        note(f"{name}: seeds with a single size are left out: {', '.join(sorted(map(str, lone)))}")
-    if short := left.points.short_draws:
-        names = ", ".join(sorted(map(str, short)))
-        note(f"{name}: seeds with less than half of the sizes count in the forecast alone: {names}")
-    return left
-
-
-def _copies(group: GroupPoints) -> list[int | None]:
-    """Which row of another seed each row repeats; None where it repeats none."""
-    tokens, ppl = group.points.tokens.tolist(), group.points.ppl.tolist()
-    draws = group.points.draws
-    results = {
-        draw: {size: value for size, value, of in zip(tokens, ppl, draws, strict=True) if of == draw}
-        for draw in dict.fromkeys(draws)
-    }
-
-    def repeats(draw: Hashable, other: Hashable) -> bool:
-        common = results[draw].keys() & results[other].keys()
-        return len(common) > 1 and all(results[draw][size] == results[other][size] for size in common)
-
-    found = earlier_copies(list(zip(tokens, ppl, strict=True)))
-    return [
-        earlier if earlier is None or half < FINE or repeats(draw, draws[earlier]) else None
-        for draw, half, earlier in zip(draws, group.half_units.tolist(), found, strict=True)
+    if hasattr(data, "reset_index") and hasattr(data, "to_dict"):  # pandas
+        named = any(level is not None and level not in data.columns for level in data.index.names)
+        data = (data.reset_index() if named else data).to_dict("records")
+    elif hasattr(data, "to_dicts"):  # polars
+        data = data.to_dicts()
+    elif hasattr(data, "to_pylist"):  # pyarrow
+        data = data.to_pylist()
+    elif isinstance(data, Mapping):
+        columns = {key: one.tolist() if hasattr(one, "tolist") else one for key, one in data.items()}
+        data, _said = items_of(columns, name)
+    items = [
+        {_name(key): plain_value(one) for key, one in item.items()} if isinstance(item, Mapping) else item
+        for item in data
     ]
+    rows = [(f"{name}, item {number}", item) for number, item in enumerate(items, 1)]
+    return _table(Path(name), Found([(where, row_of(where, item)) for where, item in rows]))
 
 
-def _draw(row: Row, columns: Columns) -> str:
-    if columns.seed is None:
-        return ""
-    if columns.draw is None or row.values.get(columns.draw) in (None, ""):
-        return _name_of_seed(row.text(columns.seed))
-    return str(row.whole(columns.draw))
+def _name(key: Any) -> str:
+    return ".".join(map(str, key)) if isinstance(key, tuple) else str(key)
 
 
-def _name_of_seed(text: str) -> str:
-    """The same for `1` and `1.0`."""
-    number = _as_float(text)
-    return str(int(number)) if number is not None and number.is_integer() and abs(number) <= LARGEST else text
-
-
-def _by_draw(group: GroupPoints) -> GroupPoints:
-    """One point per size and draw, with the first of its rows."""
-    found = group.points.cells()
-    half = np.array([group.half_units[cell].mean() for cell in found])
-    rows = [group.rows[cell[0]] for cell in found]
-    return GroupPoints(rows, group.columns, group.points.by_draw(), half, group.passes)
-
-
-def _samples(rows: Sequence[Row], columns: Columns) -> list[int] | None:
-    """Numbers of samples, where every row has one; else sizes are told by tokens."""
-    if columns.samples is None:
-        return None
-    try:
-        found = [row.whole(columns.samples) for row in rows]
-    except InputError:
-        return None
-    return found if all(number > 0 for number in found) else None
+def _table(path: Path, found: Found) -> Table:
+    found = unfolded(found)
+    if not found.rows:
+        raise InputError(f"{path}: has no rows")
+    columns = dict.fromkeys(column for _where, row in found.rows for column in row)
+    rows = tuple(Row(where, values, str(path)) for where, values in found.rows)
+    said = (f"{path}: {'; '.join(found.said)}",) if found.said else ()
+    return Table(path, tuple(columns), rows, said)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,28 +12,41 @@ from typing import Any
 import numpy as np
 
 from cvfp.records.errors import InputError, near
-from cvfp.records.results import CAP
+from cvfp.scaling.columns import (
+    NAME_COLUMNS,
+    STEP_COLUMNS,
+    X_COLUMNS,
+    Y_COLUMNS,
+    Columns,
+    Note,
+    choose_grouping,
+    choose_x,
+    choose_y,
+    grouped,
+    key_of,
+)
 from cvfp.scaling.difference import Difference, difference
 from cvfp.scaling.draws import Estimate
 from cvfp.scaling.forecast import Holdout
 from cvfp.scaling.forms import FORMULAS, ComparedForm
+from cvfp.scaling.group_points import (
+    DISTINCT,
+    EPOCHS,
+    SEEN,
+    GroupPoints,
+    independent,
+    passes_of,
+    read_points,
+)
 from cvfp.scaling.joint_table import JointGroup, read_cells
 from cvfp.scaling.line import LineAnalysis
 from cvfp.scaling.local_exponent import LocalExponent, Window, bend
 from cvfp.scaling.outlook import REFUSALS, Extrapolated
 from cvfp.scaling.power_law import Number
-from cvfp.scaling.rows import (
-    Columns,
-    GroupPoints,
-    Note,
-    Row,
-    Table,
-    independent,
-    passes_of,
-    read_points,
-    read_table,
-)
+from cvfp.scaling.rows import GUESSED, Reading, Row, Table, label_of, read_tables
 from cvfp.scaling.summary import law_fields
+from cvfp.scaling.units import HIGHEST_LOSS, NATS_IN, Unit, named_unit, unit_of, words_of
+from cvfp.scaling.usable import STATE_COLUMNS, finished_rows, measured_rows, rows_once
 
 # --- The scaling analysis of one group of a table, as JSON values.
 
@@ -43,28 +56,39 @@ class TableOptions:
     """How a table is read, and what its analysis holds beside the laws.
 
     Args:
-        x: column of token counts; None: the first present of tokens, train_tokens.
-        y: column of perplexities; None: the first present of val_ppl, ppl.
-        by: columns to group by, comma separated; None: config_name, config or line (with arm when there are
-            several), else arm, else one group.
-        nats: y holds losses in nats (per token or per byte); everywhere PPL = exp(y).
+        x: column of token counts; None: the first present of tokens, train_tokens, else as other tools call
+        it
+            (`columns.choose_x`).
+        y: column of results; None: the first present of val_ppl, ppl, else as other tools call it
+            (`columns.choose_y`).
+        by: columns to group by, comma separated, "none" for one group; None: config_name, config or line
+        (with
+            arm when there are several), else arm, else runs, where they have several sizes each, else one
+            group.
+        unit: of y: perplexities, or losses in nats or bits (per token or per byte); everywhere PPL =
+        exp(nats).
+            None: what the name of y says, where its values can be that (`units.unit_of`).
+        tokens_per_step: x counts steps of so many tokens each.
         include_capped: whether rows whose training ended at its cap (stop_reason "cap") take part.
         window: consecutive sizes (of num_samples where the file has it, else of x) per sliding window; None:
             no windows.
         extrapolate: token counts to predict at; empty: 4 and 10 times the largest of the group.
         holdout: how many of the largest sizes to hide and predict (`forecast.holdout`); None: none.
         difference: two groups to compare, the second against the first (`difference.difference`).
+        reading: how the files are read, where that is not to be guessed.
     """
 
     x: str | None = None
     y: str | None = None
     by: str | None = None
-    nats: bool = False
+    unit: Unit | None = None
+    tokens_per_step: float | None = None
     include_capped: bool = False
     window: int | None = None
     extrapolate: Sequence[Number] = ()
     holdout: int | None = None
     difference: tuple[str, str] | None = None
+    reading: Reading = GUESSED
 
 
 DEFAULTS = TableOptions()
@@ -119,15 +143,22 @@ class TableFit:
     asked: TableOptions
     known_sizes: frozenset[int]
     """All that any row has, where windows are asked for."""
+    columns: Columns
     compared: tuple[GroupFit, GroupFit] | None = None
     """With all of their points, copies of other seeds' results too."""
 
     def values(self) -> dict[str, Any]:
         """All groups as JSON values; see `fit_table`. Raises as `GroupFit.values` and `difference`."""
         values: dict[str, Any] = {
-            "groups": [group.values(self.asked, self.known_sizes) for group in self.groups]
+            **read_columns(self.columns),
+            "groups": [group.values(self.asked, self.known_sizes) for group in self.groups],
         }
         return values if self.compared is None else values | {"difference": difference_values(*self.compared)}
+
+
+def read_columns(columns: Columns) -> dict[str, Any]:
+    """Which columns were read, and the unit of y."""
+    return {"x": columns.x, "y": columns.y, "unit": columns.unit}
 
 
 def values_without_fit(name: str, group: GroupPoints) -> dict[str, Any]:
@@ -238,43 +269,122 @@ def _window_values(window: Window, has_samples: bool) -> dict[str, Any]:
 # --- The groups of a table, analysed and compared.
 
 
-X_COLUMNS = ("tokens", "train_tokens")
-Y_COLUMNS = ("val_ppl", "ppl")
-NAME_COLUMNS = ("config_name", "config", "line")
-"""The first present names the lines of an arm."""
 SAMPLES, SEED, DRAW = "num_samples", "seed", "draw_seed"
+SEED_COLUMNS = (SEED, "random_seed")
 PARAMS_COLUMNS = ("n", "model_size")
 """Names of counts of parameters, beside those with "param" in them."""
 TOGETHER = 0.9
 """Rank correlation of parameters and tokens from which the parameters of a line follow its data. Assumed."""
 POINT_COLUMNS = ("config_hash", SAMPLES, SEED)
 """What together names one point: a file that has all three holds each point once."""
-STATES = ("status", "stop_reason")
-LOSS = re.compile(r"loss|nll|nats|cross_?entropy", re.IGNORECASE)
-"""Names of columns of losses."""
-MANY_SIZES = 3000
-BETWEEN = " / "
-"""Between the parts of the name of a group."""
+CHOICES = {
+    *("width", "layer", "layers", "dim", "hidden", "head", "heads", "depth", "embd", "vocab", "model"),
+    *("arch", "architecture", "lr", "batch", "dropout", "optimizer", "tokenizer", "dataset", "corpus"),
+}
+"""Words in the names of columns of what is chosen of a model, its training or its data."""
+STOPPED = "stop_reason"
+FEW = 1000
+"""Tokens, below which fractions of one are no rounding."""
 
 
-def fit_table(path: Path, options: TableOptions = DEFAULTS, note: Note = lambda _: None) -> dict[str, Any]:
-    """The scaling analysis of every group of a CSV, JSON or JSONL file (see `rows.read_table`).
+def fit_table(
+    paths: Path | Sequence[Path], options: TableOptions = DEFAULTS, note: Note = lambda _: None
+) -> dict[str, Any]:
+    """The scaling analysis of every group of a table file, or of several as one (see `rows.read_tables`).
 
     A column `seed` that is not grouped by tells draws apart, initialisations where rows share a `draw_seed`.
-    `note` is called with a sentence on what is left out, and on columns that may tell lines apart.
+    `note` is called with a sentence on what was guessed, what is left out, and on columns that may tell lines
+    apart.
 
     Returns:
-        `{"groups": [{"group", "n", "passes", "alpha", "A", "r_squared", "alpha_ci95", "interval_kind",
-        "windows", "extrapolation", "no_forecast", "forms", "curvature", "local_exponents", "robustness",
-        "holdout"}]}`, with "difference" where asked for, made of JSON values; None where degrees of freedom
-        are short or there is no law. "passes" are the fewest and most times that a token was read, where data
-        are repeated (column epochs, or tokens_seen).
+        `{"x", "y", "unit", "groups": [{"group", "n", "passes", "alpha", "A", "r_squared", "alpha_ci95",
+        "interval_kind", "windows", "extrapolation", "no_forecast", "forms", "curvature", "local_exponents",
+        "robustness", "holdout"}]}`, with "difference" where asked for, made of JSON values; None where
+        degrees of freedom are short or there is no law. "x" and "y" are the columns that were read, "unit"
+        is that of y: everything else is of PPL, exp of the loss in nats. "passes" are the fewest and most
+        times that a token was read, where data are repeated (column epochs, or tokens_seen).
 
     Raises:
-        InputError: as `read_table`; a missing column or group; a point twice; a value that is not positive,
-            or a perplexity below 1; a group of one size; a window or a holdout that fits no group.
+        InputError: as `read_tables`; a missing column or group; a unit that is not known, or that the values
+            cannot have; a point twice; a value that is not positive, or a perplexity below 1; a group of one
+            size; a window or a holdout that fits no group.
     """
-    return analyse_table(read_table(path), options, note).values()
+    return analyse_table(read_tables(_listed(paths), options.reading), options, note).values()
+
+
+def _listed(paths: Path | Sequence[Path]) -> list[Path]:
+    return [Path(paths)] if isinstance(paths, Path | str) else [Path(path) for path in paths]
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A table with what a fit reads of it: the columns, and rows that may be used (of which others are
+    all)."""
+
+    table: Table
+    usable: Table
+    columns: Columns
+    grouping: list[str]
+    own: bool
+    """Whether cvfp has written it."""
+
+
+def prepare(table: Table, options: TableOptions, note: Note, params: Sequence[str] = ()) -> Prepared:
+    """Choose columns, read their numbers, find the unit, and leave out rows that no fit may use; what is
+    guessed or left out is noted.
+
+    Raises:
+        InputError: as `fit_table`, of the table before it is fitted.
+    """
+    for said in table.said:
+        note(said)
+    table.require_once(POINT_COLUMNS)
+    guessed: list[str] = []
+    x = choose_x(table, options.x, options.tokens_per_step, guessed.append)
+    y = choose_y(table, options.y, x, guessed.append)
+    _check_pair(table, x, y)
+    if options.tokens_per_step is not None and not 0 < options.tokens_per_step < math.inf:
+        raise InputError(f"tokens_per_step: must be positive and finite, got {options.tokens_per_step:g}")
+    counts = [x, *params, *([SAMPLES] if SAMPLES in table.columns else [])]
+    of_loss = options.unit in NATS_IN or (options.unit is None and named_unit(y) in NATS_IN)
+    table, said = table.with_numbers(
+        {y: False, **dict.fromkeys(counts, True)},
+        options.reading.decimal,
+        {y: HIGHEST_LOSS / NATS_IN["bits"]} if of_loss else {},
+    )
+    for one in said:
+        note(one)
+    # What passes over the data are told by is read where it can be.
+    for column in (EPOCHS, SEEN, DISTINCT):
+        if column in table.columns and column not in (x, y, *params):
+            with suppress(InputError):
+                table, _said = table.with_numbers({column: column != EPOCHS}, options.reading.decimal)
+    grouping = choose_grouping(table, options.by, x, guessed.append)
+    usable = measured_rows(finished_rows(table, options.include_capped, note), x, y, note)
+    own = set(POINT_COLUMNS) <= set(table.columns)
+    seeds = [name for name in table.columns if key_of(name) in SEED_COLUMNS and name not in grouping]
+    unit = unit_of(usable, usable.rows, y, options.unit, own, guessed.append)
+    if guessed:
+        note(f"{table.path}: {'; '.join(guessed)}")
+    columns = Columns(
+        x=x,
+        y=y,
+        samples=SAMPLES if SAMPLES in table.columns else None,
+        seed=seeds[0] if seeds else None,
+        draw=DRAW if DRAW in table.columns else None,
+        unit=unit,
+        tokens_per_x=options.tokens_per_step or 1,
+    )
+    return Prepared(table, usable, columns, grouping, own)
+
+
+def _check_pair(table: Table, x: str, y: str) -> None:
+    if x == y:
+        raise InputError(f"{table.path}: column {x!r} is given as x and as y; give one of each")
+    if key_of(x) in Y_COLUMNS or key_of(y) in X_COLUMNS:
+        raise InputError(
+            f"{table.path}: x is {x!r} and y {y!r}; x counts tokens, y is a perplexity: are they swapped?"
+        )
 
 
 def analyse_table(table: Table, options: TableOptions = DEFAULTS, note: Note = lambda _: None) -> TableFit:
@@ -283,13 +393,15 @@ def analyse_table(table: Table, options: TableOptions = DEFAULTS, note: Note = l
     Raises:
         InputError: as `fit_table`, of the table and its groups.
     """
-    table.require_once(POINT_COLUMNS)
-    grouping = _grouping(table, options.by)
-    columns = _columns(table, options, grouping)
-    usable = _usable_rows(table, options.include_capped, note)
+    ready = prepare(table, options, note)
+    table, columns, grouping = ready.table, ready.columns, ready.grouping
     sizes = _known_sizes(table, columns) if options.window is not None else frozenset()
-    groups = _group(table.rows, grouping)
-    left = {name: [row for row in rows if row.where in usable] for name, rows in groups.items()}
+    groups = grouped(table, table.rows, grouping)
+    usable = grouped(ready.usable, ready.usable.rows, grouping)
+    left = {
+        name: rows_once(name, ready.usable, usable[name], columns, note) if name in usable else []
+        for name in groups
+    }
     every = {name: read_points(rows, columns) for name, rows in left.items()}
     _require_sizes(groups, columns.x)
     fits, fitted = [], {}
@@ -298,6 +410,8 @@ def analyse_table(table: Table, options: TableOptions = DEFAULTS, note: Note = l
         pooled = options.by is None and _note_unused_names(name, rows, columns, note)
         if not pooled:
             _note_repeats(name, every[name], rows, note)
+            if not ready.own:
+                _note_confounded(name, rows, columns, grouping, note)
         group = _group_to_fit(name, every[name], note)
         line = None if group is None else LineAnalysis(group.points, group.half_units)
         fits.append(GroupFit(name, every[name] if group is None else group, line))
@@ -305,10 +419,13 @@ def analyse_table(table: Table, options: TableOptions = DEFAULTS, note: Note = l
             fitted[name] = group
             if line.law.alpha > 0:
                 note(f"{name}: {columns.y} rises with {columns.x}; are the columns the right way round?")
+    if not ready.own:
+        _note_steps({name: left[name] for name in fitted}, columns, note)
     if not fitted:
         raise InputError(f"{table.path}: no group has a law; one needs two sizes and two perplexities")
     _check_sizes(table.path, fitted, options, note)
-    return TableFit(tuple(fits), options, sizes, _compared(table.path, options.difference, every, fitted))
+    compared = _compared(table.path, options.difference, every, fitted)
+    return TableFit(tuple(fits), options, sizes, columns, compared)
 
 
 def _compared(
@@ -332,25 +449,6 @@ def _compared(
         for name in names
     )
     return first, second
-
-
-def _columns(table: Table, options: TableOptions, grouping: Sequence[str]) -> Columns:
-    columns = Columns(
-        x=_column(table, options.x, X_COLUMNS),
-        y=_column(table, options.y, Y_COLUMNS),
-        samples=SAMPLES if SAMPLES in table.columns else None,
-        seed=SEED if SEED in table.columns and SEED not in grouping else None,
-        draw=DRAW if DRAW in table.columns else None,
-        nats=options.nats,
-    )
-    if columns.x == columns.y:
-        raise InputError(f"{table.path}: column {columns.x!r} is given as x and as y; give one of each")
-    if columns.x in Y_COLUMNS or columns.y in X_COLUMNS:
-        raise InputError(
-            f"{table.path}: x is {columns.x!r} and y {columns.y!r}; x counts tokens, y is a perplexity: are "
-            "they swapped?"
-        )
-    return columns
 
 
 def _require_sizes(groups: Mapping[str, Sequence[Row]], x: str) -> None:
@@ -391,10 +489,10 @@ def _note_unused_names(
     """
     tokens = [row.number(columns.x) for row in rows]
     sizes = [(size, *(row.text(column) for column in params)) for row, size in zip(rows, tokens, strict=True)]
-    read = {columns.x, columns.y, columns.samples, columns.seed, columns.draw, *STATES, *params}
+    read = {columns.x, columns.y, columns.samples, columns.seed, columns.draw, STOPPED, *params}
     names = []
     for column in dict.fromkeys(column for row in rows for column in row.values):
-        if column in read:
+        if column in read or key_of(column) in STATE_COLUMNS:
             continue
         of_value: dict[str, set[tuple]] = {}
         for row, size in zip(rows, sizes, strict=True):
@@ -416,16 +514,16 @@ def _note_repeats(name: str, group: GroupPoints, rows: Sequence[Row], note: Note
     assert size is not None
     if seed is None or all(row.text(seed) == "-" for row in rows):
         why = f"no column {SEED!r}" if seed is None else f"column {seed!r} is empty"
-        fewer = len(rows) - len(group.points.tokens)
+        fewer = len(rows) - len({row.number(size) for row in rows})
         if fewer:
             note(f"{name}: rows of one {size} count once, with their mean ({fewer} fewer): {why}")
         return
     seen: dict[tuple, Row] = {}
     for row in rows:
-        seen.setdefault((row.number(size), row.text(seed)), row)
-    again = [row for row in rows if seen[row.number(size), row.text(seed)] is not row]
+        seen.setdefault((row.number(size), label_of(row.text(seed))), row)
+    again = [row for row in rows if seen[row.number(size), label_of(row.text(seed))] is not row]
     if again:
-        first = seen[again[0].number(size), again[0].text(seed)]
+        first = seen[again[0].number(size), label_of(again[0].text(seed))]
         note(
             f"{name}: rows of one {size} and {seed} count once, with their mean ({len(again)} fewer; "
             f"{again[0].where} has those of {first.where}); where they are of several curves, name in --by "
@@ -438,17 +536,57 @@ def _note_doubtful(name: str, group: GroupPoints, note: Note) -> None:
     columns, y = group.columns, group.columns.y
     if not group.rows:
         return
-    if columns.nats and y.endswith("ppl"):
-        note(f"{name}: column {y!r} is read as losses in nats (--nats); is it a perplexity?")
-    if not columns.nats and group.points.ppl.min() < 1:
-        note(f"{name}: column {y!r} is below 1 somewhere, as no perplexity is; of losses in nats say --nats")
-    elif not columns.nats and LOSS.search(y):
-        note(f"{name}: column {y!r} is read as perplexities; of losses in nats say --nats")
+    if columns.unit == "ppl" and group.points.ppl.min() < 1:
+        note(f"{name}: column {y!r} is below 1 somewhere, as no perplexity is; of losses say --unit nats")
+    fractions = [row for row in group.rows if 1 <= row.number(columns.x) < FEW and row.number(columns.x) % 1]
+    if fractions:
+        first = fractions[0].number(columns.x)
+        note(f"{name}: column {columns.x!r} has fractions of a token ({first:g}, {fractions[0].where})")
     if group.points.tokens.min() < 1:
         note(f"{name}: column {columns.x!r} is below 1 somewhere; give numbers of tokens, not of millions")
     sizes = len(group.points.distinct_sizes)
-    if sizes > MANY_SIZES:
-        note(f"{name}: {sizes} sizes: this may take a minute and more")
+    if sizes < group.num_sizes and not group.sizes_are_samples:
+        note(
+            f"{name}: {group.num_sizes} sizes are taken in {sizes} groups of neighbours, each with its means"
+        )
+
+
+def _note_confounded(
+    name: str, rows: Sequence[Row], columns: Columns, grouping: Sequence[str], note: Note
+) -> None:
+    """Say so when something of the model or its training is another at each size: the law is of both."""
+    read = {columns.x, columns.y, columns.samples, columns.seed, columns.draw, *grouping}
+    sizes = {row.number(columns.x) for row in rows}
+    names = []
+    for column in dict.fromkeys(column for row in rows for column in row.values):
+        if column in read or not (_counts_params(column) or CHOICES & set(words_of(column))):
+            continue
+        at: dict[float, set[str]] = {}
+        for row in rows:
+            at.setdefault(row.number(columns.x), set()).add(label_of(row.text(column)))
+        if len(set().union(*at.values())) > 1 and all(len(each) == 1 for each in at.values()):
+            names.append(column)
+    if names and len(sizes) > 1:
+        note(
+            f"{name}: with {columns.x} {'changes' if len(names) == 1 else 'change'} {', '.join(names)}, too: "
+            "the law is of both together, not of data alone"
+        )
+
+
+def _note_steps(groups: Mapping[str, Sequence[Row]], columns: Columns, note: Note) -> None:
+    """Say so when the sizes of groups are those that one training came by."""
+    found = []
+    for name, rows in groups.items():
+        names = dict.fromkeys(column for row in rows for column in row.values)
+        steps = [column for column in names if key_of(column) in STEP_COLUMNS and key_of(column) != "steps"]
+        if any(len({row.size(column) for row in rows}) > 2 for column in steps):
+            found.append(name)
+    if found and columns.seed is None:
+        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+        note(
+            f"{found[0]}{more}: sizes are steps of one training, which share its errors and its rate; a law "
+            "of data takes a run for each size"
+        )
 
 
 def _counts_params(column: str) -> bool:
@@ -494,66 +632,20 @@ def _known_sizes(table: Table, columns: Columns) -> frozenset[int]:
     return frozenset(row.whole(columns.samples) for row in table.rows if row.text(columns.samples) != "-")
 
 
-def _usable_rows(table: Table, include_capped: bool, note: Note) -> set[str]:
-    """Where the rows stand that a fit may use."""
-    done = [row for row in table.rows if row.values.get("status") != "failed"]
-    kept = [row for row in done if include_capped or row.values.get("stop_reason") != CAP]
-    if len(done) < len(table.rows):
-        note(f"{len(table.rows) - len(done)} of {len(table.rows)} rows are failed runs and left out")
-    if len(kept) < len(done):
-        note(
-            f"{len(done) - len(kept)} of {len(table.rows)} rows stopped at their cap and are left out; "
-            "include_capped (--include-capped) fits them too"
-        )
-    if not kept:
-        raise InputError(f"{table.path}: every row is a failed run, or stopped at its cap")
-    return {row.where for row in kept}
-
-
-def _column(table: Table, asked: str | None, defaults: Sequence[str]) -> str:
-    if asked is not None:
-        return table.require(asked)
-    present = [name for name in defaults if name in table.columns]
-    if not present:
-        raise InputError(
-            f"{table.path}: no column {' or '.join(defaults)}; name one of: {', '.join(table.columns)}"
-        )
-    return present[0]
-
-
-def _grouping(table: Table, by: str | None) -> list[str]:
-    if by is not None:
-        return [table.require(name.strip()) for name in by.split(",")]
-    names = [name for name in NAME_COLUMNS if name in table.columns][:1]
-    if "arm" in table.columns and (not names or len({row.text("arm") for row in table.rows}) > 1):
-        return ["arm", *names]
-    return names
-
-
-def _group(rows: Sequence[Row], columns: Sequence[str]) -> dict[str, list[Row]]:
-    """The rows by the name of their group; a part of a name that has the sign between parts is quoted."""
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        parts = [row.text(column) for column in columns]
-        shown = [repr(part) if BETWEEN in part and len(parts) > 1 else part for part in parts]
-        groups.setdefault(BETWEEN.join(shown) if columns else "all", []).append(row)
-    return groups
-
-
 # --- Parameters and data together: one joint law per group.
 
 
 def fit_joint_table(
-    path: Path,
+    paths: Path | Sequence[Path],
     params: Sequence[str],
     options: TableOptions = DEFAULTS,
     budget: Number | None = None,
     note: Note = lambda _: None,
 ) -> dict[str, Any]:
-    """L(N, D) = E + A / N^a + B / D^b of every group of a CSV, JSON or JSONL file (`joint_law`).
+    """L(N, D) = E + A / N^a + B / D^b of every group of a table file, or of several as one (`joint_law`).
 
     Args:
-        path: the file; see `rows.read_table`.
+        paths: the file, or files; see `rows.read_tables`.
         params: columns of parameter counts N: one law by each, as with and without embeddings.
         options: as `fit_table`; but lines of an arm that have a number of parameters each are one group where
             `by` is None, and `holdout` hides the largest model size too.
@@ -561,12 +653,13 @@ def fit_joint_table(
         note: as `fit_table`.
 
     Returns:
-        `{"groups": [{"group", "passes", "laws": [{"params", "n", "num_model_sizes", "num_data_sizes",
-        "status", "reason", "parameters", "ci95", "scale", "optimum", "holdouts"}], "differing"}]}`, of JSON
-        values. "passes" as `fit_table`. "parameters" are E, A, B, a, b and share, b / (a + b). "optimum" has
-        flops, params, tokens, loss, params_ci95, tokens_ci95, beyond. One of "holdouts" has hidden
-        ("tokens" or "params"), sizes, n, status, reason, rms, bias, held. "differing" names, by further
-        column, what its law says differently from that of the first (`joint_law.differing`).
+        `{"x", "y", "unit", "groups": [{"group", "passes", "laws": [{"params", "n", "num_model_sizes",
+        "num_data_sizes", "status", "reason", "parameters", "ci95", "scale", "optimum", "holdouts"}],
+        "differing"}]}`, of JSON values. "passes" as `fit_table`. "parameters" are E, A, B, a, b and share,
+        b / (a + b). "optimum" has flops, params, tokens, loss, params_ci95, tokens_ci95, beyond. One of
+        "holdouts" has hidden ("tokens" or "params"), sizes, n, status, reason, rms, bias, held. "differing"
+        names, by further column, what its law says differently from that of the first
+        (`joint_law.differing`).
 
     Raises:
         InputError: as `fit_table`; a column given twice; an option of laws of data alone (`OF_LINES`); a
@@ -575,22 +668,21 @@ def fit_joint_table(
     for name in OF_LINES:
         if getattr(options, name) != getattr(DEFAULTS, name):
             raise InputError(f"{name}: is for laws of data alone; leave it out, or leave out params")
-    table = read_table(path)
-    table.require_once(POINT_COLUMNS)
+    table = read_tables(_listed(paths), options.reading)
     for name in params:
         table.require(name)
-    grouping = _grouping(table, options.by)
-    columns = _columns(table, options, grouping)
+    ready = prepare(table, options, note, params)
+    columns, grouping = ready.columns, ready.grouping
     given = [columns.x, columns.y, *params]
     for name in params:
         if given.count(name) > 1:
             raise InputError(
-                f"{path}: column {name!r} is given twice among x, y and params; give one of each"
+                f"{table.path}: column {name!r} is given twice among x, y and params; give one of each"
             )
-    usable = _usable_rows(table, options.include_capped, note)
-    kept = [row for row in table.rows if row.where in usable]
+    kept = ready.usable
     groups = []
-    for name, rows in _joint_groups(kept, grouping, params[0], options.by is None, note).items():
+    for name, every in _joint_groups(kept, grouping, params[0], options.by is None, note).items():
+        rows = rows_once(name, kept, every, columns, note)
         empty = [column for column in params if all(row.text(column) == "-" for row in rows)]
         if empty:
             note(f"{name}: no law of parameters, since it has no {', '.join(empty)}")
@@ -601,25 +693,25 @@ def fit_joint_table(
             if options.by is None:
                 _note_unused_names(name, rows, columns, note, params)
     if not groups:
-        raise InputError(f"{path}: no group has numbers in the columns {', '.join(params)}")
+        raise InputError(f"{table.path}: no group has numbers in the columns {', '.join(params)}")
     values = [group.values(budget, options.holdout) for group in groups]
     for group in values:
         hidden = {one["hidden"] for law in group["laws"] for one in law["holdouts"]}
         if options.holdout is not None and "tokens" not in hidden:
             note(f"{group['group']}: no holdout of {options.holdout} data sizes, too few are left for a law")
-    return as_json({"groups": values})
+    return as_json({**read_columns(columns), "groups": values})
 
 
 def _joint_groups(
-    rows: Sequence[Row], grouping: Sequence[str], params: str, merge: bool, note: Note
+    table: Table, grouping: Sequence[str], params: str, merge: bool, note: Note
 ) -> dict[str, list[Row]]:
     """The rows by group. With `merge`, groups that differ in the name of their line alone are one where each
     has its own number of parameters: the name tells model sizes apart, as that of a width does.
     """
     left = [column for column in grouping if column not in NAME_COLUMNS]
     found: dict[str, list[Row]] = {}
-    for name, together in _group(rows, left).items():
-        lines = _group(together, grouping)
+    for name, together in grouped(table, table.rows, left).items():
+        lines = grouped(table, together, grouping)
         sizes = [{row.text(params) for row in line} for line in lines.values()]
         if merge and len(lines) > 1 and all(len(each) == 1 for each in sizes):
             found[name] = together
