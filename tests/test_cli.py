@@ -264,7 +264,7 @@ def test_wrong_usage_gives_one_line_and_exit_code_2(capsys, tmp_path, monkeypatc
 )
 def test_the_near_name_is_found_whatever_its_case(capsys, tmp_path, options, words):
     path = tmp_path / "t.csv"
-    path.write_text("line,tokens,ppl,LOSS\nLSTM,1,9,2\nLSTM,2,8,1\ncvfp,1,9,2\ncvfp,2,7,1\n")
+    path.write_text("line,tokens,ppl,LOSS\nLSTM,1,90,2\nLSTM,2,80,1\ncvfp,1,90,2\ncvfp,2,70,1\n")
     code, _, err = call(capsys, "fit", str(path), *options)
     assert code == 2
     assert_one_line(err, words)

@@ -116,7 +116,7 @@ def independent(name: str, group: GroupPoints, note: Note) -> GroupPoints:
     Equal perplexities at equal tokens are a copy where they are written finely (`FINE`), or where the two
     seeds agree at all sizes that both have, and that is no chance (`CHANCE`) as far as other seeds differ.
     """
-    if group.columns.seed is None:
+    if group.columns.seed is None or not group.rows:
         return group
     copies = _copies(group)
     kept = group.kept(np.array([copy is None for copy in copies], dtype=bool))
