@@ -17,7 +17,7 @@ def schema(
 
     Without a name, what there is. An editor completes a sweep file that begins with #:schema and the path.
 
-    Example: cvfp schema sweep > sweep.schema.json
+    Example: cvfp schema sweep
     """
     from cvfp.lab.json_schema import TITLES, shipped_schema
 
