@@ -51,7 +51,7 @@ Out = Annotated[Path | None, optional("DIR", "sweep directory; running again res
 
 
 def quickstart(out: Out = None, device: Devices = "cpu", track: Track = (), json: Json = False) -> int:
-    """The whole story on two cores in two minutes: who wins, by how much.
+    """The whole story on two cores in a few minutes: who wins, by how much.
 
     Example: cvfp quickstart --out my-first-sweep
     """
