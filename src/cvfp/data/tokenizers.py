@@ -143,7 +143,7 @@ MIN_FREQUENCY = 2
 LONGEST_WORD = 1000
 """Characters of one kind in a row that a tokenizer is trained on as one word; of more, each part is one. Of a
 word of 50,000 letters the merges took 6 s, of one of 200,000 half a minute."""
-LONG_WORDS = long_runs(LONGEST_WORD + 1, r"\w", r"(?:[^\w\s]|_)", r"\s")
+LONG_WORDS = long_runs(LONGEST_WORD + 1, r"[^\W_]", r"(?:[^\w\s]|_)", r"\s")
 _BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")
 
 

@@ -57,17 +57,14 @@ class TableOptions:
 
     Args:
         x: column of token counts; None: the first present of tokens, train_tokens, else as other tools call
-        it
-            (`columns.choose_x`).
+            it (`columns.choose_x`).
         y: column of results; None: the first present of val_ppl, ppl, else as other tools call it
             (`columns.choose_y`).
         by: columns to group by, comma separated, "none" for one group; None: config_name, config or line
-        (with
-            arm when there are several), else arm, else runs, where they have several sizes each, else one
-            group.
-        unit: of y: perplexities, or losses in nats or bits (per token or per byte); everywhere PPL =
-        exp(nats).
-            None: what the name of y says, where its values can be that (`units.unit_of`).
+            (with arm when there are several), else arm, else runs, where they have several sizes each, else
+            one group.
+        unit: of y: perplexities, or losses in nats or bits (per token or per byte); everywhere
+            PPL = exp(nats). None: what the name of y says, where its values can be that (`units.unit_of`).
         tokens_per_step: x counts steps of so many tokens each.
         include_capped: whether rows whose training ended at its cap (stop_reason "cap") take part.
         window: consecutive sizes (of num_samples where the file has it, else of x) per sliding window; None:
