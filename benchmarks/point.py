@@ -26,6 +26,8 @@ import torch
 from benchmarks.table import markdown, synchronise
 
 STARTED = "CVFP_BENCHMARK_STARTED"
+THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000", "OPENBLAS_NUM_THREADS": "1"}
+"""As `cvfp` sets them."""
 START, REPORT, REST, FIRST_STEPS, STEPS = "start", "report", "the rest", "first steps, kernels made", "steps"
 PARTS = {
     "model and table": (
@@ -166,7 +168,7 @@ def main() -> int:
             command = [sys.executable, "-m", "benchmarks.point", "--device", arguments.device]
             command += ["--preset", arguments.preset, "--arms", arm, "--inside", f"{folder}/sweep"]
             command += ["--samples", *map(str, arguments.samples)]
-            subprocess.run(command, check=True, env=os.environ | {STARTED: str(time.time())})
+            subprocess.run(command, check=True, env=THREADS | os.environ | {STARTED: str(time.time())})
     return 0
 
 
