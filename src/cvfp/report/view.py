@@ -57,7 +57,7 @@ class View:
 
     @cached_property
     def joint_laws(self) -> list[ArmLaw]:
-        """Of parameters and data together, of the models that were run in several sizes."""
+        """The laws of parameters and data together, of the models that were run in several sizes."""
         return arm_laws(self.lines)
 
     @property

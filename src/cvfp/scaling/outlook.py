@@ -237,7 +237,7 @@ class _Errors:
 
     @property
     def log_determinant(self) -> float:
-        """Of their covariance, s being 1."""
+        """The logarithm of the determinant of their covariance, s being 1."""
         return 2 * float(np.log(self.scale * self._new).sum())
 
     @property

@@ -84,8 +84,7 @@ def unit_of(
         rows: all have a number there.
         column: its name.
         asked: the unit that was said, which is held against the values alone; None: what the name says is
-        held
-            against them and said.
+            held against them and said.
         trusted: whether a perplexity is one by its name, whatever its values: the tables of cvfp.
         note: called with what is inferred, or with a doubt.
 
