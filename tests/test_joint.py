@@ -322,6 +322,23 @@ def test_a_student_learns_the_mean_of_its_teachers_at_the_positions_of_its_chunk
 
 
 @pytest.mark.long
+def test_a_student_has_a_dropout_of_its_own_and_reads_once():
+    train, dev = draw_tokens(500).numpy(), draw_tokens(90, seed=1).numpy()
+    own = SMALL | {"arm": "cvfp-joint", "joint.epochs": 2, "joint.averaging": 0.9}
+
+    def weights_of(**settings: float) -> dict[str, Tensor]:
+        config = RunConfig.from_settings(own | {f"joint.{key}": value for key, value in settings.items()})
+        arm = make_arm(config, VOCABULARY)
+        return arm.fit(train, dev, Budget(torch.device("cpu")), 3).model.state_dict()
+
+    # Teachers without weight in the loss leave a model alone with the student's settings.
+    student = weights_of(teachers=1, distillation=0.0, student_dropout=0.1, dropout=0.5, consistency=1.0)
+    alone = weights_of(dropout=0.1, consistency=0.0)
+    for name, value in alone.items():
+        assert_close(student[name], value, msg=name)
+
+
+@pytest.mark.long
 def test_teachers_are_trained_first_and_told_of():
     config = RunConfig.from_settings(SMALL | {"arm": "cvfp-joint", "joint.epochs": 2, "joint.teachers": 2})
     train, dev = draw_tokens(500).numpy(), draw_tokens(90, seed=1).numpy()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 
 import torch
+from jaxtyping import Int
 
 from cvfp.arms.base import Arm, Budget, Facts, Tokens, initial_bias, initial_table, on_device
 from cvfp.arms.cvfp import FittedCvfp, rank_of_contexts
@@ -13,6 +14,7 @@ from cvfp.data.embeddings import prior_of
 from cvfp.metrics.cost import model_cost, training_flops
 from cvfp.models.cvfp import CVFPModel
 from cvfp.records.config import RunConfig, derived_seed
+from cvfp.records.training_config import JointConfig
 from cvfp.training.devices import seeded
 from cvfp.training.diagnosis import diagnose
 from cvfp.training.distillation import Teachers
@@ -20,6 +22,16 @@ from cvfp.training.events import Event
 from cvfp.training.joint import joint_parameters, learn_jointly, training_segments
 from cvfp.training.next_token import Learned
 from cvfp.training.savepoint import State
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a model and its teachers learn from: the training text as it came, and the texts on the device."""
+
+    train: Tokens
+    tokens: Int[torch.Tensor, " N"]
+    dev: Int[torch.Tensor, " M"]
+    budget: Budget
 
 
 class JointArm(Arm):
@@ -32,61 +44,65 @@ class JointArm(Arm):
         """Train to the minimum of the dev loss; with teachers these first, from other weights and in another
         order. Raises `CvfpError` when it diverges, `InputError` for a bad table."""
         config = self.config.joint
-        tokens, dev_tokens = on_device(train, budget.device), on_device(dev, budget.device)
-
-        def learned(part: str, seed: int, teachers: Teachers | None = None) -> tuple[CVFPModel, Learned]:
-            model = self._build(train, seed).to(budget.device)
-            trained, saves = self.config.embedding.trained, budget.saves.of(part)
-
-            def listen(event: Event) -> None:  # a teacher's curve is not the model's
-                budget.listen(replace(event, phase=part))
-
-            found = learn_jointly(
-                model,
-                tokens,
-                dev_tokens,
-                config,
-                train_embedding=trained,
-                seed=seed,
-                listen=listen,
-                savepoint=saves,
-                teachers=teachers,
-            )
-            return model, found
-
-        def teacher(number: int) -> tuple[CVFPModel, Learned]:
-            """A run that goes on from a savepoint does not train again whoever has learned."""
-            part, own = f"teacher-{number}", derived_seed(seed, "teacher", number)
-            end = budget.saves.of(f"{part}-end")
-            saved = end.load(budget.device)
-            if saved is not None:
-                model = self._build(train, own).to(budget.device)
-                model.load_state_dict(saved.tensors)
-                return model, Learned(**saved.numbers)
-            model, found = learned(part, own)
-            end.save(State(dict(model.state_dict()), asdict(found)))
-            budget.saves.of(part).drop()
-            return model, found
-
-        taught = [teacher(number) for number in range(config.teachers)]
+        lesson = Lesson(train, on_device(train, budget.device), on_device(dev, budget.device), budget)
+        taught = [self.teacher(lesson, number, seed) for number in range(config.teachers)]
         teachers = None
         if taught:
             models = [model for model, _ in taught]
-            segments = [training_segments(model, tokens) for model in models]
-            teachers = Teachers(models, segments, tokens, config.distillation, taught[0][1].precision)
-        model, found = learned("joint", seed, teachers)
+            segments = [training_segments(model, lesson.tokens) for model in models]
+            precision = taught[0][1].precision
+            teachers = Teachers(models, segments, lesson.tokens, config.distillation, precision)
+            config = config.model_copy(update={"dropout": config.student_dropout, "consistency": 0.0})
+        model, found = self._learned(lesson, "joint", config, seed, teachers)
         notes = {
             "training": {"seconds": found.seconds, "precision": found.precision},
-            "health": diagnose(model, dev_tokens, seed).model_dump(),
+            "health": diagnose(model, lesson.dev, seed).model_dump(),
         }
         if taught:
             notes["teachers"] = [
                 {"dev_ppl": math.exp(one.dev_loss), "tokens_seen": one.tokens_seen, "seconds": one.seconds}
                 for _, one in taught
             ]
-        train_er = rank_of_contexts(tokens, training_segments(model, tokens), seed)
+        train_er = rank_of_contexts(lesson.tokens, training_segments(model, lesson.tokens), seed)
         read = sum(one.tokens_read for _, one in taught) + found.tokens_read
         return FittedCvfp(model, self._facts(model, found, read, train_er, notes))
+
+    def teacher(self, lesson: Lesson, number: int, seed: int) -> tuple[CVFPModel, Learned]:
+        """The teacher of that number of the run with that seed; one that has learned is read, not trained."""
+        part, own = f"teacher-{number}", derived_seed(seed, "teacher", number)
+        budget = lesson.budget
+        end = budget.saves.of(f"{part}-end")
+        saved = end.load(budget.device)
+        if saved is not None:
+            model = self._build(lesson.train, own).to(budget.device)
+            model.load_state_dict(saved.tensors)
+            return model, Learned(**saved.numbers)
+        model, found = self._learned(lesson, part, self.config.joint, own)
+        end.save(State(dict(model.state_dict()), asdict(found)))
+        budget.saves.of(part).drop()
+        return model, found
+
+    def _learned(
+        self, lesson: Lesson, part: str, config: JointConfig, seed: int, teachers: Teachers | None = None
+    ) -> tuple[CVFPModel, Learned]:
+        budget = lesson.budget
+        model = self._build(lesson.train, seed).to(budget.device)
+
+        def listen(event: Event) -> None:  # a teacher's curve is not the model's
+            budget.listen(replace(event, phase=part))
+
+        found = learn_jointly(
+            model,
+            lesson.tokens,
+            lesson.dev,
+            config,
+            train_embedding=self.config.embedding.trained,
+            seed=seed,
+            listen=listen,
+            savepoint=budget.saves.of(part),
+            teachers=teachers,
+        )
+        return model, found
 
     def _build(self, train: Tokens, seed: int) -> CVFPModel:
         config = self.config

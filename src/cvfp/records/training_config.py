@@ -190,10 +190,12 @@ class JointConfig(TokenTraining):
     refresh: bool = True
     """Whether every epoch but the first starts from the exact contexts of the text at its weights."""
     teachers: Annotated[int, Field(ge=0, le=16)] = 0
-    """Models of the same settings that are trained first and then distilled into this one
-    (`cvfp.training.distillation`)."""
+    """Models with the settings of one that learns alone, which are trained first and then distilled into this
+    one (`cvfp.training.distillation`)."""
     distillation: Share = 0.5
     """Weight of the teachers' probabilities in the loss; the next tokens have the rest."""
+    student_dropout: Probability = 0.2
+    """`dropout` of the model that has teachers; it reads every batch once, whatever `consistency` says."""
     epochs: Positive = 40
     lr: Rate = 2e-3
     beta2: Annotated[float, Field(gt=0, lt=1)] = 0.99
