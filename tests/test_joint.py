@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from lab_helpers import tiny_spec
 from marks import one_quick
 from model_helpers import VOCABULARY, draw_tokens, real_text
+from store_helpers import LAYOUTS, lay_out
 from test_cells import CELLS, model_of
 from torch import Tensor
 from torch.testing import assert_close
@@ -29,7 +30,6 @@ from cvfp.models.recurrence import roll_out
 from cvfp.records.config import ModelConfig, RunConfig
 from cvfp.records.errors import InputError
 from cvfp.records.training_config import Cell, JointConfig
-from cvfp.training import contexts as contexts_module
 from cvfp.training.averaging import ExponentialAverage, TwoTailedAverage
 from cvfp.training.distillation import Teachers
 from cvfp.training.events import silent
@@ -186,7 +186,8 @@ def test_every_chunk_is_seen_once_an_epoch_and_starts_where_the_one_before_ended
     assert sorted(seen) == list(range(batch.number)) and batch.number == (102 - 3) // 4
 
 
-def test_a_store_in_a_file_gives_the_same_bits(monkeypatch):
+@pytest.mark.parametrize("memory", LAYOUTS, ids=str)
+def test_where_the_store_lies_decides_no_bit(memory: tuple[int, int], monkeypatch):
     tokens, dev = draw_tokens(300), draw_tokens(60, seed=1)
     config = JointConfig(window=4, chunks=9, epochs=2, precision="float32")
 
@@ -196,7 +197,7 @@ def test_a_store_in_a_file_gives_the_same_bits(monkeypatch):
         return model.state_dict()
 
     in_memory = trained()
-    monkeypatch.setattr(contexts_module, "CPU_BYTES", 0)
+    lay_out(monkeypatch, *memory)
     for name, tensor in trained().items():
         assert torch.equal(tensor, in_memory[name]), name
 

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from model_helpers import draw_tokens, make_model
+from store_helpers import ALL_NEAR, LAYOUTS, lay_out
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -18,7 +19,7 @@ from cvfp.models.cells import ContextBlock
 from cvfp.models.cvfp import CVFPModel
 from cvfp.records.config import derived_seed
 from cvfp.records.training_config import Phase1Config
-from cvfp.training import contexts, phase1
+from cvfp.training import phase1
 from cvfp.training.contexts import slice_bounds, slice_groups
 from cvfp.training.events import Event
 from cvfp.training.phase1 import Phase1Result, learn_contexts, one_step_segments
@@ -160,15 +161,18 @@ def test_phase1_in_slices_equals_the_formula(
             assert torch.equal(parameter, before.get_parameter(name))
 
 
-def test_contexts_in_a_file_give_the_same_bits(monkeypatch):
-    """Whether the contexts of the sweep before lie in memory or in a file decides nothing."""
+@pytest.mark.parametrize("rows_at_once", [0, 50])
+@pytest.mark.parametrize("memory", LAYOUTS, ids=str)
+def test_where_contexts_lie_decides_no_bit(memory: tuple[int, int], rows_at_once: int, monkeypatch):
+    """In the memory of the device, of the host, in a file, or some in each, and in small groups or large."""
     found = []
-    for held in (4 << 30, 0):
-        monkeypatch.setattr(contexts, "CPU_BYTES", held)
+    monkeypatch.setattr(phase1, "ROWS_AT_ONCE", {"cpu": rows_at_once})
+    for near, far in (ALL_NEAR, memory):
+        lay_out(monkeypatch, near, far)
         model, events = make_model(2, 2), []
         config = settings_of(6, 20, context_noise=0.1)
         result = learn_contexts(model, draw_tokens(130), config, seed=SEED, listen=events.append)
-        assert (result.contexts.store.rows is None) == (held == 0)
+        assert bool(result.contexts.store.far) == ((near, far) != ALL_NEAR)
         weights = [parameter.detach() for parameter in model.context_block.parameters()]
         found.append((result.contexts.read(), *weights, torch.tensor(events[-1].values["dispersion_loss"])))
     for one, other in zip(*found, strict=True):

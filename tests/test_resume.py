@@ -17,7 +17,7 @@ from cvfp.lab.options import RunOptions
 from cvfp.lab.plan import make_plan
 from cvfp.lab.runner import run_sweep
 from cvfp.records.errors import WriteError
-from cvfp.training.contexts import ContextStore
+from cvfp.training.context_store import ContextStore
 from cvfp.training.savepoint import Savepoints, State
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -218,10 +218,10 @@ def test_saving_takes_a_small_share_of_the_time(tmp_path, monkeypatch):
 
 
 def test_rows_in_a_file_are_saved_and_read_part_by_part(tmp_path, monkeypatch):
-    monkeypatch.setattr("cvfp.training.contexts.CPU_BYTES", 0)
+    monkeypatch.setattr("cvfp.training.context_store.CPU_BYTES", 0)
     monkeypatch.setattr("cvfp.training.savepoint.ROWS_AT_ONCE", 7)
     store, other = (ContextStore((23, 3), torch.float32, CPU) for _ in range(2))
-    assert store.rows is None
+    assert store.far
     store.write(0, torch.arange(69.0).view(23, 3))
     save = Savepoints(tmp_path, every=0.0).of("a")
     for number in (1, 2):

@@ -1,60 +1,22 @@
-"""Claim: spans and files bound the memory of training and change nothing but who shares a batch."""
+"""Claim: spans bound the memory of training and change nothing but who shares a batch."""
 
 from __future__ import annotations
-
-import gc
-import tempfile
-from pathlib import Path
 
 import pytest
 import torch
 from model_helpers import draw_tokens, make_model, train_contexts
+from store_helpers import ALL_NEAR, lay_out
 from torch.testing import assert_close
 
-from cvfp.records.errors import CvfpError
 from cvfp.records.training_config import Phase2Config
+from cvfp.training import context_store
 from cvfp.training import contexts as contexts_module
-from cvfp.training.contexts import ContextStore, SpanContexts, span_bounds
+from cvfp.training.contexts import SpanContexts, span_bounds
 from cvfp.training.head import Head
 from cvfp.training.phase2 import learn_tokens
 
 VALUES = 2 * 8
 """Layers times width of the models here."""
-
-
-@pytest.fixture
-def in_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    monkeypatch.setattr(contexts_module, "CPU_BYTES", 0)
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    return tmp_path
-
-
-def test_a_store_in_a_file_reads_what_was_written(in_files: Path):
-    store = ContextStore((7, 2, 3), torch.float32, torch.device("cpu"))
-    rows = torch.randn(7, 2, 3)
-    store.write(0, rows[:4])
-    store.write(4, rows[4:])
-    assert store.rows is None
-    assert torch.equal(store.read(), rows) and torch.equal(store.read(2, 5), rows[2:5])
-    taken = torch.empty(3, 2, 3)
-    store.take(torch.tensor([6, 0, 6]), taken)
-    assert torch.equal(taken, rows[[6, 0, 6]])
-    assert store.read(3, 3).shape == (0, 2, 3)
-
-
-def test_the_file_of_a_store_is_gone_at_once_or_with_it(in_files: Path):
-    store = ContextStore((5, 3), torch.float32, torch.device("cpu"))
-    store.write(0, torch.ones(5, 3))
-    del store
-    gc.collect()
-    assert list(in_files.iterdir()) == []
-
-
-def test_an_arm_without_contexts_has_rows_of_no_width(in_files: Path):
-    store = ContextStore((5, 1, 0), torch.float32, torch.device("cpu"))
-    taken = torch.empty(2, 1, 0)
-    store.take(torch.tensor([1, 4]), taken)
-    assert taken.shape == (2, 1, 0)
 
 
 def test_spans_cover_the_stream_whatever_is_held():
@@ -74,15 +36,15 @@ def contexts_of(held: int | None, monkeypatch: pytest.MonkeyPatch, use_context: 
 
 
 @pytest.mark.parametrize("held", [30 * VALUES, 101 * VALUES, None])
-@pytest.mark.parametrize("room", [True, False])
-def test_spans_give_the_contexts_of_the_whole_stream(room: bool, held: int | None, monkeypatch):
-    monkeypatch.setattr(contexts_module, "CPU_BYTES", (4 << 30) if room else 0)
+@pytest.mark.parametrize("memory", [ALL_NEAR, (0, 0), (0, 1 << 20), (101 * VALUES * 8 - 1, 1 << 20)], ids=str)
+def test_spans_give_the_contexts_of_the_whole_stream(memory: tuple[int, int], held: int | None, monkeypatch):
+    """Kept in the device's memory, in the host's, or in none and solved again."""
+    lay_out(monkeypatch, *memory)
     model, tokens, found = contexts_of(held, monkeypatch)
     expected = model.contexts(tokens)
-    assert found.keeps_all == (room or held != 30 * VALUES)
+    assert found.keeps_all == (memory != (0, 0) or held != 30 * VALUES)
     assert len(found.bounds) == (4 if held == 30 * VALUES else 1)
-    for index in [*reversed(range(len(found.bounds))), 0]:
-        found.open(index)
+    for index in found.opened([*reversed(range(len(found.bounds))), 0]):
         first, last = found.bounds[index]
         places = torch.arange(first, last).flip(0)
         taken = torch.empty_like(expected[places])
@@ -91,10 +53,11 @@ def test_spans_give_the_contexts_of_the_whole_stream(room: bool, held: int | Non
 
 
 @pytest.mark.parametrize("shuffle", [False, True])
-@pytest.mark.parametrize("where", ["memory", "file"])
-def test_training_over_spans_visits_every_position_once_an_epoch(shuffle: bool, where: str, monkeypatch):
-    if where == "file":
-        monkeypatch.setattr(contexts_module, "CPU_BYTES", 0)
+@pytest.mark.parametrize("memory", [ALL_NEAR, (0, 0), (0, 1 << 20)], ids=str)
+def test_training_over_spans_visits_every_position_once_an_epoch(
+    shuffle: bool, memory: tuple[int, int], monkeypatch
+):
+    lay_out(monkeypatch, *memory)
     model, tokens, contexts = contexts_of(30 * VALUES, monkeypatch)
     seen, take = [], SpanContexts.take
 
@@ -117,35 +80,26 @@ def test_room_for_all_contexts_changes_no_bit_of_the_order(monkeypatch):
     """The order of positions follows from the shape of the model, not from the memory of the machine."""
     config = Phase2Config(epochs=2, batch_size=10, eval_every=None, precision="float32")
     found = []
-    for room in (4 << 30, 0):
-        monkeypatch.setattr(contexts_module, "CPU_BYTES", room)
+    for memory in (ALL_NEAR, (0, 1 << 20), (0, 0)):
+        lay_out(monkeypatch, *memory)
         model, tokens, contexts = contexts_of(30 * VALUES, monkeypatch)
         learn_tokens(model, tokens, contexts, draw_tokens(50), config, train_embedding=True, seed=0)
         found.append([parameter.detach() for parameter in model.parameters()])
-    for one, other in zip(*found, strict=True):
-        assert_close(one, other, atol=1e-10, rtol=0)
+    for one, kept, solved in zip(*found, strict=True):
+        assert torch.equal(one, kept)
+        assert_close(one, solved, atol=1e-10, rtol=0)
 
 
 def test_in_order_spans_of_whole_batches_train_as_one_span_does(monkeypatch):
     config = Phase2Config(epochs=2, batch_size=10, shuffle=False, eval_every=None, lr=0.01)
     found = []
-    monkeypatch.setattr(contexts_module, "CPU_BYTES", 0)
+    monkeypatch.setattr(context_store, "CPU_BYTES", 0)
     for held in (30 * VALUES, None):
         model, tokens, contexts = contexts_of(held, monkeypatch)
         learn_tokens(model, tokens, contexts, draw_tokens(50), config, train_embedding=True, seed=0)
         found.append([parameter.detach() for parameter in model.parameters()])
     for one, other in zip(*found, strict=True):
         assert_close(one, other, atol=1e-10, rtol=0)
-
-
-def test_a_full_disk_is_an_error_that_names_the_place(in_files: Path, monkeypatch: pytest.MonkeyPatch):
-    def full(handle: int, size: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(contexts_module, "_reserve", full)
-    with pytest.raises(CvfpError, match=r"cvfp-contexts-.*No space left on device.*TMPDIR"):
-        ContextStore((5, 3), torch.float32, torch.device("cpu"))
-    assert list(in_files.iterdir()) == []
 
 
 def test_shuffled_spans_keep_count_of_what_was_trained_on(monkeypatch):

@@ -1,127 +1,18 @@
-"""Contexts of many positions: kept in memory or in a file, in slices for phase 1, in spans for phase 2."""
+"""Contexts of many positions: in slices for phase 1, in spans for phase 2."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sys
-import tempfile
-import warnings
-import weakref
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from cvfp.models.cvfp import CVFPModel
-from cvfp.models.parts import ran_out_of_memory
-from cvfp.records.errors import CvfpError
-from cvfp.training import group
+from cvfp.training import context_store, group
+from cvfp.training.context_store import ContextStore
 from cvfp.training.evaluation import Segments
-
-# --- Contexts of many positions: in memory while they fit, in a file beyond; what is read is the same.
-
-
-CPU_BYTES = 2 << 30
-"""Held in a CPU's memory at most; on a GPU it is half of the card."""
-
-
-def held_bytes(device: torch.device) -> int:
-    """Bytes of contexts that are held in the memory of a device."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_properties(device).total_memory // 2
-    return CPU_BYTES
-
-
-class ContextStore:
-    """Rows of contexts, written and read in slices.
-
-    A file is one of the temporary directory (`TMPDIR`), gone with the store, or with the process on POSIX.
-
-    Args:
-        shape: (N, ...), the rows and what is in one.
-        dtype, device: of what is read.
-    """
-
-    def __init__(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> None:
-        self.shape, self.dtype, self.device = shape, dtype, device
-        self.rows: Tensor | None = None
-        if int(np.prod(shape)) * dtype.itemsize <= held_bytes(device):
-            try:
-                self.rows = torch.empty(shape, dtype=dtype, device=device)
-            except (MemoryError, RuntimeError) as error:
-                if not ran_out_of_memory(error):
-                    raise
-                warnings.warn(f"{device} has no memory for contexts: they go to a file, slower", stacklevel=2)
-        if self.rows is None:
-            self._open_file()
-
-    def _open_file(self) -> None:
-        handle, self.path = tempfile.mkstemp(prefix="cvfp-contexts-")
-        self.type = torch.empty(0, dtype=self.dtype).numpy().dtype
-        self.file = os.fdopen(handle, "r+b")
-        try:
-            _reserve(handle, int(np.prod(self.shape)) * self.type.itemsize)
-        except OSError as error:
-            _discard(self.file, self.path)
-            text = f"{self.path}: no room for contexts in a file ({error.strerror}); set TMPDIR"
-            raise CvfpError(text) from error
-        weakref.finalize(self, _discard, self.file, self.path)
-        with contextlib.suppress(OSError):  # an open file cannot be unlinked everywhere
-            Path(self.path).unlink()
-
-    def read(self, first: int = 0, last: int | None = None) -> Float[Tensor, "S ..."]:
-        """Rows [first, last), by default all. Those in memory are not copied."""
-        last = self.shape[0] if last is None else last
-        if self.rows is not None:
-            return self.rows[first:last]
-        return torch.from_numpy(np.array(self._mapped(first, last))).to(self.device)
-
-    def write(self, first: int, rows: Float[Tensor, "S ..."]) -> None:
-        """Replace the rows from `first` on."""
-        if self.rows is not None:
-            self.rows[first : first + len(rows)] = rows
-        else:
-            self._mapped(first, first + len(rows))[:] = rows.cpu().numpy()
-
-    def take(self, places: Int[Tensor, " B"], out: Float[Tensor, "B ..."]) -> None:
-        """Copy the rows at any places into `out`."""
-        if self.rows is not None:
-            torch.index_select(self.rows, 0, places, out=out)
-        else:
-            out.copy_(torch.from_numpy(self._mapped(0, self.shape[0])[places.cpu().numpy()]))
-
-    def put(self, places: Int[Tensor, " B"], rows: Float[Tensor, "B ..."]) -> None:
-        """Replace the rows at any places, none of them twice."""
-        if self.rows is not None:
-            self.rows.index_copy_(0, places, rows)
-        else:
-            self._mapped(0, self.shape[0])[places.cpu().numpy()] = rows.cpu().numpy()
-
-    def _mapped(self, first: int, last: int) -> np.ndarray:
-        """A map of these rows alone: what was touched leaves memory with it."""
-        row = int(np.prod(self.shape[1:])) * self.type.itemsize
-        if last == first or row == 0:
-            return np.empty((last - first, *self.shape[1:]), self.type)
-        return np.memmap(self.file, self.type, "r+", first * row, (last - first, *self.shape[1:]))
-
-
-def _reserve(handle: int, size: int) -> None:
-    """Take the space now: a map that finds the disk full kills the process."""
-    if size and sys.platform != "win32" and sys.platform != "darwin":  # which have no such call
-        os.posix_fallocate(handle, 0, size)
-    else:
-        os.ftruncate(handle, size)
-
-
-def _discard(file, path: str) -> None:
-    file.close()
-    with contextlib.suppress(OSError):
-        Path(path).unlink()
-
 
 # --- Slices of a token stream, and how the processes of a group share them and their contexts in phase 1.
 
@@ -173,6 +64,8 @@ class SlicedContexts:
         num_tokens, slice_length: of the stream.
         slices_per_step: slices of a batch; None: all.
         width: d_c.
+        dtype, device: of what is read.
+        kept: the type in which contexts are kept, if it is another one.
     """
 
     def __init__(
@@ -183,6 +76,7 @@ class SlicedContexts:
         width: int,
         dtype: torch.dtype,
         device: torch.device,
+        kept: torch.dtype | None = None,
     ) -> None:
         self.shape, self.dtype, self.device = (num_tokens, width), dtype, device
         self.bounds = slice_bounds(num_tokens, slice_length)
@@ -193,12 +87,19 @@ class SlicedContexts:
             mine = group.share(len(batch))
             self.pieces.append(Piece(batch[mine], start + mine.start, rows, len(batch)))
             rows += sum(last - first for first, last in batch[mine])
-        self.store = ContextStore((rows, width), dtype, device)
+        self.store = ContextStore((rows, width), kept or dtype, device)
 
     def own(self, piece: Piece, first: int, last: int) -> Float[Tensor, "S d_c"]:
         """Rows [first, last) of the stream, which lie in this piece."""
         start = piece.place - piece.bounds[0][0]
-        return self.store.read(start + first, start + last)
+        return self.store.read(start + first, start + last).to(self.dtype)
+
+    def sweep(self, piece: Piece, groups: Sequence[Bounds]) -> Iterator[Float[Tensor, "S d_c"]]:
+        """Rows of each group of slices of this piece in turn: see `ContextStore.sweep`."""
+        start = piece.place - piece.bounds[0][0] if piece.bounds else 0
+        ranges = [(start + slices[0][0], start + slices[-1][1]) for slices in groups]
+        for rows in self.store.sweep(ranges):
+            yield rows.to(self.dtype)
 
     def write_own(self, piece: Piece, first: int, rows: Float[Tensor, "S d_c"]) -> None:
         """Replace rows that lie in this piece, from `first` of the stream on."""
@@ -228,7 +129,7 @@ class SlicedContexts:
         """Rows [first, last), by default all, in every process."""
         last = self.shape[0] if last is None else last
         if group.world_size() == 1:
-            return self.store.read(first, last)
+            return self.store.read(first, last).to(self.dtype)
         rows = torch.zeros((last - first, self.shape[1]), dtype=self.dtype, device=self.device)
         for piece, start, end in self._inside(first, last):
             rows[start - first : end - first] = self.own(piece, start, end)
@@ -268,7 +169,7 @@ def span_bounds(num_tokens: int, values_per_token: int, held: int = HELD_VALUES)
 
 
 class SpanContexts:
-    """Contexts of a stream, of which one span is at hand; all are kept where a device has room for them.
+    """Contexts of a stream, of which one span is at hand; all are kept where there is memory for them.
 
     Args:
         model: its context block must not change from here on.
@@ -288,13 +189,18 @@ class SpanContexts:
         shape, dtype = (model.config.num_layers, model.context_dim), model.read_table.dtype
         values = shape[0] * shape[1]
         self.bounds = [(0, len(tokens))] if held is None else span_bounds(len(tokens), values, held)
-        fits = len(tokens) * values * dtype.itemsize <= held_bytes(tokens.device)
-        self.keeps_all = fits or len(self.bounds) == 1
         longest = max((last - first for first, last in self.bounds), default=0)
+        size, rooms = (rows * values * dtype.itemsize for rows in (len(tokens), 2 * longest))
+        near, far = (room(tokens.device) for room in (context_store.device_bytes, context_store.host_bytes))
+        fits = size <= near
+        self.keeps_all = fits or len(self.bounds) == 1 or size <= max(near - rooms, 0) + far
         rows = len(tokens) if self.keeps_all else longest
-        self.store = ContextStore((rows, *shape), dtype, tokens.device)
+        leave = rooms if self.keeps_all and not fits else 0
+        self.store = ContextStore((rows, *shape), dtype, tokens.device, leave)
         self.states = [model.read_table.new_zeros(model.context_dim)]
         self.first = 0
+        self.at_hand: Tensor | None = None
+        """Contexts from `first` on; None: they are in the store."""
         self._pass_over(model.context_segments(tokens) if segments is None else segments)
 
     def _pass_over(self, segments: Segments) -> None:
@@ -309,10 +215,23 @@ class SpanContexts:
                 self.states += [contexts[last - 1 - first, -1].clone() for last in borders]
             first = end
 
-    def open(self, index: int) -> None:
-        """Have the contexts of this span at hand."""
-        if self.keeps_all:
-            return
+    def opened(self, order: Sequence[int]) -> Iterator[int]:
+        """Each span of an order in turn; its contexts are at hand until the next one is asked for."""
+        if len(self.bounds) == 1:
+            yield from order
+        elif self.keeps_all:
+            spans = [self.bounds[index] for index in order]
+            for index, rows in zip(order, self.store.sweep(spans), strict=True):
+                self.first, self.at_hand = self.bounds[index][0], rows
+                yield index
+            self.first, self.at_hand = 0, None
+        else:
+            for index in order:
+                self._solve(index)
+                yield index
+
+    def _solve(self, index: int) -> None:
+        """Have the contexts of this span in the store."""
         first, last = self.bounds[index]
         segments = self.model.context_segments(self.tokens, first=first, last=last, start=self.states[index])
         place = 0
@@ -323,4 +242,8 @@ class SpanContexts:
 
     def take(self, positions: Int[Tensor, " B"], out: Float[Tensor, "B L d_c"]) -> None:
         """Copy the contexts at positions of the open span into `out`."""
-        self.store.take(positions - self.first if self.first else positions, out)
+        places = positions - self.first if self.first else positions
+        if self.at_hand is None:
+            self.store.take(places, out)
+        else:
+            torch.index_select(self.at_hand, 0, places, out=out)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from cvfp.models.cvfp import CVFPModel
 from cvfp.records.schema import Precision
-from cvfp.training.contexts import ContextStore
+from cvfp.training.context_store import ContextStore
 from cvfp.training.devices import computing_in, operand_dtype
 from cvfp.training.evaluation import Segments
 from cvfp.training.head import Head, SoftTargets

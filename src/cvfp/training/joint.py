@@ -27,7 +27,7 @@ from cvfp.models.layers import features_of, token_window
 from cvfp.records.schema import Precision
 from cvfp.records.training_config import JointConfig
 from cvfp.training import group
-from cvfp.training.contexts import ContextStore
+from cvfp.training.context_store import ContextStore
 from cvfp.training.devices import computing_in, usable
 from cvfp.training.distillation import Teachers
 from cvfp.training.evaluation import Segments, mean_nats

@@ -31,6 +31,10 @@ START_STD = 0.01
 ROWS_AT_ONCE = {"cuda": 65_536}
 """Slices are swept together up to this many rows, elsewhere one by one: a GPU that gets 5,000 rows at a time
 waits for Python. A sweep reads only the contexts of the sweep before, so the sum is the same."""
+FLOAT32_VALUES = 1 << 33
+"""Numbers of contexts, 32 GiB of float32. More than these are kept in float16 between sweeps, where products
+take no more of their bits anyway (tf32, bf16): each number is within 2^-11 of itself. It follows from the
+text and the model, never from the memory of a machine."""
 
 
 @dataclass(frozen=True)
@@ -109,9 +113,9 @@ def learn_contexts(
         for piece, before in zip(contexts.pieces, contexts.rows_before(), strict=True):
             stepper.zero_grad()
             index = piece.index
-            for slices in slice_groups(piece.bounds, ROWS_AT_ONCE.get(device.type, 0)):
+            groups = slice_groups(piece.bounds, ROWS_AT_ONCE.get(device.type, 0))
+            for slices, old in zip(groups, contexts.sweep(piece, groups), strict=True):
                 first, last, count = slices[0][0], slices[-1][1], len(slices)
-                old = contexts.own(piece, first, last)
                 inputs = shifted(old, before)
                 if config.context_noise:  # drawn slice by slice: how slices are spread changes nothing
                     lengths = enumerate((end - start for start, end in slices), index)
@@ -179,13 +183,16 @@ def start_at_random(contexts: SlicedContexts, draw: NormalRows) -> None:
 
 def contexts_of(model: CVFPModel, tokens: Tensor, config: Phase1Config) -> SlicedContexts:
     """Room for the contexts of a stream, sliced as the config says."""
+    dtype, values = model.read_table.dtype, len(tokens) * model.context_dim
+    few_bits = usable(config.precision, tokens.device) != "float32" and dtype == torch.float32
     return SlicedContexts(
         len(tokens),
         config.slice_length,
         config.slices_per_step,
         model.context_dim,
-        model.read_table.dtype,
+        dtype,
         tokens.device,
+        torch.float16 if few_bits and values > FLOAT32_VALUES else dtype,
     )
 
 

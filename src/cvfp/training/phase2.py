@@ -133,12 +133,11 @@ class Positions(Batch[CVFPModel]):
         order = torch.arange(len(self.spans))
         if self.config.shuffle and len(self.spans) > 1:
             order = torch.randperm(len(self.spans), generator=generator)
-        for index in order.tolist():
+        for index in self.contexts.opened(order.tolist()):
             first, last = self.spans[index]
             positions = torch.arange(last - first)
             if self.config.shuffle:
                 positions = torch.randperm(last - first, generator=generator)
-            self.contexts.open(index)
             yield from (positions + first).to(self.tokens.device).split(self.config.batch_size)
 
 

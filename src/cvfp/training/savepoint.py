@@ -24,7 +24,8 @@ from cvfp.models.checkpoint import read_metadata, read_tensors, write_tensors
 from cvfp.records.errors import InputError, WriteError
 from cvfp.records.files import atomic_path
 from cvfp.training import group
-from cvfp.training.contexts import ContextStore, SlicedContexts
+from cvfp.training.context_store import ContextStore
+from cvfp.training.contexts import SlicedContexts
 
 FORMAT = 2
 """Of what is saved; a savepoint of another one is left aside."""
