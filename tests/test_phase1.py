@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from model_helpers import draw_tokens, make_model
+from model_helpers import draw_tokens, make_model, real_text
 from store_helpers import ALL_NEAR, LAYOUTS, lay_out
 from torch import Tensor
 from torch.testing import assert_close
@@ -177,6 +177,38 @@ def test_where_contexts_lie_decides_no_bit(memory: tuple[int, int], rows_at_once
         found.append((result.contexts.read(), *weights, torch.tensor(events[-1].values["dispersion_loss"])))
     for one, other in zip(*found, strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+def test_contexts_kept_in_float16_move_a_result_by_less_than_a_thousandth_or_two(noise: float, monkeypatch):
+    """Stated bounds: contexts 2e-3 of their size, losses 1e-3, the share of settled positions 2e-3."""
+    monkeypatch.setattr(phase1, "usable", lambda precision, device: "tf32")
+    tokens, vocabulary = real_text()
+    found, losses = [], []
+    for most in (phase1.FLOAT32_VALUES, 0):
+        monkeypatch.setattr(phase1, "FLOAT32_VALUES", most)
+        model, events = make_model(1, 2, vocab_size=vocabulary), []
+        config = settings_of(20, 500, context_noise=noise)
+        result = learn_contexts(model, tokens[:3000], config, seed=SEED, listen=events.append)
+        assert result.contexts.store.dtype == (torch.float32 if most else torch.float16)
+        assert result.contexts.read().dtype == torch.float32
+        found.append(result.contexts.read())
+        losses.append(events[-1].values)
+    assert (found[0] - found[1]).norm() < 2e-3 * found[0].norm()
+    exact, kept = losses
+    assert kept["convergence_loss"] == pytest.approx(exact["convergence_loss"], rel=1e-3)
+    assert kept["dispersion_loss"] == pytest.approx(exact["dispersion_loss"], rel=1e-3)
+    assert kept["convergence_rate"] == pytest.approx(exact["convergence_rate"], abs=2e-3)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_results_asked_for_in_float32_keep_float32(precision: str, monkeypatch):
+    monkeypatch.setattr(phase1, "FLOAT32_VALUES", 100)
+    monkeypatch.setattr(phase1, "usable", lambda precision, device: precision)
+    for tokens in (4, 5):  # of 24 numbers each
+        rows = phase1.contexts_of(make_model(), draw_tokens(tokens), settings_of(precision=precision))
+        half = precision == "bf16" and tokens == 5
+        assert rows.store.dtype == (torch.float16 if half else torch.float32)
 
 
 @pytest.mark.parametrize(("num_tokens", "rows"), [(60, [20, 20, 20]), (50, [20, 20, 10]), (41, [20, 21])])
