@@ -1,4 +1,7 @@
-"""Claim: small steps in a row take one thread, large ones all, and the bits are the same."""
+"""Claim: small steps in a row take one thread, large ones all, and the bits are the same.
+
+Where the model is on another device the CPU takes few.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import torch
 from cvfp.models.cells import LstmCell
 from cvfp.models.fixed_point import solve_blocks
 from cvfp.models.sequence import LstmLanguageModel
-from cvfp.models.threads import SHARED, threads_for
+from cvfp.models.threads import BESIDE, SHARED, threads_beside, threads_for
 
 
 @pytest.fixture(autouse=True)
@@ -27,6 +30,18 @@ def test_a_block_has_the_threads_that_its_states_are_worth(numbers: int, threads
         assert torch.get_num_threads() == threads
         raise KeyError
     assert torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize(
+    ("device", "threads", "inside"),
+    [("cuda:0", 8, BESIDE), ("mps", 8, BESIDE), ("cuda:0", 1, 1), ("cpu", 8, 8)],
+)
+def test_beside_another_device_few_threads_are_left(device: str, threads: int, inside: int):
+    torch.set_num_threads(threads)
+    with pytest.raises(KeyError), threads_beside(torch.device(device)):
+        assert torch.get_num_threads() == inside
+        raise KeyError
+    assert torch.get_num_threads() == threads
 
 
 @torch.no_grad()

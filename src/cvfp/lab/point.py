@@ -16,6 +16,7 @@ from cvfp.data.embeddings import load_table, table_fingerprint
 from cvfp.lab.messages import Note, Tell, tell_nobody
 from cvfp.lab.sweep_directory import RunDirectory, SweepDirectory
 from cvfp.metrics.perplexity import bits_per_byte, perplexity
+from cvfp.models.threads import threads_beside
 from cvfp.records.arms import arm_kind
 from cvfp.records.config import DataConfig, RunConfig
 from cvfp.records.errors import CvfpError
@@ -93,6 +94,11 @@ def run_point(point: PlannedPoint, dataset: Dataset, budget: Budget) -> PointRes
         CvfpError: training diverged.
         InputError: the data cannot serve this config (too few documents, a table of another shape).
     """
+    with threads_beside(budget.device):
+        return _run_point(point, dataset, budget)
+
+
+def _run_point(point: PlannedPoint, dataset: Dataset, budget: Budget) -> PointResult:
     config = point.config
     started = time.perf_counter()
     train = dataset.train(config.data.num_samples, config.draw)

@@ -1,4 +1,4 @@
-"""How many threads of a CPU many small operations in a row are worth."""
+"""How many threads of a CPU its work is worth: of a model that is there, and of one that is elsewhere."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from torch import Tensor
 
 SHARED = 1 << 15
 """Numbers up to which torch gives an element-wise operation to one thread (its own bound)."""
+BESIDE = 2
+"""Threads for what is left to the CPU where the model is on another device: eigenvalues, counts."""
 
 
 @contextmanager
@@ -28,4 +30,21 @@ def threads_for(state: Tensor) -> Iterator[None]:
         yield
     finally:
         if alone:
+            torch.set_num_threads(threads)
+
+
+@contextmanager
+def threads_beside(device: torch.device) -> Iterator[None]:
+    """Inside the block the CPU takes few threads, unless the model is on it.
+
+    More would spin while they wait, beside a device and other processes that could use the cores.
+    """
+    threads = torch.get_num_threads()
+    bounded = device.type != "cpu" and threads > BESIDE
+    try:
+        if bounded:
+            torch.set_num_threads(BESIDE)
+        yield
+    finally:
+        if bounded:
             torch.set_num_threads(threads)
