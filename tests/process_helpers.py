@@ -14,7 +14,7 @@ from pathlib import Path
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
-    ["torch._dynamo", "cvfp.lab.runner", "cvfp.lab.processes", "cvfp.report.write"]
+    ["torch._dynamo", "cvfp.lab.runner", "cvfp.lab.on_devices", "cvfp.report.write"]
 )
 
 

@@ -16,8 +16,8 @@ from lab_helpers import rows_of, tiny_plan, tiny_spec, toml_of
 from process_helpers import Command
 
 from cvfp.lab.messages import Note, PointFinished, SweepFinished, SweepStarted
+from cvfp.lab.on_devices import run_on_devices
 from cvfp.lab.plan import make_plan
-from cvfp.lab.processes import run_on_devices
 from cvfp.lab.runner import run_sweep
 from cvfp.lab.sweep_directory import Ledger, SweepDirectory, merged, sweep_status
 from cvfp.records.errors import CvfpError

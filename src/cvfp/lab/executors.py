@@ -6,8 +6,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
+from cvfp.lab.on_devices import run_on_devices
 from cvfp.lab.on_ray import Share, run_on_ray
-from cvfp.lab.processes import run_on_devices, run_together
+from cvfp.lab.processes import run_together
 from cvfp.lab.runner import SweepOutcome
 from cvfp.records.errors import InputError
 from cvfp.training import group

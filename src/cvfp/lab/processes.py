@@ -1,20 +1,11 @@
-"""Several processes at work on one sweep: one for each device, or all of torch's launcher on one point."""
+"""Several processes at work on one sweep: what all ways to do so share, and the way of torch's launcher."""
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from multiprocessing import get_context, parent_process
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import torch
 
@@ -23,7 +14,7 @@ from cvfp.data.dataset import Dataset
 from cvfp.lab.messages import Failed, LogFile, Message, Note, SweepStarted, Tell, tell_all, tell_nobody
 from cvfp.lab.options import DEFAULTS, RunOptions
 from cvfp.lab.point import Datasets, PointResult, run_point
-from cvfp.lab.runner import Job, SweepOutcome, Worker, begin, run_sweep, settle
+from cvfp.lab.runner import Job, SweepOutcome, Worker, begin, settle
 from cvfp.lab.sweep_directory import SweepDirectory
 from cvfp.records.errors import CvfpError, DivergedError, InputError, LostError, WriteError
 from cvfp.records.plan import Plan, PlannedPoint
@@ -67,118 +58,6 @@ class Hearing:
                 return
             self.told.add(message)
         self.tell(replace(message, worker=worker))
-
-
-# --- Several processes at work on one sweep, one for each device: `cvfp run` where there are several GPUs.
-#
-# They share nothing but the sweep directory (`cvfp.lab.sweep_directory`); one that dies leaves its point to
-# the others.
-
-
-GRACE_SECONDS = 30.0
-"""What a process is given to end by itself."""
-
-
-def run_on_devices(
-    plan: Plan,
-    out: Path,
-    devices: Sequence[torch.device],
-    tell: Tell = tell_nobody,
-    options: RunOptions = DEFAULTS,
-) -> SweepOutcome:
-    """This is `run_sweep` with a process for each of `devices` (one that is listed twice is shared by two).
-
-    A script that calls this with several devices needs the usual `if __name__ == "__main__":`.
-
-    Raises:
-        InputError: as `run_sweep`.
-        CvfpError: as `run_sweep`; all processes died before the work was done.
-    """
-    if len(devices) == 1:
-        return run_sweep(plan, out, devices[0], tell, options)
-    directory = SweepDirectory(out, plan)
-
-    def work() -> str:
-        with _Pool([Job(directory, device, options) for device in devices], tell) as pool:
-            pool.listen()
-        return pool.verdict()
-
-    return run_shared(directory, tell, options.retry, work)
-
-
-class _Pool:
-    """A process for each job, and a pipe from each."""
-
-    def __init__(self, jobs: Sequence[Job], tell: Tell) -> None:
-        context = get_context("spawn")
-        threads = max(1, torch.get_num_threads() // len(jobs))
-        self.processes: list[BaseProcess] = []
-        self.pipes: dict[Any, str] = {}  # connections, which Windows has a class of its own for
-        self.hearing = Hearing(tell)
-        for number, job in enumerate(jobs, 1):
-            name = f"{job.device} ({number})"
-            reader, writer = context.Pipe(duplex=False)
-            process = context.Process(target=_work, args=(job, threads, writer), name=name)
-            process.start()
-            writer.close()
-            self.processes.append(process)
-            self.pipes[reader] = name
-
-    def __enter__(self) -> _Pool:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for process in self.processes:
-            if process.is_alive() and error[0] is not None:
-                process.terminate()
-        for process in self.processes:
-            process.join(GRACE_SECONDS)
-            if process.is_alive():
-                process.kill()
-                process.join()
-
-    def listen(self) -> None:
-        """Pass on what the processes tell, until all have ended."""
-        while self.pipes:
-            ready = wait(list(self.pipes))
-            for pipe in [pipe for pipe in self.pipes if pipe in ready]:
-                try:
-                    self.hearing.hear(self.pipes[pipe], pipe.recv())
-                except EOFError:
-                    del self.pipes[pipe]
-
-    def verdict(self) -> str:
-        """Why there is work left: what the processes said, or how they ended."""
-        ends = [f"{process.name} ended with {process.exitcode}" for process in self.processes]
-        return "; ".join(dict.fromkeys(self.hearing.errors or ends))
-
-
-def _work(job: Job, threads: int, pipe: Connection) -> None:
-    """The life of one process."""
-    signal.signal(signal.SIGTERM, _end)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    torch.set_num_threads(threads)
-    if job.device.type == "cuda":
-        torch.cuda.set_device(job.device)
-    try:
-        Worker(job, pipe.send).help()
-    except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGINT)
-    except CvfpError as error:
-        pipe.send(Failed(str(error)))
-        sys.exit(error.exit_code)
-
-
-def _end(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
-def _end_with_parent() -> None:
-    """A process whose parent was killed has nobody to tell, and ends as if it had been asked to."""
-    parent = parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os.kill(os.getpid(), signal.SIGTERM)
 
 
 # --- One point at a time, trained by all processes that torch's launcher has started (`torchrun -m cvfp

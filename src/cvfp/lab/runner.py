@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +34,7 @@ from cvfp.lab.sweep_directory import Ledger, SweepDirectory
 from cvfp.metrics.cost import relative_cost
 from cvfp.models.parts import ran_out_of_memory
 from cvfp.records.config import RunConfig
-from cvfp.records.errors import CvfpError, InputError, LostError, WriteError
+from cvfp.records.errors import CrowdedError, CvfpError, InputError, LostError, WriteError
 from cvfp.records.locks import QUIET_SECONDS, TOLD_EVERY, waiting_text
 from cvfp.records.plan import Plan, PlannedPoint
 from cvfp.records.results import RunRecord
@@ -105,6 +106,18 @@ def settle(directory: SweepDirectory, tell: Tell) -> SweepOutcome:
     return SweepOutcome(len(records) - len(failures), failures)
 
 
+def open_data(datasets: Datasets, pending: list[PlannedPoint]) -> None:
+    """Open all data, draw largest sizes, look at all tables and arms: what is bad is found at once.
+
+    Raises:
+        InputError: the data cannot serve the points.
+    """
+    for config in {point.config.config_hash: point.config for point in pending}.values():
+        datasets.of(config).train(config.data.num_samples, config.draw)
+        datasets.check_table(config)
+        make_arm(config, datasets.of(config).vocab_size)
+
+
 # --- One process at work on the points.
 
 
@@ -117,11 +130,18 @@ class Job:
     options: RunOptions
 
 
-class Worker:
-    """One process at work on a plan in its directory; it logs what it tells."""
+ALONE = (1, 1)
 
-    def __init__(self, job: Job, tell: Tell) -> None:
+
+class Worker:
+    """One process at work on a plan in its directory; it logs what it tells.
+
+    `company` tells, at any moment, how many processes are on its device, and how often that has changed.
+    """
+
+    def __init__(self, job: Job, tell: Tell, company: Sequence[int] = ALONE) -> None:
         self.directory, self.device, self.options = job.directory, job.device, job.options
+        self.company = company
         self.ledger = Ledger(self.directory.path, lambda text: self.tell(Note(text)))
         self.log = LogFile(self.directory.files.output)
         self.tell = tell_all(self.log, tell)
@@ -132,7 +152,7 @@ class Worker:
     def run_sweep(self) -> SweepOutcome:
         """Run the sweep from its beginning to its end. Raises as the function of this name."""
         self.directory.check()
-        self._open_data(self.directory.pending(self.options.retry))
+        open_data(self.datasets, self.directory.pending(self.options.retry))
         pending = begin(self.directory, self.options.retry)
         if pending:
             self._sign_in()
@@ -141,9 +161,14 @@ class Worker:
         return settle(self.directory, self.tell)
 
     def help(self) -> None:
-        """Take part in a sweep that another process has begun and will settle. Raises as `run_sweep`."""
+        """Take part in a sweep that another process has begun and will settle.
+
+        Raises:
+            InputError, WriteError: as `run_sweep`.
+            CrowdedError: memory ran out beside other processes; the point is left to whoever takes it.
+        """
         pending = self.directory.pending()
-        self._open_data(pending)
+        open_data(self.datasets, pending)
         if pending:
             self._sign_in()
         self._work(pending)
@@ -151,13 +176,6 @@ class Worker:
     def compute(self, point: PlannedPoint, dataset: Dataset, budget: Budget) -> PointResult:
         """The result of a point that is trained. Raises as `run_point`."""
         return run_point(point, dataset, budget)
-
-    def _open_data(self, pending: list[PlannedPoint]) -> None:
-        """Open all data, draw largest sizes, look at all tables and arms: what is bad is found at once."""
-        for config in {point.config.config_hash: point.config for point in pending}.values():
-            self.datasets.of(config).train(config.data.num_samples, config.draw)
-            self.datasets.check_table(config)
-            make_arm(config, self.datasets.of(config).vocab_size)
 
     def _sign_in(self) -> None:
         """Log the machine, and what the data layer noted; write versions, machine and data.
@@ -232,7 +250,7 @@ class Worker:
             run.log(event)
             self.tell(Progress(event))
 
-        dataset = self.datasets.of(config)
+        dataset, company = self.datasets.of(config), tuple(self.company)
         try:
             if config.arm == MIXTURE:
                 result = mix(self.directory, point, dataset)
@@ -246,6 +264,11 @@ class Worker:
         except (CvfpError, MemoryError, RuntimeError) as error:
             if not _is_failure(error):
                 raise
+            if ran_out_of_memory(error) and not self._was_alone(company):
+                run.keep_time()
+                raise CrowdedError(
+                    f"{point_label(point)}: memory ran out beside others, it runs again"
+                ) from None
             record = failed(point, f"{type(error).__name__}: {error}")
         else:
             self._keep(result, config, dataset)
@@ -255,6 +278,10 @@ class Worker:
         with self.ledger.writing():
             self.directory.write_results()
             self.directory.add_busy(started, time.time())
+
+    def _was_alone(self, company: tuple[int, ...]) -> bool:
+        """Whether no other process was on the device since its company was that."""
+        return company[0] == 1 and tuple(self.company) == company
 
     def _keep(self, result: PointResult, config: RunConfig, dataset: Dataset) -> None:
         run = self.directory.run_directory(result.record.run_hash)

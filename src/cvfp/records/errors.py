@@ -32,6 +32,10 @@ class LostError(CvfpError):
     """One of the processes that train together cannot go on, so none can. No point is to blame for it."""
 
 
+class CrowdedError(CvfpError):
+    """Memory ran out on a device that several processes share. No point is to blame: it runs again."""
+
+
 def near(name: str, known: Iterable[str]) -> str:
     """` (did you mean 'quickstart'?)` where a known name is close to this one, else nothing."""
     spelled = {one.lower(): one for one in known}

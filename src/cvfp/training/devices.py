@@ -41,8 +41,9 @@ def pick_devices(names: str = "auto") -> tuple[torch.device, ...]:
     devices: list[torch.device] = []
     for name in names.split(","):
         device = pick_device(name)
-        cards = torch.cuda.device_count() if device.type == "cuda" and device.index is None else 1
-        devices += [device] if cards == 1 else [torch.device("cuda", index) for index in range(cards)]
+        every = device.type == "cuda" and device.index is None
+        cards = [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
+        devices += cards if every else [device]
     return tuple(devices)
 
 
