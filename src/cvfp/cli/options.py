@@ -36,7 +36,7 @@ Devices = Annotated[
     str,
     tyro.conf.arg(
         metavar="auto|cpu|cuda|cuda:N|mps[,...]",
-        help="where to compute: a process for each; auto and cuda take every GPU",
+        help="where to compute: a process for each, more on a GPU that idles; auto and cuda take every GPU",
     ),
 ]
 Executor = Annotated[
