@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cvfp.metrics.cost import model_cost, phase1_flops, phase2_flops, run_cost
-from cvfp.metrics.perplexity import bits_per_byte, perplexity
+from cvfp.metrics.perplexity import bits_per_byte, mean_nats, perplexity, perplexity_of
 from cvfp.records.config import ModelConfig, RunConfig
+from cvfp.records.errors import CvfpError
 
 NATS = st.lists(st.floats(0, 20), min_size=1, max_size=50)
 
@@ -19,6 +20,16 @@ NATS = st.lists(st.floats(0, 20), min_size=1, max_size=50)
 def test_perplexity_by_hand():
     assert perplexity(np.array([math.log(2), math.log(8)])) == pytest.approx(4.0)
     assert perplexity(np.full(7, math.log(50_257), np.float32)) == pytest.approx(50_257, rel=1e-6)
+
+
+def test_a_loss_beyond_a_float_has_nats_and_no_perplexity():
+    assert perplexity_of(699.0) == math.exp(699.0) and perplexity_of(700.0) is None
+    assert mean_nats(np.array([1e30, 3e30])) == 2e30
+    with pytest.raises(CvfpError, match="812 nats per token: it has no perplexity"):
+        perplexity(np.array([812.0]))
+    for bad in (math.nan, math.inf):
+        with pytest.raises(CvfpError, match="it cannot be scored"):
+            mean_nats(np.array([1.0, bad]))
 
 
 def test_bits_per_byte_by_hand():

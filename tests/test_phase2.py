@@ -228,10 +228,24 @@ def test_training_loss_is_the_mean_of_the_last_pass(
     assert result.train_loss == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_diverged_run_is_an_error(scripted):
-    scripted([5.0, math.nan])
-    with pytest.raises(CvfpError, match=r"dev loss is nan at step 8.*smaller learning rate"):
+def test_a_run_that_diverges_at_once_is_an_error(scripted):
+    scripted([math.nan])
+    with pytest.raises(CvfpError, match=r"dev loss is nan at step 4.*smaller learning rate"):
         learn(make_model(), settings_of())
+
+
+def test_a_run_that_diverges_later_ends_with_the_best_weights_from_before(scripted):
+    seen = scripted([5.0, 4.0, 4.5, math.nan])
+    model = make_model()
+    result = learn(model, settings_of(epochs=20, patience=9))
+    assert (result.stop_reason, result.steps, result.best_epoch) == ("diverged", 4 * EPOCH_STEPS, 2.0)
+    assert torch.equal(model.token_block.layers[0].linear.weight, seen[1])
+
+
+def test_a_loss_without_a_perplexity_does_not_end_training(scripted):
+    scripted([5e4, 4e4, 3.0])
+    result = learn(make_model(), settings_of(epochs=3))
+    assert (result.stop_reason, result.best_epoch) == ("cap", 3.0)
 
 
 @pytest.mark.parametrize("train_embedding", [False, True])

@@ -63,7 +63,13 @@ def test_report_and_status_agree_on_a_lost_record_and_on_a_foreign_folder(tmp_pa
     shutil.copytree(one.runs / foreign, files.runs / foreign)
     sweep = load_sweep(files.directory)
     assert [point.num_samples for point in sweep.points] == [50, 200, 400]
-    assert sweep_status(files.directory).counts() == {"done": 3, "running": 0, "failed": 0, "waiting": 1}
+    assert sweep_status(files.directory).counts() == {
+        "done": 3,
+        "running": 0,
+        "failed": 0,
+        "diverged": 0,
+        "waiting": 1,
+    }
     assert main(["report", str(files.directory)]) == 0
     text = files.report.read_text(encoding="utf-8")
     assert "3 of 4 planned runs are done, 0 failed, 1 without a record." in text
@@ -122,7 +128,7 @@ def test_the_record_of_another_run_is_refused(tmp_path, field, value):
         ({"train_tokens": None}, "point: train_tokens: a run that is done needs a number, got None"),
         (
             {"stop_reason": "bored"},
-            "stop_reason: input should be 'dev_minimum', 'cap', 'fixed_steps' or 'closed_form', got",
+            "stop_reason: input should be 'dev_minimum', 'cap', 'fixed_steps', 'closed_form' or",
         ),
     ],
 )

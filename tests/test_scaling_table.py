@@ -61,7 +61,7 @@ def test_published_interval_of_alpha_is_wider_than_the_differences_between_width
 def test_result_has_exactly_the_keys_of_the_contract(tmp_path):
     path = write_csv(tmp_path / "t.csv", ["config_name", "tokens", "ppl"], ROWS)
     result = fit_table(path, TableOptions(window=2, extrapolate=[6400]))
-    assert set(result) == {"x", "y", "unit", "groups"}
+    assert set(result) == {"x", "y", "unit", "diverged", "groups"}
     assert (result["x"], result["y"], result["unit"]) == ("tokens", "ppl", "ppl")
     a, b = result["groups"]
     law = {"alpha", "A", "r_squared", "alpha_ci95", "interval_kind"}
@@ -234,7 +234,7 @@ BAD_FILES = {
     ),
     "failed.csv": (
         b"tokens,ppl,status\n1,2,failed\n",
-        "every row is of an unfinished run, or stopped at its cap",
+        "every row is of a run that is unfinished, diverged or stopped at its cap",
     ),
     "below.csv": (b"tokens,ppl\n1,2\n3,0.5\n", "below.csv, line 3: column 'ppl': a perplexity is at least 1"),
     "below.json": (

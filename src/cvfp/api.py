@@ -24,7 +24,8 @@ from cvfp.report.changes import LineChange
 from cvfp.report.figures.answer import ppl_figure, ratio_figure
 from cvfp.report.figures.fit import fit_figure
 from cvfp.report.fit_cells import fit_tables, fit_texts
-from cvfp.report.lines import Line, report_lines
+from cvfp.report.language import sentences
+from cvfp.report.lines import Line, diverged_text, report_lines
 from cvfp.report.markdown import Column, plain, table, text_table
 from cvfp.report.sections import answer
 from cvfp.report.verdicts import change_cell, data_ratio_cell, marks_text
@@ -215,7 +216,8 @@ class Results:
             Column[int]("data", lambda size: data_ratio_cell(change.data_ratios.get(size))),
         ]
         data = f"data: that which {plain(reference)} needs for the same PPL, over that of {plain(other)}"
-        return Shown(f"{table(columns, sizes)}\n\n{marks_text()}\n\n{data}")
+        lost = diverged_text([*change.reference.points, *change.other.points])
+        return Shown("\n\n".join(part for part in (table(columns, sizes), marks_text(), data, lost) if part))
 
     def _line(self, name: str) -> Line:
         known = {line.label: line for line in self.lines}
@@ -225,10 +227,10 @@ class Results:
 
     @cached_property
     def _shown(self) -> Shown:
-        section = answer.section(self.view)
+        section, lost = answer.section(self.view), diverged_text(self.sweep.points)
         if section is None:
-            return Shown(f"{plain(self.sweep.plan.name)}: no run has a result yet.")
-        return Shown(page_of(plain(self.sweep.plan.name), [section], None))
+            return Shown(sentences(f"{plain(self.sweep.plan.name)}: no run has a result yet.", lost))
+        return Shown(page_of(plain(self.sweep.plan.name), [section], None, lost))
 
     def __repr__(self) -> str:
         return repr(self._shown)

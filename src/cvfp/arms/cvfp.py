@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from cvfp.arms.base import Arm, Budget, Facts, Fitted, Tokens, initial_bias, ini
 from cvfp.data.embeddings import prior_of
 from cvfp.metrics.context_health import effective_rank, sample_rows
 from cvfp.metrics.cost import model_cost, phase1_flops, phase2_flops
+from cvfp.metrics.perplexity import perplexity_of
 from cvfp.models.checkpoint import save_checkpoint
 from cvfp.models.cvfp import CVFPModel
 from cvfp.records.arms import arm_kind
@@ -39,7 +39,8 @@ class CvfpArm(Arm):
         self.learn_context = "phase1" in arm_kind(config.arm).sections
 
     def fit(self, train: Tokens, dev: Tokens, budget: Budget, seed: int) -> FittedCvfp:
-        """Train both phases. Raises `CvfpError` when training diverges, `InputError` for a bad table."""
+        """Train both phases. Raises `CvfpError` when training diverges at once, `InputError` for a bad
+        table."""
         config = self.config
         model = self._build(train, seed).to(budget.device)
         tokens, dev_tokens = on_device(train, budget.device), on_device(dev, budget.device)
@@ -128,8 +129,8 @@ class CvfpArm(Arm):
             phase1_iter=first.iterations if first else None,
             phase1_converged=first.converged if first else None,
             train_er=train_er,
-            train_ppl=math.exp(second.train_loss),
-            dev_ppl=math.exp(second.dev_loss),
+            train_ppl=perplexity_of(second.train_loss),
+            dev_ppl=perplexity_of(second.dev_loss),
             flops=flops,
             prior=(prior,) if prior else (),
             notes=notes,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass, replace
 
 import torch
@@ -12,6 +11,7 @@ from cvfp.arms.base import Arm, Budget, Facts, Tokens, initial_bias, initial_tab
 from cvfp.arms.cvfp import FittedCvfp, rank_of_contexts
 from cvfp.data.embeddings import prior_of
 from cvfp.metrics.cost import model_cost, training_flops
+from cvfp.metrics.perplexity import perplexity_of
 from cvfp.models.cvfp import CVFPModel
 from cvfp.records.config import RunConfig, derived_seed
 from cvfp.records.training_config import JointConfig
@@ -42,7 +42,7 @@ class JointArm(Arm):
 
     def fit(self, train: Tokens, dev: Tokens, budget: Budget, seed: int) -> FittedCvfp:
         """Train to the minimum of the dev loss; with teachers these first, from other weights and in another
-        order. Raises `CvfpError` when it diverges, `InputError` for a bad table."""
+        order. Raises `CvfpError` when it diverges at once, `InputError` for a bad table."""
         config = self.config.joint
         lesson = Lesson(train, on_device(train, budget.device), on_device(dev, budget.device), budget)
         taught = [self.teacher(lesson, number, seed) for number in range(config.teachers)]
@@ -60,7 +60,11 @@ class JointArm(Arm):
         }
         if taught:
             notes["teachers"] = [
-                {"dev_ppl": math.exp(one.dev_loss), "tokens_seen": one.tokens_seen, "seconds": one.seconds}
+                {
+                    "dev_ppl": perplexity_of(one.dev_loss),
+                    "tokens_seen": one.tokens_seen,
+                    "seconds": one.seconds,
+                }
                 for _, one in taught
             ]
         train_er = rank_of_contexts(lesson.tokens, training_segments(model, lesson.tokens), seed)
@@ -126,8 +130,8 @@ class JointArm(Arm):
             tokens_seen=found.tokens_seen,
             best_epoch=found.best_epoch,
             train_er=train_er,
-            train_ppl=math.exp(found.train_loss),
-            dev_ppl=math.exp(found.dev_loss),
+            train_ppl=perplexity_of(found.train_loss),
+            dev_ppl=perplexity_of(found.dev_loss),
             flops=training_flops(core, cost.head_madds, read, embedding.trained),
             prior=(prior,) if prior else (),
             notes=notes,

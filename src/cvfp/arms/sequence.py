@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import partial
 
@@ -12,6 +11,7 @@ from torch import Tensor
 from cvfp.arms.base import Arm, Budget, Facts, Fitted, Tokens, initial_bias, initial_table, on_device
 from cvfp.data.embeddings import prior_of
 from cvfp.metrics.cost import training_flops
+from cvfp.metrics.perplexity import perplexity_of
 from cvfp.models.sequence import LstmLanguageModel, SequenceModel, TransformerLanguageModel
 from cvfp.records.config import RunConfig, derived_seed
 from cvfp.records.training_config import SequenceTraining
@@ -38,8 +38,8 @@ class SequenceArm(Arm):
         self.settings, self.build = settings, build
 
     def fit(self, train: Tokens, dev: Tokens, budget: Budget, seed: int) -> FittedSequence:
-        """Train to the minimum of the dev loss. Raises `CvfpError` when it diverges, `InputError` for a bad
-        table."""
+        """Train to the minimum of the dev loss. Raises `CvfpError` when it diverges at once, `InputError` for
+        a bad table."""
         model = self._build(train, seed).to(budget.device)
         tokens, dev_tokens = on_device(train, budget.device), on_device(dev, budget.device)
         trained = self.config.embedding.trained
@@ -73,8 +73,8 @@ class SequenceArm(Arm):
             steps=found.steps,
             tokens_seen=found.tokens_seen,
             best_epoch=found.best_epoch,
-            train_ppl=math.exp(found.train_loss),
-            dev_ppl=math.exp(found.dev_loss),
+            train_ppl=perplexity_of(found.train_loss),
+            dev_ppl=perplexity_of(found.dev_loss),
             flops=training_flops(model.core_madds, head, found.tokens_read, embedding.trained),
             prior=(prior,) if prior else (),
             notes={"training": {"seconds": found.seconds, "precision": found.precision}},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -38,6 +39,7 @@ from cvfp.lab.options import RunOptions
 from cvfp.records.arms import ARMS
 from cvfp.records.errors import InputError
 from cvfp.records.plan import FOLLOWED, Plan, Tuning, read_tuning
+from cvfp.records.results import DIVERGED, PointRecord
 
 if TYPE_CHECKING:
     from cvfp.lab.executors import Execute
@@ -227,14 +229,23 @@ def _run_plan(plan: Plan, out: Path, execute: Execute, track: Track, json: bool)
         return 0
     write_report(out, note=print_note)
     if json:
-        print_json({"out": str(out), "done": outcome.done, "failed": len(outcome.failed)})
+        counts = {"failed": len(outcome.failed), "diverged": len(outcome.diverged)}
+        print_json({"out": str(out), "done": outcome.done, **counts})
     else:
         print_ending(out, f"{outcome.done} of {len(plan.points)} runs done.")
     for record in outcome.failed:
         print(f"failed: {record.point.arm} {record.point.config_name}: {record.error}", file=sys.stderr)
+    _print_diverged([record.point for record in outcome.diverged])
     if outcome.failed:
         print("The same command with --retry runs what failed again.", file=sys.stderr)
     return 1 if outcome.failed else 0
+
+
+def _print_diverged(points: Iterable[PointRecord]) -> None:
+    """Name the runs that no fit, forecast or comparison uses."""
+    for point in points:
+        where = f"{point.arm} {point.config_name}, {point.num_samples} samples, seed {point.seed}"
+        print_note(f"{where} diverged ({point.nats:.4g} nats per token): nothing uses it")
 
 
 def _show_plan(plan: Plan, out: Path, device: str, json: bool) -> int:
@@ -254,7 +265,7 @@ def _show_plan(plan: Plan, out: Path, device: str, json: bool) -> int:
 
 
 def status(directory: tyro.conf.Positional[Path], json: Json = False) -> int:
-    """How far a sweep is: models by sizes, and what failed.
+    """How far a sweep is: models by sizes, and what failed or diverged.
 
     Example: cvfp status cvfp-runs/v3
     """
@@ -303,6 +314,7 @@ def next_(directory: tyro.conf.Positional[Path], json: Json = False) -> int:
 
     swept = load_sweep(directory)
     view = View(swept, report_lines(swept), str(directory))
+    _print_diverged(point for point in swept.points if point.status == DIVERGED)
     claim = claim_of(view)
     found = additions_to(view, claim)
     commands = [command_of(view, one) for one in found]

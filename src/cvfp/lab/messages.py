@@ -55,7 +55,7 @@ class Progress(Message):
 
 @dataclass(frozen=True)
 class PointFinished(Message):
-    """The point has its record: it is done, or has failed."""
+    """The point has its record: it is done, has failed, or diverged."""
 
     point: PlannedPoint
     record: RunRecord
@@ -147,7 +147,9 @@ def outcome(point: PlannedPoint, record: RunRecord) -> str:
     row, tested, parts = record.point, point.config.data.test_tokens != NO_TEST, []
     if row.status == "failed":
         return f"FAILED: {record.error}"
-    if tested:
+    if row.status == "diverged":
+        parts.append(f"DIVERGED: {row.nats:.4g} nats per token" if tested else "DIVERGED")
+    elif tested:
         parts.append(f"test PPL {row.val_ppl:.1f}")
     if row.dev_ppl is not None:
         parts.append(f"dev PPL {row.dev_ppl:.1f}")

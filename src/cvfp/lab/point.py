@@ -15,13 +15,13 @@ from cvfp.data.dataset import Dataset, Stream, open_dataset
 from cvfp.data.embeddings import load_table, table_fingerprint
 from cvfp.lab.messages import Note, Tell, tell_nobody
 from cvfp.lab.sweep_directory import RunDirectory, SweepDirectory
-from cvfp.metrics.perplexity import bits_per_byte, perplexity
+from cvfp.metrics.perplexity import bits_per_byte, mean_nats, perplexity, perplexity_of
 from cvfp.models.threads import threads_beside
 from cvfp.records.arms import arm_kind
-from cvfp.records.config import DataConfig, RunConfig
+from cvfp.records.config import NO_TEST, DataConfig, RunConfig
 from cvfp.records.errors import CvfpError
 from cvfp.records.plan import PlannedPoint
-from cvfp.records.results import DocumentScores, PointRecord, RunFacts, RunRecord
+from cvfp.records.results import DIVERGED, DocumentScores, PointRecord, RunFacts, RunRecord
 from cvfp.records.schema import digest
 
 # --- The data sets and embedding tables of a sweep, opened once each.
@@ -91,7 +91,7 @@ def run_point(point: PlannedPoint, dataset: Dataset, budget: Budget) -> PointRes
     """Fit on the point's documents, score the whole test split.
 
     Raises:
-        CvfpError: training diverged.
+        CvfpError: training diverged to weights that cannot be scored.
         InputError: the data cannot serve this config (too few documents, a table of another shape).
     """
     with threads_beside(budget.device):
@@ -122,7 +122,7 @@ def _record(
 ) -> RunRecord:
     config = point.config
     train = dataset.train(config.data.num_samples, config.draw)
-    row = identity(point) | _figures(facts, train, dataset.test, nll) | {"status": "done"} | measured
+    row = identity(point) | _figures(facts, train) | _result(config, facts, dataset, nll) | measured
     known = {"prior": [*dataset.prior, *facts.prior], "test_corpora": corpus_scores(nll, dataset)}
     return RunRecord(
         run_hash=config.run_hash,
@@ -156,7 +156,7 @@ def corpus_scores(nll: np.ndarray, dataset: Dataset) -> dict[str, dict]:
     return {
         name: {
             "tokens": int(chosen.sum()),
-            "ppl": perplexity(nll[chosen]),
+            "ppl": perplexity_of(mean_nats(nll[chosen])),
             "bits_per_byte": bits_per_byte(nll[chosen], int(sizes[chosen].sum())),
         }
         for name, chosen in own.items()
@@ -197,7 +197,22 @@ def _shape(config: RunConfig) -> dict:
     }
 
 
-def _figures(facts: Facts, train: Stream, test: Stream, nll: np.ndarray) -> dict:
+def _result(config: RunConfig, facts: Facts, dataset: Dataset, nll: np.ndarray) -> dict:
+    """The score of a model by its status: PPL; of one that diverged, the loss.
+
+    A trial of a tuning, which sees a token of the test text, is judged by its dev PPL.
+    """
+    nats = mean_nats(nll)
+    ppl = perplexity_of(nats)
+    judged = facts.dev_ppl if config.data.test_tokens == NO_TEST else ppl
+    learned = judged is not None and judged <= dataset.vocab_size and facts.stop_reason != DIVERGED
+    if ppl is None or not learned:
+        return {"status": DIVERGED, "val_nats": nats}
+    target_bytes = dataset.test.target_bytes
+    return {"status": "done", "val_ppl": ppl, "bits_per_byte": bits_per_byte(nll, target_bytes)}
+
+
+def _figures(facts: Facts, train: Stream) -> dict:
     return {
         "train_tokens": len(train.tokens),
         "train_bytes": train.num_bytes,
@@ -209,8 +224,6 @@ def _figures(facts: Facts, train: Stream, test: Stream, nll: np.ndarray) -> dict
         "train_er": facts.train_er,
         "train_ppl": facts.train_ppl,
         "dev_ppl": facts.dev_ppl,
-        "val_ppl": perplexity(nll),
-        "bits_per_byte": bits_per_byte(nll, test.target_bytes),
         "total_params": facts.total_params,
         "trained_params": facts.trained_params,
         "context_block_params": facts.context_block_params,
@@ -234,13 +247,14 @@ def components(directory: SweepDirectory, point: PlannedPoint) -> list[PlannedPo
 
 
 def mix(directory: SweepDirectory, point: PlannedPoint, dataset: Dataset) -> PointResult:
-    """Choose the weights on dev, score the test split. Raises `CvfpError` where a component has failed."""
+    """Choose the weights on dev, score the test split. Raises `CvfpError` where a component has no
+    result."""
     started = time.perf_counter()
     parts, records = components(directory, point), directory.records()
     made = [records[part.config.run_hash] for part in parts]
     for part, record in zip(parts, made, strict=True):
-        if record.point.status == "failed":
-            raise CvfpError(f"{part.config.arm} has failed, and the mixture is made of it")
+        if record.point.status != "done":
+            raise CvfpError(f"{part.config.arm} has {record.point.status}, and the mixture is made of it")
     runs = [directory.run_directory(part.config.run_hash) for part in parts]
     dev, test = _losses(runs, "dev_nll"), _losses(runs, "nll")
     weights = mixture_weights(dev)

@@ -72,10 +72,11 @@ def run_sweep(
 
 @dataclass(frozen=True)
 class SweepOutcome:
-    """How many points are done, and which failed (with their errors)."""
+    """How many points are done, which failed (with their errors), and which diverged."""
 
     done: int
     failed: tuple[RunRecord, ...]
+    diverged: tuple[RunRecord, ...]
 
 
 def begin(directory: SweepDirectory, retry: bool) -> list[PlannedPoint]:
@@ -102,8 +103,11 @@ def settle(directory: SweepDirectory, tell: Tell) -> SweepOutcome:
     records = directory.records()
     points = [record.point for record in records.values()]
     tell(SweepFinished(tuple(summarise(fit_lines(points, directory.plan.analysis)))))
-    failures = tuple(record for record in records.values() if record.point.status == "failed")
-    return SweepOutcome(len(records) - len(failures), failures)
+    done, failed, diverged = (
+        tuple(record for record in records.values() if record.point.status == status)
+        for status in ("done", "failed", "diverged")
+    )
+    return SweepOutcome(len(done), failed, diverged)
 
 
 def open_data(datasets: Datasets, pending: list[PlannedPoint]) -> None:
@@ -291,7 +295,7 @@ class Worker:
 
 
 def _is_failure(error: Exception) -> bool:
-    """Whether the point could not be computed: it diverged, or memory ran out. All else is a bug."""
+    """Whether the point could not be computed: it diverged at once, or memory ran out. All else is a bug."""
     return isinstance(error, CvfpError) or ran_out_of_memory(error)
 
 

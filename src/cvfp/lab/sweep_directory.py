@@ -118,15 +118,13 @@ class RunDirectory:
     def write_losses(self, nll: np.ndarray, offsets: np.ndarray, dev_nll: np.ndarray) -> None:
         """Per-token test and dev losses (nats, float16), and where each test document starts in the stream.
 
-        `nll[i]` is the loss of token i + 1: the first token of the stream is not predicted.
+        `nll[i]` is the loss of token i + 1: the first token of the stream is not predicted. Losses beyond
+        float16, of a model that diverged, are infinite there.
         """
+        with np.errstate(over="ignore"):
+            small, small_dev = nll.astype(np.float16), dev_nll.astype(np.float16)
         with atomic_path(self.path / LOSSES) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(
-                file,
-                nll=nll.astype(np.float16),
-                document_starts=offsets,
-                dev_nll=dev_nll.astype(np.float16),
-            )
+            np.savez_compressed(file, nll=small, document_starts=offsets, dev_nll=small_dev)
 
     def read_losses(self) -> dict[str, np.ndarray]:
         """What `write_losses` wrote. Raises `InputError` where it is not there, or has no dev losses."""
@@ -146,7 +144,7 @@ class RunDirectory:
             record = record.model_copy(update={"point": point})
         write_sealed(self.path / RECORD, record.model_dump(mode="json"))
         self.clean()
-        if record.point.status == "done":
+        if record.point.status != "failed":
             (self.path / ATTEMPTS).unlink(missing_ok=True)
         return record
 
@@ -288,7 +286,7 @@ class SweepDirectory:
                         self.run_directory(run_hash).clean()
 
     def has_result(self, point: PlannedPoint) -> bool:
-        """Whether a point is done, or failed."""
+        """Whether a point is done, failed or diverged."""
         return self.files.run_record(point.config.run_hash).exists()
 
     def pending(self, retry: bool = False) -> list[PlannedPoint]:
@@ -349,7 +347,7 @@ def merged(spans: Iterable[list[float]], gap: float = BREAK_SECONDS) -> list[lis
 # --- How far a sweep is, read from its directory while it runs or after.
 
 
-STATES = ("done", "running", "failed", "waiting")
+STATES = ("done", "running", "failed", "diverged", "waiting")
 
 
 @dataclass(frozen=True)
@@ -410,11 +408,11 @@ class SweepStatus:
         ]
 
     def troubles(self) -> list[str]:
-        """What failed, with its error, and what was interrupted."""
+        """What failed, with its error, what diverged, and what was interrupted."""
         return [
             f"{point_label(each.point)}: {each.detail}"
             for each in self.points
-            if each.state == "failed" or (each.state == "waiting" and each.detail)
+            if each.state in ("failed", "diverged") or (each.state == "waiting" and each.detail)
         ]
 
     def as_dict(self) -> dict[str, Any]:

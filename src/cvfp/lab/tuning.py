@@ -172,7 +172,7 @@ def _choose_for(
     lines = {p.config.config_hash: p.config for p in plan.points if p.config.arm == arm}
     done: dict[str, list[PointRecord]] = {line: [] for line in lines}
     for record in records.values():
-        if record.point.arm == arm and record.point.dev_ppl is not None:
+        if record.point.arm == arm and record.point.status == "done" and record.point.dev_ppl is not None:
             done[record.point.config_hash].append(record.point)
     first, *_ = lines
     samples_done = {

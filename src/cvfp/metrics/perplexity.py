@@ -8,21 +8,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvfp.records.errors import CvfpError
+from cvfp.records.schema import MAX_NATS
 
-MAX_NATS = 700.0
-"""exp of more than this overflows a float64."""
+
+def mean_nats(nll: NDArray[np.floating]) -> float:
+    """Mean nats per predicted token. `nll` (T,) in nats, T >= 1.
+
+    Raises:
+        CvfpError: the mean is not finite: nothing was scored.
+    """
+    mean = float(np.mean(nll, dtype=np.float64))
+    if not math.isfinite(mean):
+        raise CvfpError(f"the mean loss is {mean:.4g} nats per token: it cannot be scored")
+    return mean
+
+
+def perplexity_of(nats: float) -> float | None:
+    """PPL = exp(nats per token); None where it is infinite: beyond a float."""
+    return math.exp(nats) if nats < MAX_NATS else None
 
 
 def perplexity(nll: NDArray[np.floating]) -> float:
     """PPL = exp(mean nats per predicted token). `nll` (T,) in nats, T >= 1.
 
     Raises:
-        CvfpError: the mean is not finite, or above 700 nats: that is no language model.
+        CvfpError: as `mean_nats`; the mean is above 700 nats: that is no language model.
     """
-    mean = float(np.mean(nll, dtype=np.float64))
-    if not mean < MAX_NATS:
-        raise CvfpError(f"the mean loss is {mean:.4g} nats per token: it has no perplexity")
-    return math.exp(mean)
+    nats = mean_nats(nll)
+    ppl = perplexity_of(nats)
+    if ppl is None:
+        raise CvfpError(f"the mean loss is {nats:.4g} nats per token: it has no perplexity")
+    return ppl
 
 
 def bits_per_byte(nll: NDArray[np.floating], target_bytes: int) -> float:

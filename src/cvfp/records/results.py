@@ -23,12 +23,14 @@ from cvfp.records.schema import (
     Share,
 )
 
-StopReason = Literal["dev_minimum", "cap", "fixed_steps", "closed_form"]
+StopReason = Literal["dev_minimum", "cap", "fixed_steps", "closed_form", "diverged"]
 """The dev loss had its minimum; training ended at its cap, or after the steps it was given; the arm counts
-instead of training."""
+instead of training; the loss left the finite numbers, and the best weights from before are kept."""
 
 CAP = "cap"
 """`stop_reason` of a run that ended at its cap on epochs: not at the minimum of its dev loss."""
+DIVERGED = "diverged"
+"""`stop_reason` of a run whose loss left the finite numbers, and `status` of one whose score is no result."""
 
 IntervalKind = Literal["line", "draws", "documents", "draws x documents"]
 """What an interval of a line measures: `line`, the deviation of its points from a straight line over sizes;
@@ -42,14 +44,18 @@ class PointRecord(Schema):
     """One finished (or failed) point: a row of `detailed_results.json`.
 
     None means "does not apply to this arm" (an n-gram has no effective rank) or "not measured because the
-    point failed". PPL is exp(mean nats per predicted token); `val_*` is the held-out test split;
-    `phase1_iter` counts the random start as iteration 1; ranks are shares of `context_dim`.
+    point failed". PPL is exp(mean nats per predicted token), None where it is infinite; `val_*` is the
+    held-out test split; `phase1_iter` counts the random start as iteration 1; ranks are shares of
+    `context_dim`.
+
+    `diverged` is a model that was scored, but has learned nothing: its training left the finite numbers, or
+    it is worse than a uniform guess over the vocabulary. It has `val_nats` in place of a PPL.
     """
 
     arm: str
     config_name: str
     config_hash: str
-    status: Literal["done", "failed"]
+    status: Literal["done", "failed", "diverged"]
     num_layers: Positive | None = None
     context_dim: Count | None = None
     num_input_tokens: Positive | None = None
@@ -69,6 +75,8 @@ class PointRecord(Schema):
     train_ppl: Perplexity | None = None
     dev_ppl: Perplexity | None = None
     val_ppl: Perplexity | None = None
+    val_nats: NonNegative | None = None
+    """Mean loss per predicted token of a run that diverged, whose PPL counts as infinite."""
     val_acc: Share | None = None
     bits_per_byte: BitsPerByte | None = None
     total_params: Count | None = None
@@ -95,6 +103,12 @@ class PointRecord(Schema):
         return self.val_ppl
 
     @property
+    def nats(self) -> float:
+        """`val_nats` of a point that has them, as one that diverged does."""
+        assert self.val_nats is not None
+        return self.val_nats
+
+    @property
     def rank(self) -> float:
         """`val_er` of a point that has one, as one of a model with contexts may."""
         assert self.val_er is not None
@@ -112,10 +126,13 @@ class PointRecord(Schema):
         return self.tokens_seen / self.train_tokens if self.tokens_seen and self.train_tokens else None
 
     @model_validator(mode="after")
-    def _done_has_a_result(self) -> PointRecord:
-        for name in ("val_ppl", "train_tokens"):
-            if self.status == "done" and getattr(self, name) is None:
-                raise ValueError(f"{name}: a run that is done needs a number, got None")
+    def _has_its_result(self) -> PointRecord:
+        needed = {"done": ("val_ppl", "train_tokens"), "diverged": ("val_nats", "train_tokens"), "failed": ()}
+        for name in needed[self.status]:
+            if getattr(self, name) is None:
+                raise ValueError(f"{name}: a run that is {self.status} needs a number, got None")
+        if self.status == DIVERGED and self.val_ppl is not None:
+            raise ValueError(f"val_ppl: a run that diverged has none, got {self.val_ppl:g}")
         return self
 
 
@@ -173,7 +190,8 @@ class CorpusScores(Schema):
     """The test documents of one of several corpora."""
 
     tokens: Count
-    ppl: NonNegative
+    ppl: NonNegative | None
+    """None: infinite."""
     bits_per_byte: NonNegative
 
 
@@ -207,9 +225,9 @@ class RunRecord(Schema):
     """Why a failed point failed."""
 
 
-ExclusionReason = Literal["failed", "no_result", "cap", "repeated", "lone_seed", "lone_size"]
-"""Why a point is in no fit: it failed; has no perplexity or size; training ended at its cap; it has the
-result of another seed; it is the only size of its draw, or of its line, and a fit needs two."""
+ExclusionReason = Literal["failed", "diverged", "no_result", "cap", "repeated", "lone_seed", "lone_size"]
+"""Why a point is in no fit: it failed; it diverged; has no perplexity or size; training ended at its cap; it
+has the result of another seed; it is the only size of its draw, or of its line, and a fit needs two."""
 
 
 class Exclusion(Schema):

@@ -29,6 +29,8 @@ takes the next higher one (`cvfp.training.devices`), and the record says which."
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0, le=LARGEST)]
 Perplexity = Annotated[float, Field(ge=1)]
+MAX_NATS = 700.0
+"""From which on exp of a loss, its perplexity, counts as infinite: a float holds little more."""
 BitsPerByte = Annotated[float, Field(ge=0, le=1000)]
 """Of more, the perplexity per byte is beyond a float."""
 

@@ -12,7 +12,8 @@ from typing import Any
 from cvfp.records.config import dotted
 from cvfp.records.errors import InputError
 from cvfp.records.files import write_text
-from cvfp.records.results import OF_ONE_DRAW, IntervalKind, PointRecord
+from cvfp.records.results import DIVERGED, OF_ONE_DRAW, IntervalKind, PointRecord
+from cvfp.records.sweep import key_of
 from cvfp.report import numbers
 from cvfp.report.blocks import Fold, Link, Picture, Section, page_of, present
 from cvfp.report.changes import LineChange, setting_changes, shown_value
@@ -21,7 +22,7 @@ from cvfp.report.figures.answer import ppl_figure, ratio_figure
 from cvfp.report.figures.style import save
 from cvfp.report.figures.versions import versions_figure
 from cvfp.report.language import _, listed, sentences, spoken
-from cvfp.report.lines import Line
+from cvfp.report.lines import Line, diverged_text
 from cvfp.report.markdown import Column, bold, bullets, plain, quote, table
 from cvfp.report.page import render_page
 from cvfp.report.recommendations import recommendation_table
@@ -394,7 +395,11 @@ def comparison_answer(versions: Sequence[Version]) -> list[str]:
     """What a terminal shows of it: which version is best, and every line's versions side by side."""
     rows = rows_of(versions)
     main = _main(rows)
-    return [*([] if main is None else [_best_version(main)]), ranking_table(versions, rows)]
+    return [
+        *([] if main is None else [_best_version(main)]),
+        ranking_table(versions, rows),
+        *_diverged(versions),
+    ]
 
 
 def comparison_title(versions: Sequence[Version]) -> str:
@@ -439,6 +444,7 @@ def _answer(versions: Sequence[Version], rows: Sequence[Row]) -> Section:
                 quote(*texts),
                 pictures,
                 ranking_table(versions, rows),
+                bullets(_diverged(versions)),
                 _whole_picture(versions) if compared else None,
                 Fold(
                     _("Every change in words"),
@@ -459,6 +465,12 @@ def _answer(versions: Sequence[Version], rows: Sequence[Row]) -> Section:
             ]
         ),
     )
+
+
+def _diverged(versions: Sequence[Version]) -> list[str]:
+    """What is left out of the comparison since it diverged, by version."""
+    found = [(plain(version.name), diverged_text(version.points)) for version in versions]
+    return [_(": ").join(each) for each in found if each[1]]
 
 
 def _main(rows: Sequence[Row]) -> Row | None:
@@ -645,17 +657,30 @@ def _other(rows: Sequence[Row]) -> Section | None:
     )
 
 
+POINT = ("arm", "config_name", "num_samples", "seed")
+"""The parts of a point's key."""
+
+
 def comparison_values(versions: Sequence[Version]) -> dict[str, Any]:
     """The numbers of the comparison as JSON values.
 
     `difference` of a change holds what the two fitted laws say of each other: the exponent of the later minus
     that of the earlier, the probability that the earlier has the lower PPL at 10 times the data, and where
-    they cross, each with its interval (`table.difference_fields`); null where they have none.
+    they cross, each with its interval (`table.difference_fields`); null where they have none. `diverged` are
+    the runs of each version that are left out, since they diverged, with their loss.
     """
     steps = steps_of(rows_of(versions))
     laws = {id(one.step): difference_fields(one.difference) for one in differences(_compared(steps))}
     return {
         "versions": [version.name for version in versions],
+        "diverged": {
+            version.name: [
+                {**dict(zip(POINT, key_of(point), strict=True)), "val_nats": point.nats}
+                for point in version.points
+                if point.status == DIVERGED
+            ]
+            for version in versions
+        },
         "changes": [_values(step) | {"difference": laws.get(id(step))} for step in steps],
     }
 

@@ -259,10 +259,13 @@ def _span(low: int, high: int) -> str:
 def _flags(sweep: Sweep, lines: Sequence[Line]) -> list[str]:
     """Points that a reader must know of before he believes a fit."""
     ended = [point for line in lines for point in line.points if capped(point)]
-    failed = [point for point in sweep.points if point.status == "failed"]
+    failed, diverged = (
+        [point for point in sweep.points if point.status == status] for status in ("failed", "diverged")
+    )
     counted = (
         (_("ended training at their cap"), len(ended)),
         (_("failed"), len(failed)),
+        (_("diverged"), len(diverged)),
         (_("have no record yet"), len(sweep.missing())),
         (_("are left out of the fits"), sum(len(line.fit.excluded) for line in lines)),
     )

@@ -72,11 +72,21 @@ def fit_texts(result: dict[str, Any]) -> list[str]:
     kinds = dict.fromkeys(group["interval_kind"] for group in result["groups"])
     texts = [" ".join(numbers.INTERVAL_KINDS[kind] for kind in kinds if kind is not None)]
     texts.append(passes_text(result["groups"]))
+    texts.append(diverged_text(result["diverged"]))
     for group in result["groups"]:
         texts += _flip_texts(group["group"], group["robustness"])
     if "difference" in result:
         texts += _difference_texts(result["difference"])
     return [text for text in texts if text]
+
+
+def diverged_text(diverged: dict[str, Any]) -> str:
+    """How many rows no law is of since their runs diverged, and which; empty without any."""
+    if not diverged["count"]:
+        return ""
+    more = diverged["count"] - MOST_SHOWN
+    rows = [*diverged["rows"][:MOST_SHOWN], *([f"{more} more"] if more > 0 else [])]
+    return f"Diverged, and in no law: {diverged['count']} ({'; '.join(rows)})."
 
 
 def passes_text(groups: Sequence[dict[str, Any]]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from cvfp.report import numbers
-from cvfp.report.fit_cells import RESULTS, Table, named_once, passes_text
+from cvfp.report.fit_cells import RESULTS, Table, diverged_text, named_once, passes_text
 
 LAW_HEADER = ("group", "N", "cells", "E", "A", "a", "B", "b", "best N grows as C^", "status")
 OPTIMUM_HEADER = ("group", "N", "parameters", "95% interval", "tokens", "95% interval", "{result}", "where")
@@ -95,7 +95,8 @@ def joint_texts(result: dict[str, Any]) -> list[str]:
             texts.append(f"{group['group']}: counting {other} instead of {first} {said}.")
     converged = any(law["status"] == "converged" for _group, law in _laws(result))
     texts += [INTERVALS] if converged else []
-    return [text for text in (*texts, passes_text(result["groups"])) if text]
+    texts = [*texts, passes_text(result["groups"]), diverged_text(result["diverged"])]
+    return [text for text in texts if text]
 
 
 def _laws(result: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

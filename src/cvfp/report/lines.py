@@ -15,6 +15,7 @@ from cvfp.records.config import RunConfig
 from cvfp.records.errors import InputError
 from cvfp.records.results import (
     CAP,
+    DIVERGED,
     Exclusion,
     PointRecord,
     ProgressionRecord,
@@ -26,6 +27,7 @@ from cvfp.records.schema import N_
 from cvfp.records.sweep import Sweep, key_of, planned_key
 from cvfp.report import numbers
 from cvfp.report.language import _
+from cvfp.report.markdown import plain
 from cvfp.scaling.documents import Losses, losses_of
 from cvfp.scaling.draws import Law
 from cvfp.scaling.forecast import Backtest, Holdout
@@ -266,6 +268,7 @@ def capped(point: PointRecord) -> bool:
 
 REASONS = {
     "failed": N_("failed"),
+    "diverged": N_("diverged"),
     "no_result": N_("has no perplexity or no number of tokens"),
     "cap": N_("stopped at its cap"),
     "repeated": N_("the same result as seed {seed}"),
@@ -284,3 +287,31 @@ def exclusion_text(why: Exclusion) -> str:
 def place_text(num_samples: int, seed: int) -> str:
     """Which run of a line."""
     return _("{documents} documents, seed {seed}").format(documents=numbers.count(num_samples), seed=seed)
+
+
+# --- Runs that diverged: nothing uses them, so they are named where they lack.
+
+
+def diverged_runs(points: Sequence[PointRecord]) -> list[str]:
+    """Every run that diverged, with the loss of what it has left."""
+    text = _("{run} ({nats} nats per token)")
+    return [
+        text.format(
+            run=_("{model}, {why}").format(
+                model=plain(f"{point.arm} {point.config_name}"),
+                why=place_text(point.num_samples, point.seed),
+            ),
+            nats=numbers.nats(point.nats),
+        )
+        for point in points
+        if point.status == DIVERGED
+    ]
+
+
+def diverged_text(points: Sequence[PointRecord]) -> str:
+    """What is in no fit and no comparison since it diverged; empty where nothing did."""
+    found = diverged_runs(points)
+    if not found:
+        return ""
+    text = _("Diverged, and in no fit, forecast or comparison, {count} of {total} runs: {runs}.")
+    return text.format(count=len(found), total=len(points), runs=_("; ").join(found))

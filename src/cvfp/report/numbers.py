@@ -153,6 +153,11 @@ def bits(value: Number | None) -> str:
     return ABSENT if value is None else f"{value:.3f}"
 
 
+def nats(value: Number) -> str:
+    """A loss of any size: four digits."""
+    return f"{value:.4g}"
+
+
 def decimals(value: Number | None, places: int = 3) -> str:
     """Any other real number."""
     return ABSENT if value is None else f"{value:.{places}f}"

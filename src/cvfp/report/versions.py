@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cvfp.records.errors import InputError
 from cvfp.records.published import published_sweep
+from cvfp.records.results import PointRecord
 from cvfp.records.sweep import load_sweep
 from cvfp.report.lines import Line, report_lines
 
@@ -40,6 +41,11 @@ class Version:
     name: str
     lines: tuple[Line, ...]
     datasets: dict[str, str]
+
+    @property
+    def points(self) -> list[PointRecord]:
+        """The rows of all its lines."""
+        return [point for line in self.lines for point in line.points]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from cvfp.records.sweep import SweepFiles, load_sweep
 from cvfp.report.blocks import Link, Picture, Section, page_of
 from cvfp.report.figures.style import font_note, save
 from cvfp.report.language import LANGUAGES, NAMES, SOURCE, Language, _, in_language, sentences, speaking
-from cvfp.report.lines import report_lines
+from cvfp.report.lines import diverged_text, report_lines
 from cvfp.report.markdown import bold, plain
 from cvfp.report.page import render_page
 from cvfp.report.sections import (
@@ -162,7 +162,7 @@ def _lead(view: View) -> list[str]:
                 ),
             )
         )
-    return found
+    return [*found, diverged_text(points)]
 
 
 def _place(directory: Path) -> str:

@@ -10,6 +10,7 @@ from cvfp.records.errors import InputError
 from cvfp.records.plan import Analysis
 from cvfp.records.results import (
     CAP,
+    DIVERGED,
     Exclusion,
     ExclusionReason,
     PointRecord,
@@ -69,8 +70,9 @@ def fit_lines(points: Sequence[PointRecord], analysis: Analysis) -> list[LineFit
     """One fit per line: with several draws the mean of a law per draw (`fit_draws`), in which its
     initialisations are averaged.
 
-    Left out are failed points, points without a perplexity, (unless `analysis.include_capped`) points whose
-    training ended at its cap, results that equal those of another seed, and draws with too few sizes.
+    Left out are points that failed or diverged, points without a perplexity, (unless
+    `analysis.include_capped`) points whose training ended at its cap, results that equal those of another
+    seed, and draws with too few sizes.
     """
     return [_fit(line, analysis) for line in lines(points)]
 
@@ -117,6 +119,8 @@ def _excluded(point: PointRecord, reason: ExclusionReason, repeated_seed: int | 
 def _reason_to_exclude(point: PointRecord, analysis: Analysis) -> Exclusion | None:
     if point.status == "failed":
         return _excluded(point, "failed")
+    if point.status == DIVERGED:
+        return _excluded(point, "diverged")
     if point.val_ppl is None or point.train_tokens is None:
         return _excluded(point, "no_result")
     if point.stop_reason == CAP and not analysis.include_capped:

@@ -46,7 +46,15 @@ from cvfp.scaling.power_law import Number
 from cvfp.scaling.rows import GUESSED, Reading, Row, Table, label_of, read_tables
 from cvfp.scaling.summary import law_fields
 from cvfp.scaling.units import HIGHEST_LOSS, NATS_IN, Unit, named_unit, unit_of, words_of
-from cvfp.scaling.usable import STATE_COLUMNS, finished_rows, measured_rows, rows_once
+from cvfp.scaling.usable import (
+    STATE_COLUMNS,
+    diverged_runs,
+    finished_rows,
+    infinite_from,
+    measured_rows,
+    note_worse_than_a_guess,
+    rows_once,
+)
 
 # --- The scaling analysis of one group of a table, as JSON values.
 
@@ -141,21 +149,24 @@ class TableFit:
     known_sizes: frozenset[int]
     """All that any row has, where windows are asked for."""
     columns: Columns
+    diverged: tuple[str, ...]
+    """The rows that are left out since their runs diverged, by name."""
     compared: tuple[GroupFit, GroupFit] | None = None
     """With all of their points, copies of other seeds' results too."""
 
     def values(self) -> dict[str, Any]:
         """All groups as JSON values; see `fit_table`. Raises as `GroupFit.values` and `difference`."""
         values: dict[str, Any] = {
-            **read_columns(self.columns),
+            **what_was_read(self.columns, self.diverged),
             "groups": [group.values(self.asked, self.known_sizes) for group in self.groups],
         }
         return values if self.compared is None else values | {"difference": difference_values(*self.compared)}
 
 
-def read_columns(columns: Columns) -> dict[str, Any]:
-    """Which columns were read, and the unit of y."""
-    return {"x": columns.x, "y": columns.y, "unit": columns.unit}
+def what_was_read(columns: Columns, diverged: Sequence[str]) -> dict[str, Any]:
+    """Which columns were read, the unit of y, and the rows that are left out since their runs diverged."""
+    left_out = {"count": len(diverged), "rows": list(diverged)}
+    return {"x": columns.x, "y": columns.y, "unit": columns.unit, "diverged": left_out}
 
 
 def values_without_fit(name: str, group: GroupPoints) -> dict[str, Any]:
@@ -294,12 +305,13 @@ def fit_table(
     apart.
 
     Returns:
-        `{"x", "y", "unit", "groups": [{"group", "n", "passes", "alpha", "A", "r_squared", "alpha_ci95",
-        "interval_kind", "windows", "extrapolation", "no_forecast", "forms", "curvature", "local_exponents",
-        "robustness", "holdout"}]}`, with "difference" where asked for, made of JSON values; None where
-        degrees of freedom are short or there is no law. "x" and "y" are the columns that were read, "unit"
-        is that of y: everything else is of PPL, exp of the loss in nats. "passes" are the fewest and most
-        times that a token was read, where data are repeated (column epochs, or tokens_seen).
+        `{"x", "y", "unit", "diverged": {"count", "rows"}, "groups": [{"group", "n", "passes", "alpha", "A",
+        "r_squared", "alpha_ci95", "interval_kind", "windows", "extrapolation", "no_forecast", "forms",
+        "curvature", "local_exponents", "robustness", "holdout"}]}`, with "difference" where asked for, made
+        of JSON values; None where degrees of freedom are short or there is no law. "x" and "y" are the
+        columns that were read, "unit" is that of y: everything else is of PPL, exp of the loss in nats.
+        "diverged" names the rows that are left out since their runs diverged. "passes" are the fewest and
+        most times that a token was read, where data are repeated (column epochs, or tokens_seen).
 
     Raises:
         InputError: as `read_tables`; a missing column or group; a unit that is not known, or that the values
@@ -324,6 +336,8 @@ class Prepared:
     grouping: list[str]
     own: bool
     """Whether cvfp has written it."""
+    diverged: tuple[str, ...]
+    """The rows of runs that diverged, by name: none of them is usable."""
 
 
 def prepare(table: Table, options: TableOptions, note: Note, params: Sequence[str] = ()) -> Prepared:
@@ -343,11 +357,11 @@ def prepare(table: Table, options: TableOptions, note: Note, params: Sequence[st
     if options.tokens_per_step is not None and not 0 < options.tokens_per_step < math.inf:
         raise InputError(f"tokens_per_step: must be positive and finite, got {options.tokens_per_step:g}")
     counts = [x, *params, *([SAMPLES] if SAMPLES in table.columns else [])]
-    of_loss = options.unit in NATS_IN or (options.unit is None and named_unit(y) in NATS_IN)
+    likely_unit = options.unit or named_unit(y)
     table, said = table.with_numbers(
         {y: False, **dict.fromkeys(counts, True)},
         options.reading.decimal,
-        {y: HIGHEST_LOSS / NATS_IN["bits"]} if of_loss else {},
+        {y: HIGHEST_LOSS / NATS_IN["bits"]} if likely_unit in NATS_IN else {},
     )
     for one in said:
         note(one)
@@ -357,12 +371,15 @@ def prepare(table: Table, options: TableOptions, note: Note, params: Sequence[st
             with suppress(InputError):
                 table, _said = table.with_numbers({column: column != EPOCHS}, options.reading.decimal)
     grouping = choose_grouping(table, options.by, x, guessed.append)
-    usable = measured_rows(finished_rows(table, options.include_capped, note), x, y, note)
+    finished = finished_rows(table, options.include_capped, note)
+    infinite = infinite_from(finished, y, likely_unit)
+    usable = measured_rows(finished, x, y, infinite, note)
     own = set(POINT_COLUMNS) <= set(table.columns)
     seeds = [name for name in table.columns if key_of(name) in SEED_COLUMNS and name not in grouping]
     unit = unit_of(usable, usable.rows, y, options.unit, own, guessed.append)
     if guessed:
         note(f"{table.path}: {'; '.join(guessed)}")
+    note_worse_than_a_guess(usable, y, unit, note)
     columns = Columns(
         x=x,
         y=y,
@@ -372,7 +389,7 @@ def prepare(table: Table, options: TableOptions, note: Note, params: Sequence[st
         unit=unit,
         tokens_per_x=options.tokens_per_step or 1,
     )
-    return Prepared(table, usable, columns, grouping, own)
+    return Prepared(table, usable, columns, grouping, own, diverged_runs(table, y, infinite))
 
 
 def _check_pair(table: Table, x: str, y: str) -> None:
@@ -422,7 +439,7 @@ def analyse_table(table: Table, options: TableOptions = DEFAULTS, note: Note = l
         raise InputError(f"{table.path}: no group has a law; one needs two sizes and two perplexities")
     _check_sizes(table.path, fitted, options, note)
     compared = _compared(table.path, options.difference, every, fitted)
-    return TableFit(tuple(fits), options, sizes, columns, compared)
+    return TableFit(tuple(fits), options, sizes, columns, ready.diverged, compared)
 
 
 def _compared(
@@ -650,13 +667,13 @@ def fit_joint_table(
         note: as `fit_table`.
 
     Returns:
-        `{"x", "y", "unit", "groups": [{"group", "passes", "laws": [{"params", "n", "num_model_sizes",
-        "num_data_sizes", "status", "reason", "parameters", "ci95", "scale", "optimum", "holdouts"}],
-        "differing"}]}`, of JSON values. "passes" as `fit_table`. "parameters" are E, A, B, a, b and share,
-        b / (a + b). "optimum" has flops, params, tokens, loss, params_ci95, tokens_ci95, beyond. One of
-        "holdouts" has hidden ("tokens" or "params"), sizes, n, status, reason, rms, bias, held. "differing"
-        names, by further column, what its law says differently from that of the first
-        (`joint_law.differing`).
+        `{"x", "y", "unit", "diverged", "groups": [{"group", "passes", "laws": [{"params", "n",
+        "num_model_sizes", "num_data_sizes", "status", "reason", "parameters", "ci95", "scale", "optimum",
+        "holdouts"}], "differing"}]}`, of JSON values. "diverged" and "passes" as `fit_table`. "parameters"
+        are E, A, B, a, b and share, b / (a + b). "optimum" has flops, params, tokens, loss, params_ci95,
+        tokens_ci95, beyond. One of "holdouts" has hidden ("tokens" or "params"), sizes, n, status, reason,
+        rms, bias, held. "differing" names, by further column, what its law says differently from that of the
+        first (`joint_law.differing`).
 
     Raises:
         InputError: as `fit_table`; a column given twice; an option of laws of data alone (`OF_LINES`); a
@@ -696,7 +713,7 @@ def fit_joint_table(
         hidden = {one["hidden"] for law in group["laws"] for one in law["holdouts"]}
         if options.holdout is not None and "tokens" not in hidden:
             note(f"{group['group']}: no holdout of {options.holdout} data sizes, too few are left for a law")
-    return as_json({**read_columns(columns), "groups": values})
+    return as_json({**what_was_read(columns, ready.diverged), "groups": values})
 
 
 def _joint_groups(

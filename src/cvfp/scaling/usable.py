@@ -11,8 +11,10 @@ from dataclasses import replace
 
 from cvfp.records.errors import InputError
 from cvfp.records.results import CAP
+from cvfp.records.schema import MAX_NATS
 from cvfp.scaling.columns import STEP_COLUMNS, Columns, Note, key_of
 from cvfp.scaling.rows import Row, Table, as_float, label_of
+from cvfp.scaling.units import HIGHEST_LOSS, NATS_IN, Unit
 
 # --- Runs that did not finish.
 
@@ -90,41 +92,111 @@ def _unfinished(table: Table) -> dict[int, str]:
 
 
 def finished_rows(table: Table, include_capped: bool, note: Note) -> Table:
-    """The table without runs that did not finish, or stopped at their cap.
+    """The table without runs that diverged, did not finish, or stopped at their cap.
 
     Raises:
         InputError: no row is left.
     """
     unfinished = _unfinished(table)
+    diverged = [table.rows[place] for place, state in unfinished.items() if _has_diverged(state)]
     done = [row for place, row in enumerate(table.rows) if place not in unfinished]
     kept = [row for row in done if include_capped or row.values.get("stop_reason") != CAP]
-    if unfinished:
-        counts = Counter(unfinished.values())
+    counts = Counter(state for state in unfinished.values() if not _has_diverged(state))
+    if counts:
         what = ", ".join(f"{count} {name}" for name, count in counts.items())
-        note(f"{len(unfinished)} of {len(table.rows)} rows are left out, of unfinished runs: {what}")
+        note(f"{counts.total()} of {len(table.rows)} rows are left out, of unfinished runs: {what}")
+    if diverged:
+        note(f"{len(diverged)} of {len(table.rows)} rows are left out: they diverged ({_names(diverged)})")
     if len(kept) < len(done):
         note(
             f"{len(done) - len(kept)} of {len(table.rows)} rows stopped at their cap and are left out; "
             "include_capped (--include-capped) fits them too"
         )
     if not kept:
-        raise InputError(f"{table.path}: every row is of an unfinished run, or stopped at its cap")
+        raise InputError(
+            f"{table.path}: every row is of a run that is unfinished, diverged or stopped at its cap"
+        )
     return replace(table, rows=tuple(kept))
+
+
+# --- Runs that diverged: they say so, or their result is infinite.
+
+
+NAMED_BY = ("arm", "config_name", "config", "line", "run", "num_samples", "seed")
+"""Columns that tell which run a row is of."""
+MOST_NAMED = 5
+GUESS = 1e6
+"""Tokens that no usual vocabulary has."""
+
+
+def _has_diverged(state: str) -> bool:
+    return "diverged" in re.findall(r"[^\W_]+", state.lower())
+
+
+def infinite_from(table: Table, y: str, unit: Unit | None) -> float:
+    """The least result with an infinite perplexity: of losses that of 700 nats, where all others are such as
+    models have; of perplexities infinity alone."""
+    if unit not in NATS_IN:
+        return math.inf
+    limit, highest = (nats / NATS_IN[unit] for nats in (MAX_NATS, HIGHEST_LOSS))
+    results = [as_float(row.values[y]) for row in table.rows if row.has(y)]
+    others = [result for result in results if result is not None and result < limit]
+    return limit if others and max(others) <= highest else math.inf
+
+
+def diverged_runs(table: Table, y: str, infinite: float) -> tuple[str, ...]:
+    """The rows of runs that diverged, by name; `infinite` as `infinite_from`."""
+    said = _unfinished(table)
+    return tuple(
+        named(row)
+        for place, row in enumerate(table.rows)
+        if _has_diverged(said.get(place, "")) or _is_infinite(row, y, infinite)
+    )
+
+
+def named(row: Row) -> str:
+    """Where a row stands, and which run it is of."""
+    known = {key_of(column): column for column in row.values if row.has(column)}
+    parts = [f"{name} {row.text(known[name])}" for name in NAMED_BY if name in known]
+    return f"{row.where}: {', '.join(parts)}" if parts else row.where
+
+
+def _names(rows: Sequence[Row]) -> str:
+    more = [f"{len(rows) - MOST_NAMED} more"] if len(rows) > MOST_NAMED else []
+    return "; ".join([*map(named, rows[:MOST_NAMED]), *more])
+
+
+def _is_infinite(row: Row, y: str, infinite: float) -> bool:
+    return row.has(y) and abs(as_float(row.values[y]) or 0) >= infinite
+
+
+def note_worse_than_a_guess(table: Table, y: str, unit: Unit, note: Note) -> None:
+    """Say which finite results are those of no model, whatever its vocabulary; how large that is nobody knows
+    here, so they stay."""
+    highest = GUESS if unit not in NATS_IN else math.log(GUESS) / NATS_IN[unit]
+    found = [row for row in table.rows if row.number(y) > highest]
+    if found:
+        note(
+            f"{len(found)} of {len(table.rows)} rows have a perplexity above {GUESS:g}, worse than a guess "
+            f"over any usual vocabulary, and are fitted ({_names(found)}); a run that diverged is to be left "
+            "out"
+        )
 
 
 # --- Rows without a result or a size, and rows that are there again.
 
 
-def measured_rows(table: Table, x: str, y: str, note: Note) -> Table:
+def measured_rows(table: Table, x: str, y: str, infinite: float, note: Note) -> Table:
     """The table without rows that have no result, or no size; a size that another row of the same step has is
-    theirs, too. NaN is no result, infinity one of a run that diverged.
+    theirs, too. NaN is no result; from `infinite` (`infinite_from`) on it is that of a run that diverged.
 
     Raises:
         InputError: no row is left; a size that is no positive number.
     """
     number, total = as_float, len(table.rows)
     with_y = [row for row in table.rows if row.has(y)]
-    finite = [row for row in with_y if not math.isinf(number(row.values[y]) or 0)]
+    diverged = [row for row in with_y if _is_infinite(row, y, infinite)]
+    finite = [row for row in with_y if not _is_infinite(row, y, infinite)]
     sizes = _sizes_by_step(table, x)
     rows = [_with_size(row, x, sizes) for row in finite]
     with_x = [row for row in rows if row.has(x)]
@@ -133,7 +205,7 @@ def measured_rows(table: Table, x: str, y: str, note: Note) -> Table:
         row.positive(x)
     for count, why in (
         (total - len(with_y), f"have no {y}"),
-        (len(with_y) - len(finite), f"have an infinite {y}: they diverged"),
+        (len(diverged), f"have an infinite {y}: they diverged ({_names(diverged)})"),
         (len(finite) - len(with_x), f"have no {x}"),
         (len(with_x) - len(kept), f"are of no data yet ({x} 0)"),
     ):

@@ -68,7 +68,7 @@ def learn_jointly(
     With `teachers` it learns their probabilities too (`cvfp.training.distillation`).
 
     Raises:
-        CvfpError: the dev loss is no longer finite.
+        CvfpError: no loss was ever finite.
     """
     started = time.perf_counter()
     batch = Chunks(model, tokens, dev, config, teachers)

@@ -28,10 +28,12 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from cvfp.metrics.perplexity import perplexity_of
 from cvfp.models.cvfp import CVFPModel
 from cvfp.models.sequence import SequenceModel
 from cvfp.records.config import derived_seed
-from cvfp.records.results import CAP
+from cvfp.records.errors import DivergedError
+from cvfp.records.results import CAP, DIVERGED
 from cvfp.records.schema import Precision
 from cvfp.records.training_config import TokenTraining
 from cvfp.training import group
@@ -276,15 +278,22 @@ class TokenLearner:
     def _evaluate(self, last: bool) -> None:
         step = self.steps
         dev_loss = self.average.dev_loss(lambda: self.dev_nats(self.precision, exact=False))
-        train_loss = require_finite(self._train_loss(), "the training loss", step)
-        require_finite(dev_loss, "the dev loss", step)
+        try:
+            train_loss = require_finite(self._train_loss(), "the training loss", step)
+            require_finite(dev_loss, "the dev loss", step)
+        except DivergedError:
+            if not self.best_step:  # no weights that could be scored
+                raise
+            self.stop_reason = DIVERGED
+            return
         fixed = self.settings.steps is not None
         if fixed or self.patience.improved(dev_loss):
             self.best_step, self.best_train_loss, self.best_dev_loss = step, train_loss, dev_loss
             copy(self.average.weights, self.best_weights)
         else:
             self.stepper.scale_lr(self.settings.lr_decay)
-        values = {"dev_ppl": math.exp(dev_loss), "train_ppl": math.exp(train_loss), "lr": self.stepper.lr}
+        told = {"dev_ppl": perplexity_of(dev_loss), "train_ppl": perplexity_of(train_loss)}
+        values = {name: ppl for name, ppl in told.items() if ppl is not None} | {"lr": self.stepper.lr}
         self.listen(Event(self.phase, step, self.max_steps, values))
         if not fixed and self.patience.exhausted:
             self.stop_reason = DEV_MINIMUM
@@ -382,7 +391,7 @@ def learning(learner: TokenLearner, savepoint: Savepoint) -> Iterator[TokenLearn
     It goes on from `savepoint` if there is anything. After the block the best weights are in the model.
 
     Raises:
-        CvfpError: a loss is no longer finite.
+        CvfpError: no loss was ever finite.
     """
     model = learner.model
     needed_gradients = {parameter: parameter.requires_grad for parameter in model.parameters()}

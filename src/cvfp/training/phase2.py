@@ -50,7 +50,7 @@ def learn_tokens(
     """Train on `tokens` to the minimum of the dev loss; leave the best weights in `model`.
 
     Raises:
-        CvfpError: the dev loss is no longer finite.
+        CvfpError: no loss was ever finite.
     """
     started = time.perf_counter()
     batch = Positions(model, tokens, contexts, dev, config)

@@ -10,13 +10,13 @@ which a GPU replays from its record. In a group of processes gradients are added
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from cvfp.metrics.perplexity import MAX_NATS
 from cvfp.models.replay import Replayed
 from cvfp.records.errors import DivergedError
 from cvfp.records.schema import Precision
@@ -177,8 +177,8 @@ class Stepper:
 
 
 def require_finite(value: float, what: str, step: int) -> float:
-    """The loss (nats), or `DivergedError` when it is not finite or has no perplexity in floating point."""
-    if not abs(value) < MAX_NATS:
+    """The loss (nats), or `DivergedError` when it is not finite."""
+    if not math.isfinite(value):
         raise DivergedError(
             f"{what} is {value:.4g} at step {step}: training diverged; try a smaller learning rate"
         )

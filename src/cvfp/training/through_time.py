@@ -46,7 +46,7 @@ def learn_through_time(
     """Train on `tokens` to the minimum of the dev loss; leave the best weights in `model`.
 
     Raises:
-        CvfpError: the dev loss is no longer finite.
+        CvfpError: no loss was ever finite.
     """
     started = time.perf_counter()
     batch = Windows(model, tokens, dev, settings)

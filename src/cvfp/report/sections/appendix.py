@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cvfp.records.results import PointRecord, RunRecord
+from cvfp.records.results import DIVERGED, PointRecord, RunRecord
 from cvfp.records.schema import N_
 from cvfp.records.sweep import Sweep
 from cvfp.report import numbers
 from cvfp.report.blocks import Block, Fold, Section, present
 from cvfp.report.conclusions import conclusions
 from cvfp.report.language import _, in_language, spoken
-from cvfp.report.lines import Line, capped, exclusion_text, phase1_iterations, place_text, several_seeds
+from cvfp.report.lines import (
+    Line,
+    capped,
+    diverged_runs,
+    exclusion_text,
+    phase1_iterations,
+    place_text,
+    several_seeds,
+)
 from cvfp.report.markdown import Column, bold, bullets, plain, table
 from cvfp.report.recommendations import recommendation_table
 from cvfp.report.sections.forms import form_blocks, window_blocks
@@ -95,7 +103,7 @@ def details_table(line: Line) -> str:
         Column[_Run](_("stopped by"), lambda row: _stopped_by(row[0])),
         Column[_Run](_("train PPL"), lambda row: numbers.ppl(row[0].train_ppl)),
         Column[_Run](_("dev PPL"), lambda row: numbers.ppl(row[0].dev_ppl)),
-        Column[_Run](_("test PPL"), lambda row: numbers.ppl(row[0].val_ppl)),
+        Column[_Run](_("test PPL"), lambda row: _test_ppl(row[0])),
         Column[_Run](_("test accuracy"), lambda row: numbers.share(row[0].val_acc)),
         Column[_Run](_("train ER"), lambda row: numbers.share(row[0].train_er)),
         Column[_Run](_("test ER"), lambda row: numbers.share(row[0].val_er)),
@@ -109,8 +117,12 @@ def details_table(line: Line) -> str:
     return table(columns, sorted(runs, key=lambda row: (row[0].num_samples, row[0].seed)))
 
 
-STOP_REASONS = (N_("dev minimum"), N_("fixed steps"), N_("closed form"), N_("cap"))
+STOP_REASONS = (N_("dev minimum"), N_("fixed steps"), N_("closed form"), N_("cap"), N_("diverged"))
 """Stop reasons as they are shown, for the catalogues."""
+
+
+def _test_ppl(point: PointRecord) -> str:
+    return "∞" if point.status == DIVERGED else numbers.ppl(point.val_ppl)
 
 
 def _stopped_by(point: PointRecord) -> str:
@@ -153,7 +165,12 @@ def _shares(view: View, line: Line) -> list[_Share]:
 
 
 def _lacking(view: View) -> list[str]:
-    return [*failures(view.sweep), *missing(view.sweep), *exclusions(view.lines)]
+    return [
+        *failures(view.sweep),
+        *(_("diverged: {run}").format(run=run) for run in diverged_runs(view.sweep.points)),
+        *missing(view.sweep),
+        *exclusions(view.lines),
+    ]
 
 
 def failures(sweep: Sweep) -> list[str]:
@@ -187,13 +204,13 @@ def missing(sweep: Sweep) -> list[str]:
 
 
 def exclusions(lines: Sequence[Line]) -> list[str]:
-    """A sentence per run that is not in its curve's fit, with the reason; failures are told with their
-    error."""
+    """A sentence per run that is not in its curve's fit, with the reason; those that failed or diverged are
+    told with their error or loss."""
     return [
         _("{model}, {why}").format(model=plain(line.label), why=exclusion_text(why))
         for line in lines
         for why in line.fit.excluded
-        if why.reason != "failed"
+        if why.reason not in ("failed", "diverged")
     ]
 
 
@@ -215,7 +232,7 @@ def glossary(sweep: Sweep) -> str:
             _("train / dev / test PPL"),
             _(
                 "exp of the mean nats per predicted token: running over the best epoch, on the split that "
-                "stops training, on the held-out test split (val_ppl in the files)"
+                "stops training, on the held-out test split (val_ppl in the files); ∞: it diverged"
             ),
         ),
         (_("test accuracy"), _("share of test tokens whose most probable prediction is right")),
