@@ -60,7 +60,7 @@ def on_page_markdown(markdown: str, **_context: Any) -> str:
 
 def command_help() -> str:
     """`--help` of `cvfp` and of each of its commands."""
-    from cvfp.cli.main import COMMANDS
+    from cvfp.cli.commands import COMMANDS
 
     commands = ["", *(name for name in COMMANDS if name != "data"), "data stats", "data tokenize"]
     return "\n\n".join(

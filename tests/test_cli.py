@@ -14,7 +14,8 @@ from lab_helpers import TINY, write_corpus
 from report_helpers import write_sweep
 
 import cvfp
-from cvfp.cli.main import COMMANDS, main
+from cvfp.cli.commands import COMMANDS
+from cvfp.cli.main import main
 from cvfp.lab.plan import make_plan
 from cvfp.lab.presets import PRESETS
 from cvfp.records.config import RunConfig, dotted
@@ -83,7 +84,7 @@ def test_run_report_status_work_together(capsys, tmp_path, corpus):
     run = ["run", "v3", "--corpus", corpus, *samples, "--out", out_dir, "--device", "cpu", "--json"]
     code, out, err = call(capsys, *run, *tiny_settings(phase2__epochs=40, phase2__lr=0.03))
     assert code == 0, err
-    assert json.loads(out) == {"out": str(out_dir), "done": 15, "failed": 0}
+    assert json.loads(out) == {"out": str(out_dir), "done": 15, "failed": 0, "diverged": 0}
     for name in (
         "report.md",
         "report.html",
@@ -390,12 +391,12 @@ def test_a_command_gives_the_answers_to_signals_back(capsys):
 EXEC = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from cvfp.cli import main
+from cvfp.cli import commands, main
 
 def interrupted() -> None:
     exec("import signal; signal.raise_signal(signal.SIGINT)")  # as a dataclass being imported does
 
-main.COMMANDS["run"] = interrupted
+commands.COMMANDS["run"] = interrupted
 sys.exit(main.main(["run"]))
 """
 
@@ -404,6 +405,32 @@ def test_an_interrupt_within_an_exec_is_exit_code_130_too(tmp_path):
     (tmp_path / "exec.py").write_text(EXEC)
     done = subprocess.run([sys.executable, "-m", "exec"], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 130 and "goes on from there" in done.stderr
+
+
+IMPORTING = """
+import signal, sys
+from cvfp.cli.main import main
+
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        if name == "tyro":
+            signal.raise_signal(signal.SIGINT)
+
+assert "pydantic" not in sys.modules and "tyro" not in sys.modules
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Interrupts())
+sys.exit(main(["presets"]))
+"""
+
+
+def test_an_interrupt_while_commands_are_imported_is_one_line_and_130():
+    done = subprocess.run([sys.executable, "-c", IMPORTING], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "cvfp: interrupted.\n")
+
+
+def test_a_wrong_word_is_told_the_right_ones(capsys):
+    code, _, err = call(capsys, "fit", "t.csv", "--unit", "nat")
+    assert code == 2 and "'nats', 'bits'" in err and "None" not in err
 
 
 def test_a_failed_point_makes_the_run_exit_with_1(capsys, tmp_path, corpus):
@@ -584,7 +611,7 @@ def test_a_sweep_grows_by_seeds_and_sizes_and_keeps_what_it_has(capsys, tmp_path
     assert len(records) == 4
     code, text, err = call(capsys, "run", out, "--seeds", 2, "--samples", 16, "--device", "cpu", "--json")
     assert code == 0, err
-    assert json.loads(text) == {"out": str(out), "done": 12, "failed": 0}
+    assert json.loads(text) == {"out": str(out), "done": 12, "failed": 0, "diverged": 0}
     arms, sizes, seeds = ("unigram", "kneser-ney"), (4, 8, 16), (42, 43)
     assert planned(out) == {(arm, size, seed) for arm in arms for size in sizes for seed in seeds}
     assert {path: path.stat().st_mtime_ns for path in records} == records

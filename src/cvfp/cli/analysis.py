@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from cvfp.cli.options import Json, Lang, optional, print_json, print_markdown, print_table
+from cvfp.cli.options import Json, Lang, one_of, optional, print_json, print_markdown, print_table
 from cvfp.records.errors import InputError, one_line
 from cvfp.records.files import check_out
 
@@ -26,6 +26,7 @@ def fit(
     ] = None,
     unit: Annotated[
         Literal["nats", "bits", "ppl"] | None,
+        one_of("nats", "bits", "ppl"),
         optional(
             "nats|bits|ppl",
             "of y, per token or byte; without it what its name says, where its values fit that",
@@ -51,7 +52,9 @@ def fit(
     include_capped: Annotated[bool, tyro.conf.arg(help="fit runs that stopped at their cap, too")] = False,
     separator: Annotated[str | None, optional("SIGN", "between columns: , ; | tab or space")] = None,
     decimal: Annotated[
-        Literal["point", "comma"] | None, optional("point|comma", "the sign before decimals")
+        Literal["point", "comma"] | None,
+        one_of("point", "comma"),
+        optional("point|comma", "the sign before decimals"),
     ] = None,
     encoding: Annotated[str | None, optional("NAME", "of the text: utf-8, utf-16, latin-1, ...")] = None,
     json: Json = False,

@@ -42,7 +42,7 @@ def completion(shell: tyro.conf.Positional[Annotated[Shell, tyro.conf.arg(metava
 
     Example: cvfp completion bash
     """
-    from cvfp.cli.main import COMMANDS
+    from cvfp.cli.commands import COMMANDS
     from cvfp.lab.presets import PRESETS
 
     printed, asked = io.StringIO(), ["--tyro-print-completion", shell]

@@ -1,4 +1,7 @@
-"""`cvfp`: finds the command, calls it, turns errors into one line and an exit code."""
+"""`cvfp`: calls the command, turns errors into one line and an exit code.
+
+What takes time to import is imported where an interruption is answered already.
+"""
 
 from __future__ import annotations
 
@@ -11,61 +14,12 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
 from cvfp import __version__
-from cvfp.cli import analysis, completion, corpus, model, schema, sweep
-from cvfp.cli.pulse import pulse
 from cvfp.records.errors import CvfpError, InputError, near, one_line
-
-GROUPS: dict[str, dict[str, Callable]] = {
-    "Start here": {"quickstart": sweep.quickstart, "presets": sweep.presets, "settings": sweep.settings},
-    "Sweeps": {
-        "run": sweep.run,
-        "tune": sweep.tune,
-        "status": sweep.status,
-        "next": sweep.next_,
-        "report": sweep.report,
-    },
-    "Analysis": {"fit": analysis.fit, "compare": analysis.compare, "published": analysis.published},
-    "One model": {
-        "train": model.train,
-        "eval": model.evaluate,
-        "generate": model.generate,
-        "diagnose": model.diagnose,
-    },
-    "Data, shell and editor": {
-        "data": corpus.data,
-        "completion": completion.completion,
-        "schema": schema.schema,
-    },
-}
-COMMANDS = {name: command for commands in GROUPS.values() for name, command in commands.items()}
-
-DESCRIPTION = "Train context-vector fixed-point language models and measure how they scale with data."
-
-
-def overview() -> str:
-    """What there is, in groups, and how to go on."""
-    lines = ["usage: cvfp COMMAND [options]", "", DESCRIPTION, ""]
-    for title, commands in GROUPS.items():
-        lines.append(title)
-        for name, command in commands.items():
-            said = (command.__doc__ or "").partition("\n")[0].rstrip(".")
-            lines.append(f"  {name:<11}{said}")
-        lines.append("")
-    return "\n".join(
-        [
-            *lines,
-            "Begin with: cvfp quickstart. Every command has --help with an example;",
-            "--debug shows tracebacks, --quiet no progress, --version tells the version.",
-            "Exit codes: 0 done, 1 failed or partial, 2 wrong usage or input,",
-            "130 interrupted, 143 terminated.",
-        ]
-    )
-
 
 FLAGS = ("--debug", "--quiet")
 """Those that every command takes."""
@@ -175,12 +129,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _keep_memory()
     given = {flag for flag in FLAGS if flag in arguments}
     arguments = [argument for argument in arguments if argument not in FLAGS]
-    with (
-        _signals_raise(),
-        _unshown_is_said(),
-        pulse(f"cvfp {arguments[0]}" if arguments else "cvfp", _is_silent(arguments, given)),
-    ):
-        return _answer(arguments, "--debug" in given)
+    with _signals_raise(), _unshown_is_said():
+        return _answer(arguments, given)
 
 
 def _is_silent(arguments: Sequence[str], given: Collection[str]) -> bool:
@@ -189,12 +139,16 @@ def _is_silent(arguments: Sequence[str], given: Collection[str]) -> bool:
     return "--quiet" in given or "generate" in arguments[:1] or os.environ.get("RANK", "0") != "0"
 
 
-def _answer(arguments: list[str], debug: bool) -> int:
-    """The exit code of one command; its errors are one line each, unless `debug` lets them out."""
+def _answer(arguments: list[str], given: Collection[str]) -> int:
+    """The exit code of one command; its errors are one line each, unless `--debug` lets them out."""
+    debug = "--debug" in given
     try:
         if "" in arguments:
             raise InputError(f"argument {arguments.index('') + 1} is empty ('')")
-        code = _dispatch(arguments)
+        from cvfp.cli.pulse import pulse
+
+        with pulse(f"cvfp {arguments[0]}" if arguments else "cvfp", _is_silent(arguments, given)):
+            code = _dispatch(arguments)
         print(end="", flush=True)
         return code
     except BrokenPipeError:
@@ -231,6 +185,8 @@ def _answer(arguments: list[str], debug: bool) -> int:
 
 
 def _dispatch(arguments: list[str]) -> int:
+    from cvfp.cli.commands import COMMANDS, DESCRIPTION, overview
+
     if arguments == ["--version"]:
         print(f"cvfp {__version__}")
         return 0

@@ -17,6 +17,7 @@ from cvfp.cli.options import (
     TextField,
     Track,
     corpus_and_table,
+    one_of,
     optional,
     print_json,
     print_note,
@@ -103,6 +104,7 @@ def generate(
     device: Device = "auto",
     weights: Annotated[
         Literal["float32", "float16", "bfloat16"] | None,
+        one_of("float32", "float16", "bfloat16"),
         optional("float32|float16|bfloat16", "type that weights are read in; float16 is fastest"),
     ] = None,
     json: Json = False,

@@ -24,6 +24,18 @@ def optional(metavar: str, meaning: str) -> Any:
     return tyro.conf.arg(metavar=metavar, help=meaning, help_behavior_hint="")
 
 
+def one_of(*values: str) -> Any:
+    """One of these words for an option that need not be given: an error lists them alone."""
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="|".join(values),
+        instance_from_str=lambda words: words[0],
+        is_instance=lambda value: value is None or value in values,
+        str_from_instance=lambda value: [str(value)],
+        choices=values,
+    )
+
+
 CORPORA = optional(
     "CORPUS [CORPUS ...]", "chitchat, ultrachat, hub:OWNER/NAME, or a path; several are read as one"
 )
