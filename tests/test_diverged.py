@@ -163,7 +163,7 @@ def test_a_report_names_what_diverged_and_counts_it(tmp_path):
     named = "lstm 2L_768d, 800 documents, seed 43 (812.2 nats per token)"
     assert f"Diverged, and in no fit, forecast or comparison, 1 of 20 runs: {named}." in text
     assert f"- diverged: {named}" in text and "Of 20 runs 1 diverged" in text
-    assert "| ∞ |" in text
+    assert "| ∞ |" in text and "∞: the model diverged." in text
     write_report(tmp_path, "ja")
     assert "20 回の実行のうち 1 回は発散し" in (tmp_path / "report.ja.md").read_text(encoding="utf-8")
     shown = cvfp.Results(tmp_path)

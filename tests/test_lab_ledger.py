@@ -79,7 +79,13 @@ def test_a_claimed_point_is_left_to_its_process_and_told_as_running(tmp_path, co
     first, second = (point.config.run_hash for point in plan.points)
     with Ledger(tmp_path).claim(first) as ours, Ledger(tmp_path).claim(first) as theirs:
         assert ours and not theirs
-        assert sweep_status(tmp_path).counts() == {"done": 0, "running": 1, "failed": 0, "waiting": 1}
+        assert sweep_status(tmp_path).counts() == {
+            "done": 0,
+            "running": 1,
+            "failed": 0,
+            "diverged": 0,
+            "waiting": 1,
+        }
         with Ledger(tmp_path).claim(second) as other:
             assert other
     with Ledger(tmp_path).claim(first) as ours:

@@ -90,6 +90,8 @@ def _runs(view: View) -> tuple[Block, ...]:
         found += [f"### {title}", details_table(line)]
     if any(capped(point) for point in view.sweep.points):
         found.append(_("‡ training stopped at its cap."))
+    if any(point.status == DIVERGED for point in view.sweep.points):
+        found.append(_("∞: the model diverged."))
     return tuple(found)
 
 
@@ -232,7 +234,7 @@ def glossary(sweep: Sweep) -> str:
             _("train / dev / test PPL"),
             _(
                 "exp of the mean nats per predicted token: running over the best epoch, on the split that "
-                "stops training, on the held-out test split (val_ppl in the files); ∞: it diverged"
+                "stops training, on the held-out test split (val_ppl in the files)"
             ),
         ),
         (_("test accuracy"), _("share of test tokens whose most probable prediction is right")),
