@@ -194,7 +194,7 @@ class JointConfig(TokenTraining):
     one (`cvfp.training.distillation`)."""
     distillation: Share = 0.5
     """Weight of the teachers' probabilities in the loss; the next tokens have the rest."""
-    student_dropout: Probability = 0.2
+    student_dropout: Probability = 0.1
     """`dropout` of the model that has teachers; it reads every batch once, whatever `consistency` says."""
     epochs: Positive = 40
     lr: Rate = 2e-3
