@@ -75,7 +75,7 @@ def test_presets_lists_all_of_them(capsys):
     code, out, _ = call(capsys, "presets", "--json")
     assert code == 0
     names = {"v1", "v2", "v3", "matrix", "next", "one-factor", "recommended", "baselines", "quickstart"}
-    assert set(json.loads(out)) == names | {"gradient-window", "cells", "attribution"}
+    assert set(json.loads(out)) == names | {"gradient-window", "cells", "attribution", "beyond"}
 
 
 def test_run_report_status_work_together(capsys, tmp_path, corpus):

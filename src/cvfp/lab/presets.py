@@ -420,6 +420,20 @@ PRESETS: dict[str, SweepSpec] = {
                 *FULL_RECIPE,
             ),
         ),
+        SweepSpec(
+            name="beyond",
+            description=N_("What goes beyond the default joint model: teachers, a wider context, two layers"),
+            arms=("cvfp-joint",),
+            samples=(800, 1600),
+            settings=RECOMMENDED,
+            tuned=TUNED,
+            variants=(
+                _named("alone", {}),
+                _named("four distilled", {"joint.teachers": 4}),
+                _named("width 1537", {"joint.context_dim": 1537}),
+                _named("two layers of 768", {"joint.context_dim": 768, "joint.num_layers": 2}),
+            ),
+        ),
         _quickstart(),
     )
 }

@@ -192,7 +192,7 @@ class JointConfig(TokenTraining):
     teachers: Annotated[int, Field(ge=0, le=16)] = 0
     """Models with the settings of one that learns alone, which are trained first and then distilled into this
     one (`cvfp.training.distillation`)."""
-    distillation: Share = 0.5
+    distillation: Share = 0.8
     """Weight of the teachers' probabilities in the loss; the next tokens have the rest."""
     student_dropout: Probability = 0.1
     """`dropout` of the model that has teachers; it reads every batch once, whatever `consistency` says."""
