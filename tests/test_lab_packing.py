@@ -143,20 +143,13 @@ def test_without_the_library_its_name_is_told(monkeypatch):
 
 
 def test_the_host_is_read(tmp_path, monkeypatch):
-    before = meters.cores(), meters.free_memory()
-    assert before[0] >= 1 and before[1] > 0 and meters.memory_of(os.getpid()) > 1 << 20
-    for name, text in {
-        "cpu.max": "100000 100000",
-        "memory.max": "1000",
-        "memory.current": "600",
-        "memory.stat": "anon 1\ninactive_file 200\n",
-    }.items():
-        (tmp_path / name).write_text(text)
+    there = meters.cores()
+    assert there >= 1 and meters.memory_of(os.getpid()) > 1 << 20
     monkeypatch.setattr(meters, "CGROUP", tmp_path)
-    assert (meters.cores(), meters.free_memory()) == (1, 600)
-    (tmp_path / "cpu.max").write_text("max 100000")
-    (tmp_path / "memory.max").write_text("max")
-    assert meters.cores() >= 1 and meters.free_memory() > 600
+    (tmp_path / "cpu.max").write_text("100000 100000", encoding="utf-8")
+    assert meters.cores() == 1
+    (tmp_path / "cpu.max").write_text("max 100000", encoding="utf-8")
+    assert meters.cores() >= there
     assert meters.memory_of(2**30) == 0
 
 

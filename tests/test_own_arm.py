@@ -73,11 +73,11 @@ def test_the_gru_of_the_examples_runs_beside_the_arms_that_are_there_and_is_repo
 
 def test_settings_reach_the_file_and_tell_lines_apart(tmp_path, corpus):
     file = write(tmp_path)
-    spec = tiny_spec(corpus, arms=(file,), samples=(4,), variants=({}, {"own.settings.shift": 1.0}))
+    spec = tiny_spec(corpus, arms=(file,), samples=(4,), variants=({}, {"own.settings.shift": -1.0}))
     run_sweep(make_plan(spec), tmp_path / "sweep", CPU)
     first, second = rows_of(tmp_path / "sweep")
-    assert second["val_ppl"] == pytest.approx(first["val_ppl"] * 2.718281828, rel=1e-6)
-    assert (first["config_name"], second["config_name"]) == ("8d", "8d shift=1.0")
+    assert second["val_ppl"] == pytest.approx(first["val_ppl"] / 2.718281828, rel=1e-6)
+    assert (first["config_name"], second["config_name"]) == ("8d", "8d shift=-1.0")
 
 
 def test_other_code_is_another_run_and_another_place_is_not(tmp_path, corpus):

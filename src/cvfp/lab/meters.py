@@ -76,16 +76,6 @@ def cores() -> int:
     return min(there, max(1, int(quota) // int(period))) if quota.isdecimal() else there
 
 
-def free_memory() -> int:
-    """Bytes of memory that more processes may take."""
-    free = 1024 * _value("/proc/meminfo", "MemAvailable:")
-    limit, taken = _text(CGROUP / "memory.max"), _text(CGROUP / "memory.current")
-    if limit.isdecimal() and taken.isdecimal():
-        kept = int(taken) - _value(CGROUP / "memory.stat", "inactive_file")
-        free = min(free, int(limit) - kept)
-    return free
-
-
 def memory_of(pid: int) -> int:
     """Bytes of memory that a process has taken at most."""
     return 1024 * _value(f"/proc/{pid}/status", "VmHWM:")
@@ -94,7 +84,7 @@ def memory_of(pid: int) -> int:
 def _text(path: Path | str) -> str:
     """What a file holds; nothing where it is not there (any more)."""
     try:
-        return Path(path).read_text().strip()
+        return Path(path).read_text(encoding="utf-8").strip()
     except OSError:
         return ""
 

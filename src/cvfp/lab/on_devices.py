@@ -43,6 +43,7 @@ from cvfp.lab.runner import Job, SweepOutcome, Worker, open_data, run_sweep
 from cvfp.lab.sweep_directory import Ledger, SweepDirectory
 from cvfp.records.errors import CrowdedError, CvfpError
 from cvfp.records.plan import Plan
+from cvfp.training.host_memory import available_memory
 
 FEW = 8
 """Points that one device is done with before another process would be of use."""
@@ -262,7 +263,7 @@ class _Pool:
 
     def _host(self) -> Host:
         sizes = [meters.memory_of(one.process.pid) for one in self.pipes.values() if one.process.pid]
-        return Host(len(self.pipes), meters.cores(), meters.free_memory(), max(sizes, default=0))
+        return Host(len(self.pipes), meters.cores(), available_memory(), max(sizes, default=0))
 
     def _queue(self) -> Queue:
         now, pending = time.monotonic(), self.directory.pending()

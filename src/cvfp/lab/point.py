@@ -197,6 +197,10 @@ def _shape(config: RunConfig) -> dict:
     }
 
 
+ROUNDING = 1e-5
+"""How far above the vocabulary's size rounding may bring the PPL of a uniform guess."""
+
+
 def _result(config: RunConfig, facts: Facts, dataset: Dataset, nll: np.ndarray) -> dict:
     """The score of a model by its status: PPL; of one that diverged, the loss.
 
@@ -205,7 +209,8 @@ def _result(config: RunConfig, facts: Facts, dataset: Dataset, nll: np.ndarray) 
     nats = mean_nats(nll)
     ppl = perplexity_of(nats)
     judged = facts.dev_ppl if config.data.test_tokens == NO_TEST else ppl
-    learned = judged is not None and judged <= dataset.vocab_size and facts.stop_reason != DIVERGED
+    uniform = dataset.vocab_size * (1 + ROUNDING)
+    learned = judged is not None and judged <= uniform and facts.stop_reason != DIVERGED
     if ppl is None or not learned:
         return {"status": DIVERGED, "val_nats": nats}
     target_bytes = dataset.test.target_bytes

@@ -25,7 +25,7 @@ def available_memory() -> int:
 
 def _of_machine() -> int:
     try:
-        lines = MACHINE.read_text().splitlines()
+        lines = _text(MACHINE).splitlines()
     except OSError:
         return 0
     return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
@@ -33,7 +33,7 @@ def _of_machine() -> int:
 
 def _of_groups() -> Iterator[int]:
     """What is left in each control group that this process is in, as far as they have limits."""
-    lines = OWN_GROUPS.read_text().splitlines() if OWN_GROUPS.exists() else []
+    lines = _text(OWN_GROUPS).splitlines() if OWN_GROUPS.exists() else []
     for line in lines:
         _, names, path = line.split(":", 2)
         for kind in KINDS.keys() & set(names.split(",")):
@@ -41,6 +41,10 @@ def _of_groups() -> Iterator[int]:
             own = root / path.lstrip("/")
             for folder in (own, *own.parents[: len(own.relative_to(root).parts)]):
                 with contextlib.suppress(OSError, ValueError):  # not seen from here, or "max": no limit
-                    left = int((folder / limit).read_text()) - int((folder / used).read_text())
-                    stat = dict(one.split() for one in (folder / "memory.stat").read_text().splitlines())
+                    left = int(_text(folder / limit)) - int(_text(folder / used))
+                    stat = dict(one.split() for one in _text(folder / "memory.stat").splitlines())
                     yield left + int(stat.get(droppable, 0))
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
