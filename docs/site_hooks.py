@@ -60,9 +60,9 @@ def on_page_markdown(markdown: str, **_context: Any) -> str:
 
 def command_help() -> str:
     """`--help` of `cvfp` and of each of its commands."""
-    from cvfp.cli.commands import COMMANDS
+    from cvfp.cli.commands import PLACES
 
-    commands = ["", *(name for name in COMMANDS if name != "data"), "data stats", "data tokenize"]
+    commands = ["", *(name for name in PLACES if name != "data"), "data stats", "data tokenize"]
     return "\n\n".join(
         f"## cvfp {command}".rstrip() + f"\n\n```text\n{_help(command.split())}\n```" for command in commands
     )

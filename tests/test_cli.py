@@ -14,7 +14,7 @@ from lab_helpers import TINY, write_corpus
 from report_helpers import write_sweep
 
 import cvfp
-from cvfp.cli.commands import COMMANDS
+from cvfp.cli.commands import GROUPS, PLACES, command
 from cvfp.cli.main import main
 from cvfp.lab.plan import make_plan
 from cvfp.lab.presets import PRESETS
@@ -62,13 +62,28 @@ def corpus(tmp_path_factory):
     return write_corpus(tmp_path_factory.mktemp("corpus"))
 
 
-ALL = [name for name in COMMANDS if name != "data"] + ["data stats", "data tokenize"]
+ALL = [name for name in PLACES if name != "data"] + ["data stats", "data tokenize"]
 
 
 @pytest.mark.parametrize("command", ALL)
 def test_every_command_has_help_with_an_example(capsys, command):
     code, out, _ = call(capsys, *command.split(), "--help")
     assert code == 0 and "Example: cvfp" in " ".join(out.split())
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_the_overview_says_what_a_command_says_of_itself(name):
+    said = {name: said for commands in GROUPS.values() for name, (_, said) in commands.items()}
+    assert (command(name).__doc__ or "").startswith(f"{said[name]}.")
+
+
+def test_the_overview_imports_no_command():
+    """Else it takes as long as pydantic, rich and tyro take to import."""
+    code = "import sys; from cvfp.cli.main import main; main([]); print(sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    overview, _, modules = done.stdout.rpartition("\n['")
+    assert "Start here" in overview
+    assert not {"'pydantic'", "'rich'", "'tyro'", "'numpy'"} & {*modules.split(", ")}
 
 
 def test_presets_lists_all_of_them(capsys):
@@ -391,12 +406,12 @@ def test_a_command_gives_the_answers_to_signals_back(capsys):
 EXEC = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from cvfp.cli import commands, main
+from cvfp.cli import main, sweep
 
 def interrupted() -> None:
     exec("import signal; signal.raise_signal(signal.SIGINT)")  # as a dataclass being imported does
 
-commands.COMMANDS["run"] = interrupted
+sweep.run = interrupted
 sys.exit(main.main(["run"]))
 """
 
@@ -557,8 +572,8 @@ def test_reports_speak_the_language_that_was_asked_for(capsys, tmp_path, languag
     assert f"| {corpus} | chitchat |" in text and f"| {tokens} | 50, 100, 200, 400 |" in text
     page = (tmp_path / "sweep" / f"report{mark}.html").read_text(encoding="utf-8")
     assert f'<html lang="{language}">' in page
-    for command in (["compare", "published:v1", "published:v2"], ["published"]):
-        code, out, _ = call(capsys, *command, "--lang", language)
+    for words in (["compare", "published:v1", "published:v2"], ["published"]):
+        code, out, _ = call(capsys, *words, "--lang", language)
         assert code == 0 and any(ord(letter) > 0x3000 for letter in out) == (language == "ja")
 
 

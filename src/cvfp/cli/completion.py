@@ -42,12 +42,14 @@ def completion(shell: tyro.conf.Positional[Annotated[Shell, tyro.conf.arg(metava
 
     Example: cvfp completion bash
     """
-    from cvfp.cli.commands import COMMANDS
+    from cvfp.cli.commands import PLACES, command
     from cvfp.lab.presets import PRESETS
 
     printed, asked = io.StringIO(), ["--tyro-print-completion", shell]
     with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
-        tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="cvfp", args=asked)
+        tyro.extras.subcommand_cli_from_dict(
+            {name: command(name) for name in PLACES}, prog="cvfp", args=asked
+        )
     end = ENDS[shell]
     assert end in printed.getvalue()
     print(printed.getvalue().replace(end, end + ARGUMENTS[shell].replace("PRESETS", " ".join(PRESETS))))

@@ -185,24 +185,24 @@ def _answer(arguments: list[str], given: Collection[str]) -> int:
 
 
 def _dispatch(arguments: list[str]) -> int:
-    from cvfp.cli.commands import COMMANDS, DESCRIPTION, overview
+    from cvfp.cli.commands import PLACES, command, overview
 
     if arguments == ["--version"]:
         print(f"cvfp {__version__}")
         return 0
-    if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
-        raise InputError(
-            f"unknown command {arguments[0]!r}{near(arguments[0], COMMANDS)}; there are {', '.join(COMMANDS)}"
-        )
     if arguments in ([], ["-h"], ["--help"]):
         print(overview())
         return 0
+    name, *options = arguments
+    if name not in PLACES:
+        known = f"there are {', '.join(PLACES)}"
+        if name.startswith("-"):
+            raise InputError(f"{name!r} is no command, and a command comes first; {known}")
+        raise InputError(f"unknown command {name!r}{near(name, PLACES)}; {known}")
     import tyro
 
     try:
-        return tyro.extras.subcommand_cli_from_dict(
-            COMMANDS, prog="cvfp", description=DESCRIPTION, args=arguments
-        )
+        return tyro.cli(command(name), prog=f"cvfp {name}", args=options)
     except SystemExit as leaving:
         taken = next((each for each in arguments if re.match("-[^-]", each) and each != "-h"), None)
         if leaving.code == InputError.exit_code and taken is not None:

@@ -26,7 +26,7 @@ from cvfp.lab.messages import (
 )
 from cvfp.metrics.cost import relative_cost
 from cvfp.records.plan import PlannedPoint
-from cvfp.records.schema import duration
+from cvfp.records.texts import duration
 from cvfp.training.events import Event
 
 LEAST_SHARE = 0.1

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 
-from cvfp.records.schema import duration
+from cvfp.records.texts import duration
 
 SILENCE = 9.0
 """Seconds without a line, after which one comes: under ten, as a thread may have to wait for its turn."""

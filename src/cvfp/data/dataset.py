@@ -27,7 +27,8 @@ from cvfp.data.stores import TokenStore, open_token_store
 from cvfp.data.tokenizers import LONGEST_WORD, Tokenizer, bpe_size, load_tokenizer, saved_tokenizer
 from cvfp.records.config import DataConfig
 from cvfp.records.errors import InputError
-from cvfp.records.schema import N_, digest
+from cvfp.records.schema import digest
+from cvfp.records.texts import N_
 
 # --- A stream: what a model is trained or scored on.
 

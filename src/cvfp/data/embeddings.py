@@ -15,7 +15,7 @@ from cvfp.data.extras import require
 from cvfp.records.config import EmbeddingConfig, derived_seed
 from cvfp.records.errors import InputError
 from cvfp.records.files import is_dir, is_file, reason
-from cvfp.records.schema import N_
+from cvfp.records.texts import N_
 
 GPT2 = "openai-community/gpt2"
 GPT2_COMMIT = "607a30d783dfa663caf39e06633721c8d4cfcd7e"

@@ -21,7 +21,7 @@ from cvfp.lab.point import Datasets
 from cvfp.metrics.cost import run_cost
 from cvfp.records.config import RunConfig
 from cvfp.records.plan import Plan
-from cvfp.records.schema import duration
+from cvfp.records.texts import duration
 from cvfp.training import group
 from cvfp.training.devices import describe_device
 

@@ -11,7 +11,7 @@ from cvfp.records.arms import DEFAULT_ARMS, arm_kind
 from cvfp.records.config import RunConfig
 from cvfp.records.errors import InputError, near
 from cvfp.records.plan import Analysis, TunedArm, tuned_at
-from cvfp.records.schema import N_
+from cvfp.records.texts import N_
 from cvfp.records.training_config import JointConfig
 
 # --- What `cvfp tune recommended` chose for every arm, on the default corpus, one seed.

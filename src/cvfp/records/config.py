@@ -10,7 +10,15 @@ from pydantic import Field, field_validator, model_validator
 
 from cvfp.records.arms import ARM_KINDS, arm_kind
 from cvfp.records.errors import InputError, near
-from cvfp.records.schema import Count, Layers, Positive, Rate, Schema, Width, digest
+from cvfp.records.schema import (
+    Count,
+    Layers,
+    Positive,
+    Rate,
+    Schema,
+    Width,
+    digest,
+)
 from cvfp.records.training_config import (
     Cell,
     JointConfig,

@@ -10,8 +10,8 @@ from cvfp.records.config import RunConfig
 from cvfp.records.errors import InputError
 from cvfp.records.plan import Analysis, Plan, PlannedPoint
 from cvfp.records.results import Metadata, PointRecord, RunRecord
-from cvfp.records.schema import N_
 from cvfp.records.sweep import Sweep, key_of
+from cvfp.records.texts import N_
 
 PUBLISHED_PROTOCOL: dict[str, Any] = {
     "data.corpus": "ultrachat",

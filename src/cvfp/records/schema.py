@@ -134,21 +134,3 @@ def digest(value: Any, length: int = 12) -> str:
     """Hexadecimal SHA-256 of the canonical JSON of `value`, cut to `length` digits."""
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:length]
-
-
-# --- Texts: those that stand in records or plans in English and that reports show in other languages; times.
-
-
-def N_(text: str) -> str:
-    """`text` itself, marked for the catalogues of `cvfp.report.language` (gettext's customary name)."""
-    return text
-
-
-def duration(seconds: float) -> str:
-    """A time with its units: `42 s`, `3 min 20 s`, `2 h 5 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600:,} h {whole % 3600 // 60} min"

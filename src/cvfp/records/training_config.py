@@ -7,7 +7,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from cvfp.records.schema import Layers, NonNegative, Positive, Precision, Rate, Schema, Share, Width
+from cvfp.records.schema import (
+    Layers,
+    NonNegative,
+    Positive,
+    Precision,
+    Rate,
+    Schema,
+    Share,
+    Width,
+)
 
 Probability = Annotated[float, Field(ge=0, lt=1)]
 Averaging = Probability | Literal["two-tailed"]

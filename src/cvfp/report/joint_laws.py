@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cvfp.records.schema import N_
+from cvfp.records.texts import N_
 from cvfp.report.changes import setting_changes
 from cvfp.report.lines import Line
 from cvfp.scaling.joint_law import FEWEST, JointFit, fit_joint_law, joint_cells

@@ -23,8 +23,8 @@ from cvfp.records.results import (
     SummaryRecord,
     WindowRecord,
 )
-from cvfp.records.schema import N_
 from cvfp.records.sweep import Sweep, key_of, planned_key
+from cvfp.records.texts import N_
 from cvfp.report import numbers
 from cvfp.report.language import _
 from cvfp.report.markdown import plain

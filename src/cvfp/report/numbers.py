@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 
 from cvfp.records.results import OF_ONE_DRAW, IntervalKind
-from cvfp.records.schema import N_
-from cvfp.records.schema import duration as duration
+from cvfp.records.texts import N_
+from cvfp.records.texts import duration as duration
 from cvfp.report.language import _
 from cvfp.scaling.units import NATS_IN, Unit
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cvfp.records.published import load_published, published_experiment
-from cvfp.records.schema import N_
+from cvfp.records.texts import N_
 from cvfp.report import numbers
 from cvfp.report.changes import LineChange
 from cvfp.report.language import _, sentences

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from cvfp.records.schema import N_
+from cvfp.records.texts import N_
 from cvfp.report import numbers
 from cvfp.report.changes import LineChange
 from cvfp.report.language import _, listed

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from cvfp.records.results import OF_ONE_DRAW
-from cvfp.records.schema import N_
+from cvfp.records.texts import N_
 from cvfp.report import numbers
 from cvfp.report.language import _, sentences
 from cvfp.scaling.data_efficiency import DataRatio

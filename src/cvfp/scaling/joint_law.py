@@ -25,7 +25,7 @@ from scipy.optimize import brentq, least_squares, nnls
 from scipy.special import fdtri
 
 from cvfp.records.errors import InputError
-from cvfp.records.schema import N_
+from cvfp.records.texts import N_
 from cvfp.scaling.forms import BENDS, FormStatus
 from cvfp.scaling.power_law import Number, Numbers, log_of_positive, student_quantile
 

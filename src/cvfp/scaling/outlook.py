@@ -29,7 +29,7 @@ from scipy.optimize import brentq
 from scipy.special import fdtrc, stdtr
 
 from cvfp.records.errors import InputError
-from cvfp.records.schema import N_
+from cvfp.records.texts import N_
 from cvfp.scaling.forms import BENDS, NUM_PARAMETERS, ROUNDING, FormName, possible_forms
 from cvfp.scaling.points import Points
 from cvfp.scaling.power_law import Number, Numbers, log_of_positive

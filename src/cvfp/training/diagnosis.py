@@ -12,7 +12,7 @@ from cvfp.metrics import context_health as health
 from cvfp.models.cvfp import CVFPModel
 from cvfp.models.replay import ReplayedFunction
 from cvfp.records.results import Health
-from cvfp.records.schema import N_
+from cvfp.records.texts import N_
 
 TEXT_POSITIONS = 4096
 """Positions of the text that are looked at."""

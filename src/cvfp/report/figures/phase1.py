@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cvfp.records.schema import N_
 from cvfp.records.sweep import Sweep
+from cvfp.records.texts import N_
 from cvfp.report.figures.axes import padded, set_linear, set_log, widened
 from cvfp.report.figures.curves import Phase1Curve, curves_by_size, largest_curve, phase1_curve
 from cvfp.report.figures.style import (

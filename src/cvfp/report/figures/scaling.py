@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 
 from cvfp.records.arms import arm_kind
 from cvfp.records.results import IntervalKind, PointRecord
-from cvfp.records.schema import N_
+from cvfp.records.texts import N_
 from cvfp.report.figures.axes import Limits, grid_shape, label_outer, padded, panel_grid, set_log
 from cvfp.report.figures.marks import ROW, Column, Mark, draw_column, mean_mark, name_rows, places
 from cvfp.report.figures.style import (

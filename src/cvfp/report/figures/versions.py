@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from cvfp.records.results import PointRecord
-from cvfp.records.schema import N_
+from cvfp.records.texts import N_
 from cvfp.report.changes import LineChange
 from cvfp.report.figures.axes import set_linear
 from cvfp.report.figures.marks import NARROW, Column, Mark, draw_column, mean_mark, name_rows, places

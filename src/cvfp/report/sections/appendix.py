@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cvfp.records.results import DIVERGED, PointRecord, RunRecord
-from cvfp.records.schema import N_
 from cvfp.records.sweep import Sweep
+from cvfp.records.texts import N_
 from cvfp.report import numbers
 from cvfp.report.blocks import Block, Fold, Section, present
 from cvfp.report.conclusions import conclusions

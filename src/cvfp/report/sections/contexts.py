@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cvfp.records.results import Health, Phase1Facts, PointRecord, RunRecord
-from cvfp.records.schema import N_
+from cvfp.records.texts import N_
 from cvfp.report import numbers
 from cvfp.report.blocks import Fold, Picture, Section, present
 from cvfp.report.figures.analysis import analysis_figure

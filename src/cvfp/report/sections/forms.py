@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cvfp.records.results import ProgressionRecord, WindowRecord
-from cvfp.records.schema import N_
+from cvfp.records.texts import N_
 from cvfp.report import numbers
 from cvfp.report.blocks import Block, Picture, present
 from cvfp.report.figures.progression import progression_figure

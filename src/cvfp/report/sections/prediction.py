@@ -7,8 +7,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cvfp.records.schema import N_
 from cvfp.records.sweep import RegisteredForecast, Sweep, read_forecasts
+from cvfp.records.texts import N_
 from cvfp.report import numbers
 from cvfp.report.blocks import Fold, Picture, Section, present
 from cvfp.report.figures.forecasts import forecast_figure

@@ -10,8 +10,8 @@ from cvfp.records.arms import arm_kind
 from cvfp.records.config import LATER, EmbeddingConfig, ModelConfig, RunConfig
 from cvfp.records.plan import Plan
 from cvfp.records.results import DataStats, Environment, Metadata, TextSize
-from cvfp.records.schema import N_
 from cvfp.records.sweep import Sweep
+from cvfp.records.texts import N_
 from cvfp.report import numbers
 from cvfp.report.blocks import Fold, Section, present
 from cvfp.report.language import _, listed

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from cvfp.records.schema import N_
+from cvfp.records.texts import N_
 from cvfp.report import numbers
 from cvfp.report.blocks import Block
 from cvfp.report.language import _, listed, sentences
