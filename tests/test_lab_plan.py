@@ -150,6 +150,11 @@ def test_hashes_see_what_can_change_a_result_and_nothing_else():
     assert wider.run_hash == RunConfig.from_settings({"arm": "no-context"}).run_hash
     noisy = RunConfig.from_settings({"arm": "random-context", "phase1.context_noise": 0.3})
     assert noisy.run_hash == RunConfig.from_settings({"arm": "random-context"}).run_hash
+    joint = {"arm": "cvfp-joint"}
+    taught = joint | {"joint.teachers": 2}
+    for setting in ({"joint.distillation": 0.3}, {"joint.student_dropout": 0.3}):  # of those with teachers
+        assert RunConfig.from_settings(joint | setting).run_hash == RunConfig.from_settings(joint).run_hash
+        assert RunConfig.from_settings(taught | setting).run_hash != RunConfig.from_settings(taught).run_hash
 
 
 @pytest.mark.parametrize(

@@ -44,8 +44,9 @@ def planted(difference: float, scatter: float = 0.02) -> Callable[[RunRecord], R
 
 
 def view_of(directory: Path, place: str = "runs/demo", **settings) -> View:
-    settings = {"lines": TWO, "sizes": SIZES, "seeds": SEEDS, "change": planted(0.01)} | settings
-    return View(*read(write_sweep(directory, **settings)), place)
+    alone = METADATA | {"wall_seconds": None}
+    chosen = {"lines": TWO, "sizes": SIZES, "seeds": SEEDS, "change": planted(0.01), "metadata": alone}
+    return View(*read(write_sweep(directory, **(chosen | settings))), place)
 
 
 def ratios_of(values: Mapping[tuple[int, int], float]) -> Points:
@@ -332,6 +333,14 @@ def test_one_seed_is_to_become_three(tmp_path):
     assert found.command == "cvfp run runs/demo --seeds 3"
     assert found.why == "an interval over seeds for every difference"
     assert found.seconds == pytest.approx(2 * 2 * sum(0.5 * size**1.5 for size in SIZES))
+
+
+@pytest.mark.parametrize(("at_work", "share"), [(0.25, 0.25), (1.0, 1.0), (1.7, 1.0)])
+def test_runs_that_went_on_side_by_side_share_their_time(tmp_path, at_work, share):
+    """Pauses between runs do not make them longer."""
+    runs = 2 * sum(0.5 * size**1.5 for size in SIZES)
+    found = following(view_of(tmp_path, seeds=(1,), metadata=METADATA | {"wall_seconds": at_work * runs}))
+    assert found.seconds == pytest.approx(share * 2 * runs)
 
 
 def test_an_unclear_difference_gets_seeds_and_the_interval_that_they_are_to_give(tmp_path):

@@ -56,7 +56,7 @@ LATER: dict[str, dict[str, Any]] = {
     "phase2": _LATER,
     "lstm": _LATER | {"locked_dropout": False},
     "transformer": _LATER | {"locked_dropout": False},
-    "joint": {"consistency": 0.0, "teachers": 0, "distillation": 0.8, "student_dropout": 0.1},
+    "joint": {"consistency": 0.0, "teachers": 0, "distillation": 0.5},
 }
 """Fields that joined when results had been recorded: as everything was before, they are in no hash."""
 LARGEST_VOCABULARY = 1_000_000
@@ -409,14 +409,17 @@ class RunConfig(Schema):
     def relevant(self) -> dict[str, Any]:
         """The fields that this arm reads and that make its result another: none that is neutral.
 
-        Neutral is a field that joined later and leaves everything as it was before (`LATER`), and a limit
-        that is not set.
+        Neutral is a field that joined later and leaves everything as it was before (`LATER`), a limit that is
+        not set, and how teachers are learned from where there are none.
         """
         chosen, kind = self.read(), arm_kind(self.arm)
         for section in kind.sections:
             for field, before in LATER.get(section, {}).items():
                 if chosen[section].get(field, ...) == before:
                     del chosen[section][field]
+        if "joint" in kind.sections and not self.joint.teachers:
+            for field in ("distillation", "student_dropout"):
+                chosen["joint"].pop(field, None)
         if "phase1" in kind.sections and self.phase1.slices_per_step is None:
             del chosen["phase1"]["slices_per_step"]
         section, training = kind.training_section, self.token_training

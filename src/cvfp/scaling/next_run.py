@@ -224,6 +224,8 @@ class Design:
     """Not where a seed has several initialisations."""
     documents: int | None
     """In the corpus for training; None where it is not known."""
+    share: float = 1.0
+    """Seconds of the sweep for a second of one of its runs."""
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -237,18 +239,19 @@ class Design:
     def seconds_of_seeds(self, count: int) -> float | None:
         """All lines at their sizes with so many new seeds; None where the time of one is not known."""
         found = [line.at(size) for line in self.lines for size in line.sizes]
-        return _total(None if seconds is None else count * seconds for seconds in found)
+        return _total(found, count * self.share)
 
     def seconds_of_size(self, size: int) -> float | None:
         """All lines that do not run there yet, with every seed; None where the time of one is not known."""
         found = [line.at(size) for line in self.lines if size not in line.sizes]
-        return _total(None if seconds is None else self.runs * seconds for seconds in found)
+        return _total(found, self.runs * self.share)
 
 
-def _total(seconds: Iterable[float | None]) -> float | None:
+def _total(seconds: Iterable[float | None], share: float) -> float | None:
+    """Their sum, of each this share (or so often); None where one is not known."""
     found = list(seconds)
     known = [each for each in found if each is not None]
-    return sum(known, 0.0) if len(known) == len(found) else None
+    return share * sum(known) if len(known) == len(found) else None
 
 
 def design_of(sweep: Sweep) -> Design:
@@ -260,6 +263,7 @@ def design_of(sweep: Sweep) -> Design:
         len(draws),
         all(draw is None for _seed, draw in draws),
         min(pools) if pools else None,
+        _share(sweep),
     )
 
 
@@ -278,10 +282,18 @@ def _costs(sweep: Sweep) -> dict[str, LineCost]:
     }
 
 
+def _share(sweep: Sweep) -> float:
+    """1/2 where two runs were always at work side by side."""
+    runs = sum(point.wall_seconds or 0.0 for point in sweep.points)
+    wall = sweep.metadata.wall_seconds
+    return min(wall / runs, 1.0) if wall and runs else 1.0
+
+
 def seconds_of(sweep: Sweep, points: Iterable[PlannedPoint]) -> float | None:
     """What planned runs of a sweep would take, by its own records; None where one of a line is not known."""
     costs = _costs(sweep)
-    return _total(costs[point.config.config_hash].at(point.config.data.num_samples) for point in points)
+    found = (costs[point.config.config_hash].at(point.config.data.num_samples) for point in points)
+    return _total(found, _share(sweep))
 
 
 # --- What could be added, the best first.
