@@ -51,7 +51,7 @@ class NvmlMeter:
                 raise CvfpError(f"{device} cannot be read by NVML ({error})") from error
 
     def read(self, device: torch.device) -> Reading | None:
-        """As a `Meter` does."""
+        """This reads a card for the protocol `Meter`: None where it cannot be read just now."""
         try:
             return self._read(device)
         except self.errors:
