@@ -335,11 +335,16 @@ def test_one_seed_is_to_become_three(tmp_path):
     assert found.seconds == pytest.approx(2 * 2 * sum(0.5 * size**1.5 for size in SIZES))
 
 
-@pytest.mark.parametrize(("at_work", "share"), [(0.25, 0.25), (1.0, 1.0), (1.7, 1.0)])
-def test_runs_that_went_on_side_by_side_share_their_time(tmp_path, at_work, share):
+@pytest.mark.parametrize(
+    ("device", "at_work", "share"),
+    [("NVIDIA H100", 0.25, 0.25), ("NVIDIA H100", 1.0, 1.0), ("NVIDIA H100", 1.7, 1.0), ("cpu", 0.5, 1.0)],
+)
+def test_runs_that_went_on_side_by_side_share_their_time(tmp_path, device, at_work, share):
     """Pauses between runs do not make them longer."""
     runs = 2 * sum(0.5 * size**1.5 for size in SIZES)
-    found = following(view_of(tmp_path, seeds=(1,), metadata=METADATA | {"wall_seconds": at_work * runs}))
+    made = [METADATA["environments"][0] | {"device": device}]
+    metadata = METADATA | {"environments": made, "wall_seconds": at_work * runs}
+    found = following(view_of(tmp_path, seeds=(1,), metadata=metadata))
     assert found.seconds == pytest.approx(share * 2 * runs)
 
 

@@ -283,7 +283,10 @@ def _costs(sweep: Sweep) -> dict[str, LineCost]:
 
 
 def _share(sweep: Sweep) -> float:
-    """1/2 where two runs were always at work side by side."""
+    """1/2 where two runs were always at work side by side, as they are again on GPUs: `cvfp run` takes every
+    one that is there, but one process for a CPU."""
+    if any(one.device.startswith("cpu") for one in sweep.metadata.environments):
+        return 1.0
     runs = sum(point.wall_seconds or 0.0 for point in sweep.points)
     wall = sweep.metadata.wall_seconds
     return min(wall / runs, 1.0) if wall and runs else 1.0
