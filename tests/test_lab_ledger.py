@@ -158,8 +158,9 @@ def slow(tmp_path_factory, corpus):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("devices", ["cpu", "cpu,cpu"])
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code", "devices"), [(signal.SIGINT, 130, "cpu,cpu"), (signal.SIGTERM, 143, "cpu")]
+)
 def test_a_sweep_ends_when_asked_to_and_goes_on_from_there(tmp_path, slow, number, code, devices):
     spec, whole = slow
     plan_file, out = tmp_path / "sweep.toml", tmp_path / "sweep"

@@ -78,6 +78,7 @@ def test_a_sweep_has_a_name_that_windows_can_have_too(name):
     assert PRESETS["v3"].override(name=f"my {name.strip(' .')}").name.startswith("my ")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_every_file_of_a_sweep_has_a_name_that_every_system_can_have(whole, tmp_path):
     """No signs, no endings and no devices that Windows refuses; no two that differ by their case alone."""
     out = shutil.copytree(whole, tmp_path / "sweep")

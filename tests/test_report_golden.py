@@ -28,6 +28,7 @@ def test_every_language_has_a_kept_report():
     assert {"v1", "v2", "v3"} <= set(SWEEPS)
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.long] * (name not in QUICK)) for name in SWEEPS]
 )

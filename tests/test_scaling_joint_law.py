@@ -93,7 +93,7 @@ def test_intervals_hold_the_planted_values():
 
 @pytest.mark.long
 def test_intervals_hold_the_planted_values_in_95_percent():
-    assert all(0.89 <= share <= 0.995 for share in coverage(200, 0.002).values())
+    assert all(0.89 <= share <= 0.995 for share in coverage(100, 0.002).values())
 
 
 def test_the_order_of_runs_changes_nothing_and_runs_of_one_cell_are_one():

@@ -230,11 +230,12 @@ def _run_plan(plan: Plan, out: Path, execute: Execute, track: Track, json: bool)
     if outcome is None:
         return 0
     write_report(out, note=print_note)
+    counts = {"failed": len(outcome.failed), "diverged": len(outcome.diverged)}
     if json:
-        counts = {"failed": len(outcome.failed), "diverged": len(outcome.diverged)}
         print_json({"out": str(out), "done": outcome.done, **counts})
     else:
-        print_ending(out, f"{outcome.done} of {len(plan.points)} runs done.")
+        bad = [f"{number} {what}" for what, number in counts.items() if number]
+        print_ending(out, ", ".join([f"{outcome.done} of {len(plan.points)} runs done", *bad]) + ".")
     for record in outcome.failed:
         print(f"failed: {record.point.arm} {record.point.config_name}: {record.error}", file=sys.stderr)
     _print_diverged([record.point for record in outcome.diverged])

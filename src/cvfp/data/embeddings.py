@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -35,17 +36,24 @@ def load_table(config: EmbeddingConfig, vocab_size: int, embed_dim: int, seed: i
 
     `random` draws N(0, std^2) with a generator of its own derived from `seed`; `gpt2` is `wte.weight` of
     openai-community/gpt2, (50257, 768); `gpt2:PATH` is a local copy of it; any other source is a path. A path
-    is a .npy or .safetensors file, or a folder with `model.safetensors`.
+    is a .npy or .safetensors file, or a folder with `model.safetensors`. The table may be that of another
+    call: who changes it copies it first.
 
     Raises:
         InputError: the table cannot be had, is not of this shape, or holds anything but finite floats.
     """
     if config.source == "random":
-        generator = np.random.default_rng(derived_seed(seed, "table"))
-        return generator.standard_normal((vocab_size, embed_dim), dtype=np.float32) * np.float32(config.std)
+        return _random_table(vocab_size, embed_dim, config.std, seed)
     path = _table_file(config.source)
     table = read_npy(path) if path.suffix == ".npy" else _safetensors(path)
     return _checked(table, (vocab_size, embed_dim), f"embedding {config.source!r}")
+
+
+@lru_cache(maxsize=3)
+def _random_table(vocab_size: int, embed_dim: int, std: float, seed: int) -> np.ndarray:
+    """The table of a seed, kept for the next run with it: drawing GPT-2's shape takes most of a second."""
+    generator = np.random.default_rng(derived_seed(seed, "table"))
+    return generator.standard_normal((vocab_size, embed_dim), dtype=np.float32) * np.float32(std)
 
 
 def read_npy(path: Path) -> np.ndarray:

@@ -131,6 +131,7 @@ class Chunks(Batch[CVFPModel]):
         self.at_once = min(config.chunks, self.number)
         """S."""
         self.precision: Precision = usable(config.precision, tokens.device)
+        self.within = torch.arange(self.length, device=tokens.device)[:, None]
         self.offset = 0
         table, width, rows = model.read_table, model.state_dim, group.most(self.at_once)
         self.store = self.rows = ContextStore((self.number + 1, width), table.dtype, tokens.device)
@@ -161,17 +162,17 @@ class Chunks(Batch[CVFPModel]):
         """Put these chunks' positions and starts where a step finds them; rows that are missing weigh 0."""
         share = group.share(len(chunks))
         mine = chunks[share]
-        within = torch.arange(self.length, device=mine.device)
-        self.positions[:, : len(mine)] = self.offset + mine * self.length + within[:, None]
+        positions = self.positions[:, : len(mine)]
+        torch.add(self.within + self.offset, mine, alpha=self.length, out=positions)
         self.store.take(mine, self.starts[: len(mine)])
         if self.teachers is not None and self.soft is not None:
             self.teachers.load(self.positions.flatten(), self.soft)
-        self.places[: len(mine)] = torch.arange(share.start, share.stop, device=mine.device)
-        self.places[len(mine) :] = self.at_once
         self.count = len(chunks) * self.length
         if self.weighed != (len(mine), len(chunks)):
             rows = self.weights.view(self.length, -1).fill_(0.0)
             rows[:, : len(mine)] = 1 / self.count
+            self.places[: len(mine)] = torch.arange(share.start, share.stop, device=mine.device)
+            self.places[len(mine) :] = self.at_once
             self.weighed = len(mine), len(chunks)
 
     def write_back(self, chunks: Int[Tensor, " S"]) -> None:
