@@ -3,7 +3,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+# Python compiles what is imported, once; pip would compile all, which takes two thirds of an installation.
+INSTALL := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
+unexport PYTHONDONTWRITEBYTECODE
 DEMO := cvfp-runs/quickstart
 LIGHT := tests/test_scaling_*.py tests/test_report_*.py tests/test_records_metrics.py tests/test_records_settings.py
 

@@ -15,9 +15,9 @@ from cvfp.records.errors import CvfpError
 
 
 def tried(examples: int) -> settings:
-    """So many examples in the long run, a tenth in the short one: the same every time, without a clock."""
+    """So many examples in the long run, a fifth in the short one: the same every time, without a clock."""
     if settings.get_current_profile_name() != "many":
-        examples = max(examples // 10, 8)
+        examples = max(examples // 5, 8)
     slow = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture]
     return settings(max_examples=examples, deadline=None, derandomize=True, suppress_health_check=slow)
 

@@ -85,7 +85,7 @@ LABELS = {"cp1252": "Größe", "cp932": "大きさのモデル"}
 
 
 @given(st.data())
-@tried(200)
+@tried(100)
 def test_one_curve_has_one_exponent_in_every_dialect_unit_and_encoding(tmp_path, data):
     """With the right options, or with none; a refusal says what may be meant, or which option to use."""
     draw = data.draw

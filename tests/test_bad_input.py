@@ -52,28 +52,28 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @given(st.data())
-@tried(300)
+@tried(150)
 def test_any_bytes_are_json_or_refused(folder, data):
     path = written(folder, "any.json", data.draw(damaged_json(FORECAST)))
     judged(lambda: read_json(path), "any.json")
 
 
 @given(st.data())
-@tried(200)
+@tried(100)
 def test_forecasts_of_any_bytes(folder, data):
     path = written(folder, "forecasts.json", data.draw(damaged_json([FORECAST])))
     judged(lambda: read_forecasts(path), "forecasts.json")
 
 
 @given(st.data())
-@tried(200)
+@tried(100)
 def test_a_tuning_of_any_bytes(folder, data):
     written(folder, TUNING, data.draw(damaged_json(TUNED)))
     judged(lambda: read_tuning(folder), TUNING)
 
 
 @given(st.data())
-@tried(200)
+@tried(100)
 def test_metrics_of_any_bytes(folder, data):
     good = json.dumps(MEASUREMENT).encode()
     path = written(folder, "metrics.jsonl", good + b"\n" + data.draw(damaged_json(MEASUREMENT)) + b"\n")
@@ -93,7 +93,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, str]:
 
 
 @given(st.data())
-@tried(120)
+@tried(60)
 def test_a_sweep_with_a_damaged_file_has_a_report_or_is_refused(sweep, data):
     path = data.draw(st.sampled_from(list(sweep)))
     content = data.draw(damaged_json(json.loads(sweep[path])))

@@ -42,7 +42,7 @@ LINES = [{"text": "some words"}, {"messages": [{"role": "user", "content": "é"}
 
 
 @given(st.data())
-@tried(160)
+@tried(80)
 def test_a_damaged_jsonl_corpus_is_read_or_refused(folder, data):
     line = data.draw(damaged_json(data.draw(st.sampled_from(LINES))))
     path = written(folder, "c.jsonl", json.dumps(LINES[0]).encode() + b"\n" + line)
@@ -50,7 +50,7 @@ def test_a_damaged_jsonl_corpus_is_read_or_refused(folder, data):
 
 
 @given(damaged("Ein Satz.\nNoch einer: é.\n".encode()))
-@tried(120)
+@tried(60)
 def test_a_damaged_text_corpus_is_read_or_refused(folder, content):
     judged(lambda: documents(written(folder, "c.txt", content), document_separator="\n"), "c.txt")
 
@@ -67,7 +67,7 @@ def parquet(folder) -> bytes:
 
 
 @given(st.data())
-@tried(160)
+@tried(80)
 def test_a_damaged_parquet_corpus_is_read_or_refused(folder, parquet, data):
     path = written(folder, "d.parquet", data.draw(damaged(parquet)))
     judged(lambda: documents(path, text_field=data.draw(st.sampled_from([None, "chat"]))), "d.parquet")
@@ -99,7 +99,7 @@ def used(path: Path) -> int:
 
 
 @given(st.data())
-@tried(240)
+@tried(120)
 def test_a_damaged_tokenizer_is_used_or_refused(folder, data):
     definition = data.draw(st.sampled_from(TOKENIZERS))
     content = data.draw(swapped(definition).map(json.dumps) | damaged_json(definition))
@@ -127,7 +127,7 @@ def test_a_tokenizer_without_an_a_measures_its_tokens_all_the_same(tmp_path):
 
 
 @given(damaged_json({"name": "gpt2", "sha256": "ab"}))
-@tried(120)
+@tried(60)
 def test_a_damaged_tokenizer_name_is_read_or_refused(folder, content):
     written(folder, NAME_FILE, content)
     judged(lambda: read_name(folder), NAME_FILE)
@@ -147,7 +147,7 @@ VALUES = np.arange(12, dtype=np.float32).reshape(SHAPE)
 
 
 @given(damaged(npy(VALUES)))
-@tried(300)
+@tried(150)
 def test_a_damaged_npy_table_is_read_or_refused(folder, content):
     judged(lambda: table(written(folder, "t.npy", content)), "t.npy")
 
@@ -178,7 +178,7 @@ SHAPES += ["(" * 100 + ")" * 100, "(" + "9" * 5000 + ",)", "(True,)", "(4, 3", "
 
 
 @given(st.sampled_from(DESCR), st.sampled_from(["True", "False", "0", "'"]), st.sampled_from(SHAPES))
-@tried(300)
+@tried(150)
 def test_a_false_npy_header_is_refused(folder, descr, order, shape):
     header = f"{{'descr': {descr}, 'fortran_order': {order}, 'shape': {shape}, }}\n".encode()
     content = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + VALUES.tobytes()
@@ -196,7 +196,7 @@ def test_an_npy_table_is_what_numpy_reads(tmp_path, dtype, order):
 
 
 @given(damaged(save({"wte.weight": VALUES})))
-@tried(200)
+@tried(100)
 def test_a_damaged_safetensors_table_is_read_or_refused(folder, content):
     judged(lambda: table(written(folder, "t.safetensors", content)), "t.safetensors")
 
@@ -214,7 +214,7 @@ def checkpoint(tmp_path) -> Path:
 
 
 @given(st.data())
-@tried(120)
+@tried(60)
 def test_a_damaged_checkpoint_is_loaded_or_refused(checkpoint, data):
     files = {name: (checkpoint / name).read_bytes() for name in (CONFIG, WEIGHTS)}
     name = data.draw(st.sampled_from(list(files)))

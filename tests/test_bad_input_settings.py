@@ -81,26 +81,26 @@ def named(folder: Path, text: str | bytes) -> None:
 
 
 @given(damaged(SWEEP.encode()))
-@tried(300)
+@tried(150)
 def test_a_damaged_sweep_file_is_planned_or_refused(folder, content):
     named(folder, content)
 
 
 @given(st.sampled_from(KEYS), st.sampled_from(ODD))
-@tried(300)
+@tried(150)
 def test_odd_values_of_a_sweep_are_planned_or_refused(folder, key, value):
     kept = [line for line in SWEEP.splitlines()[:5] if not line.startswith(key)]
     named(folder, "\n".join([*kept, f"{key} = {value}"]))
 
 
 @given(st.sampled_from(FIELDS), st.sampled_from(ODD))
-@tried(300)
+@tried(150)
 def test_odd_settings_are_planned_or_refused(folder, key, value):
     named(folder, f"samples = [4]\n[settings]\n{json.dumps(key)} = {value}")
 
 
 @given(st.sampled_from(FIELDS), st.one_of(st.sampled_from(ODD), st.text(max_size=30)))
-@tried(300)
+@tried(150)
 def test_odd_assignments_are_taken_or_refused(key, value):
     spec = SweepSpec(name="x", samples=(4,))
     judged(
@@ -109,7 +109,7 @@ def test_odd_assignments_are_taken_or_refused(key, value):
 
 
 @given(st.text(max_size=40))
-@tried(200)
+@tried(100)
 def test_any_text_is_a_name_a_number_a_device_or_refused(text):
     judged(lambda: find_spec(text), "preset", ".toml")
     judged(lambda: whole_numbers([text], "--samples"), "--samples")
@@ -117,7 +117,7 @@ def test_any_text_is_a_name_a_number_a_device_or_refused(text):
 
 
 @given(st.one_of(st.text(max_size=30), st.sampled_from(NAMES)))
-@tried(300)
+@tried(150)
 def test_no_name_of_a_sweep_is_a_path(text):
     spec = judged(lambda: SweepSpec.parse({"name": text, "samples": (4,)}, "sweep"), "name")
     if isinstance(spec, SweepSpec):

@@ -85,7 +85,7 @@ def fitted(path: Path, **options: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("kind", ["csv", "json", "jsonl"])
 @given(st.data())
-@tried(160)
+@tried(80)
 def test_a_damaged_table_is_read_or_refused(folder, kind, data):
     content = data.draw(damaged(text_of(ROWS[:3], kind).encode()))
     judged(lambda: read_table(written(folder, f"t.{kind}", content)), f"t.{kind}")
@@ -93,7 +93,7 @@ def test_a_damaged_table_is_read_or_refused(folder, kind, data):
 
 @pytest.mark.parametrize("kind", ["csv", "json", "jsonl"])
 @given(st.data())
-@tried(120)
+@tried(60)
 def test_odd_cells_are_fitted_or_refused(folder, kind, data):
     rows = [dict(row) for row in ROWS]
     for _ in range(data.draw(st.integers(1, 2))):
@@ -107,7 +107,7 @@ def test_odd_cells_are_fitted_or_refused(folder, kind, data):
 @given(
     st.fixed_dictionaries({}, optional={name: st.sampled_from(values) for name, values in OPTIONS.items()})
 )
-@tried(120)
+@tried(60)
 def test_odd_options_are_fitted_or_refused(folder, options):
     path = written(folder, "good.csv", text_of(ROWS, "csv"))
     judged(lambda: fitted(path, **options))

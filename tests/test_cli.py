@@ -345,7 +345,7 @@ def test_an_embedding_of_the_wrong_shape_is_refused(capsys, tmp_path, corpus):
 
 @pytest.mark.long
 def test_in_the_quickstart_every_arm_beats_the_unigram_line(capsys, tmp_path):
-    fewer = ["--set", "data.test_documents=10", "data.dev_documents=6"]
+    fewer = ["--set", "data.test_documents=10", "data.dev_documents=6", "phase2.epochs=4"]
     run = ["run", "quickstart", "--samples", 6, "--device", "cpu", "--out", tmp_path / "q"]
     code, _, err = call(capsys, *run, *fewer)
     assert code == 0, err

@@ -27,7 +27,7 @@ def social_speakers(count: int, seed: int) -> list[frozenset[str]]:
     ]
 
 
-@tried(120)
+@tried(60)
 @given(st.integers(3, 4000), st.integers(0, 5), st.sampled_from(["documents", "tail"]))
 def test_parts_are_disjoint_and_together_all_documents(num_documents, split_seed, mode):
     parts = split(num_documents, split=mode, split_seed=split_seed)
@@ -110,7 +110,7 @@ def test_unknown_speakers_cannot_be_held_out():
     assert "speaks" in refusal(split, 50, None, split="speakers")
 
 
-@tried(120)
+@tried(60)
 @given(
     st.lists(st.integers(1, 9), min_size=3, max_size=200),
     st.integers(0, 5),

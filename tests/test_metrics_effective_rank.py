@@ -33,7 +33,7 @@ def by_svd(matrix: np.ndarray) -> float:
     return float(np.exp(-(p * np.log(p)).sum()))
 
 
-@tried(100)
+@tried(50)
 @given(spectrum=st.lists(st.floats(0.01, 100), min_size=1, max_size=12), seed=st.integers(0, 99))
 def test_rank_of_a_planted_spectrum_is_the_exponential_of_its_entropy(spectrum: list[float], seed: int):
     p = np.array(spectrum) / np.sum(spectrum)
@@ -47,7 +47,7 @@ def test_equal_singular_values_count_one_each_and_zeros_nothing(rank: int):
     assert effective_rank(planted(spectrum)) == pytest.approx(rank, rel=1e-4)
 
 
-@tried(60)
+@tried(30)
 @given(rows=st.integers(2, 40), columns=st.integers(1, 20), seed=st.integers(0, 99))
 def test_equals_the_definition_by_svd(rows: int, columns: int, seed: int):
     """Also with fewer rows than columns; rounding leaves eigenvalues of about 1e-16, so roots of 1e-8."""
@@ -67,7 +67,7 @@ def test_matrix_is_not_centred():
     assert effective_rank(rows + 10) < effective_rank(rows) - 1
 
 
-@tried(60)
+@tried(30)
 @given(scale=st.floats(1e-3, 1e3), seed=st.integers(0, 99))
 def test_scale_does_not_matter(scale: float, seed: int):
     matrix = np.random.default_rng(seed).standard_normal((30, 6))

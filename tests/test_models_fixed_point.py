@@ -231,7 +231,7 @@ def test_a_planted_contraction_is_read():
     assert found.contraction == pytest.approx(0.9, abs=1e-6)
 
 
-@tried(120)
+@tried(60)
 @given(
     length=st.integers(0, 90),
     chunk_length=st.integers(1, 40),

@@ -127,7 +127,7 @@ def test_token_widths_shrink_linearly():
     assert [layer.linear.in_features for layer in block.layers] == [768 + 2304, 768 + 1792, 768 + 1280]
 
 
-@tried(200)
+@tried(100)
 @given(num_layers=st.integers(1, 6), n=st.integers(1, 5), embed_dim=st.integers(1, 40))
 def test_token_widths_run_from_n_d_e_to_d_e_without_rising(num_layers: int, n: int, embed_dim: int):
     widths = ModelConfig(num_layers=num_layers, num_input_tokens=n, embed_dim=embed_dim).token_widths

@@ -40,7 +40,7 @@ def joined(parts):
 
 
 @given(st.text("ab-\né", max_size=60), st.sampled_from(["-", "--", "-a-", "\n\n"]), st.integers(1, 9))
-@tried(300)
+@tried(150)
 def test_a_text_read_in_blocks_has_the_pieces_of_the_whole(tmp_path_factory, text, separator, size):
     path = tmp_path_factory.getbasetemp() / "blocks.txt"
     path.write_bytes(text.encode())
@@ -81,7 +81,7 @@ WORDS = [
 
 
 @given(st.lists(st.sampled_from(WORDS), min_size=1, max_size=60), st.integers(1, 9), st.integers(1, 40))
-@tried(300)
+@tried(150)
 def test_a_text_cut_in_blocks_has_the_pieces_of_the_whole(words, max_tokens, size):
     text = "".join(words)
     parts = [text[start : start + size] for start in range(0, len(text), size)]

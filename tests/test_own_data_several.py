@@ -63,7 +63,7 @@ def test_each_corpus_is_counted_and_held_out_in_proportion(three):
 
 
 @given(st.lists(st.integers(1, 300), min_size=2, max_size=5), st.sampled_from(["documents", "tail"]))
-@tried(160)
+@tried(80)
 def test_parts_are_disjoint_complete_and_within_one_of_their_share(sizes, mode):
     if max(sizes) < 3:
         return

@@ -78,10 +78,9 @@ def test_a_killed_sweep_ends_as_if_nothing_had_happened(tmp_path, corpus):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("processes", [1, 2])
-def test_sweeps_killed_again_and_again_end_as_if_nothing_had_happened(tmp_path, corpus, processes):
+def test_sweeps_killed_again_and_again_end_as_if_nothing_had_happened(tmp_path, corpus):
     plan = torture_plan(corpus)
-    assert_killed_sweeps_end_as_if_nothing_had_happened(tmp_path, plan, 10, processes, seed=processes)
+    assert_killed_sweeps_end_as_if_nothing_had_happened(tmp_path, plan, kills=10, processes=2, seed=2)
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ from typing import Any, Literal
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import fdtrc, stdtr
+from scipy.special import fdtrc, stdtr, stdtrit
 
 from cvfp.records.errors import InputError
 from cvfp.records.texts import N_
@@ -115,15 +115,14 @@ class Mixture:
         def excess(z: float) -> float:
             return float(self.weights @ stdtr(self.dof, (z - centre) / error)) - q
 
-        reach = 10.0
-        while excess((centre - reach * error).min()) > 0 or excess((centre + reach * error).max()) < 0:
-            reach *= 10
-        low = max(float((centre - reach * error).min()), -FARTHEST)
-        high = min(float((centre + reach * error).max()), FARTHEST)
-        if high <= -FARTHEST or excess(low) > 0:
-            return -FARTHEST
-        if low >= FARTHEST or excess(high) < 0:
+        ends = centre + stdtrit(self.dof, q) * error  # a mixture's quantile lies between those of its parts
+        low, high = max(float(ends.min()), -FARTHEST), min(float(ends.max()), FARTHEST)
+        if low >= FARTHEST:
             return np.inf
+        if high <= low or excess(low) >= 0:
+            return low
+        if excess(high) <= 0:
+            return high if high < FARTHEST else np.inf
         root: Any = brentq(excess, low, high, xtol=1e-10, maxiter=1000)
         return float(root)
 
