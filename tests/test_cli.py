@@ -446,8 +446,10 @@ def test_a_wrong_word_is_told_the_right_ones(capsys):
 
 def test_a_failed_point_makes_the_run_exit_with_1(capsys, tmp_path, corpus):
     run = ["run", "v3", "--corpus", corpus, "--samples", 4, 8, "--out", tmp_path / "sweep", "--device", "cpu"]
-    code, _, err = call(capsys, *run, "--arms", "cvfp", "unigram", *settings_read_by("cvfp", phase2__lr=1e30))
-    assert code == 1
+    code, out, err = call(
+        capsys, *run, "--arms", "cvfp", "unigram", *settings_read_by("cvfp", phase2__lr=1e30)
+    )
+    assert code == 1 and "2 of 4 runs done, 2 failed." in out
     assert "diverged" in err and "Traceback" not in err
     assert "diverged" in (tmp_path / "sweep" / "report.md").read_text()
 
