@@ -116,6 +116,12 @@ def test_any_text_is_a_name_a_number_a_device_or_refused(text):
     judged(lambda: pick_device(text), "--device")
 
 
+@pytest.mark.parametrize("name", ["gpu", "GPU", "gpu:0"])
+def test_who_asks_for_a_gpu_is_told_its_name_and_not_the_nearest_one(name):
+    with pytest.raises(InputError, match="a GPU is 'cuda'"):
+        pick_device(name)
+
+
 @given(st.one_of(st.text(max_size=30), st.sampled_from(NAMES)))
 @tried(150)
 def test_no_name_of_a_sweep_is_a_path(text):

@@ -24,7 +24,8 @@ def pick_device(name: str = "auto") -> torch.device:
     if name == "auto":
         return torch.device(next(kind for kind, there in available.items() if there))
     if kind not in available or (colon and not (kind == "cuda" and number.isdecimal())):
-        raise InputError(f"--device {name!r}: unknown{near(name, DEVICES)}; there are {', '.join(DEVICES)}")
+        meant = " (a GPU is 'cuda')" if kind.lower() == "gpu" else near(name, DEVICES)
+        raise InputError(f"--device {name!r}: unknown{meant}; there are {', '.join(DEVICES)}")
     if not available[kind] or (colon and int(number) >= torch.cuda.device_count()):
         raise InputError(f"--device {name}: not available on this machine; use auto or cpu")
     return torch.device(name)
