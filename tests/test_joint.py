@@ -146,7 +146,7 @@ def test_the_store_after_a_refresh_is_the_roll_out(cell: str, window: int, monke
     model, tokens = model_of(cell, 2), draw_tokens(120)
     batch = chunks_of(model, tokens, window=window, chunks=5)
     expected = states(model, tokens)
-    for offset in range(batch.spare + 1):
+    for offset in (*range(batch.spare + 1), 0):
         batch.offset = offset
         batch.refresh()
         borders = offset + window * torch.arange(batch.number)

@@ -188,6 +188,50 @@ def test_a_tuning_that_does_not_say_where_it_was_made_is_not_taken_for_one_here(
     assert {point.tuned_trials for point in make_plan(spec).points} == {None}
 
 
+def test_a_choice_takes_the_place_of_all_that_a_preset_has_for_single_sizes():
+    """The preset has learning rates at 50, 200 and 800; a choice at other sizes leaves none of them."""
+    chosen = {"by_size.phase2.lr.50": 1e-4, "by_size.phase2.lr.400": 1e-4}
+    found = {"cvfp": {"trials": 3, "settings": chosen, "dev_ppl": (9.0, 9.0)}}
+    spec = find_spec("recommended").override(arms=("cvfp",), samples=(50, 100, 200, 400, 800), tuned=found)
+    assert {p.config.resolved().phase2.lr for p in make_plan(spec).points} == {1e-4}
+
+
+@pytest.mark.parametrize("name", ["recommended", "quickstart"])
+def test_trials_lie_around_what_an_arm_ships_with(name: str):
+    spec = find_spec(name).override(arms=("cvfp", "cvfp-joint", "lstm"))
+    sizes = (12, 24, 48) if name == "quickstart" else (50, 200, 800)
+    tried = make_plan(tuning_spec(spec, 12, sizes)).points
+    for point in make_plan(spec.override(samples=sizes[1:2])).points:
+        shipped = point.config.resolved().token_training
+        others = [p.config.resolved() for p in tried if p.config.arm == point.config.arm]
+        assert len({p.config_hash for p in others}) > 1 and shipped is not None
+        rates = [other.token_training.lr for other in others if other.data.num_samples == sizes[1]]
+        assert len(rates) == 12 and shipped.lr in rates
+        assert min(rates) < shipped.lr < max(rates) <= 3.1 * shipped.lr and min(rates) >= 0.3 * shipped.lr
+
+
+def test_a_run_of_the_choice_counts_as_tuned_where_other_settings_follow_the_size_too():
+    """The joint model of the quickstart has a number of steps for each size, which is not tuned."""
+    spec = find_spec("quickstart").override(arms=("cvfp-joint",), samples=(6, 24))
+    plan = make_plan(tuning_spec(spec, 3, (6, 24)))
+    records = {p.config.run_hash: record(p, 9.0) for p in plan.points}
+    found = choose(plan, records, "quickstart", 1)
+    points = make_plan(spec.override(tuned=found.arms)).points
+    assert [point.tuned_trials for point in points] == [3, 3]
+
+
+def test_an_arm_of_which_no_trial_ran_at_every_size_has_no_choice(corpus):
+    plan = make_plan(tuning_spec(tiny_spec(corpus, arms=("kneser-ney",)), 2, (4, 8)))
+    sizes = dict(zip(dict.fromkeys(p.config.config_hash for p in plan.points), (4, 8), strict=True))
+    records = {
+        p.config.run_hash: record(
+            p, 9.0 if p.config.data.num_samples == sizes[p.config.config_hash] else None
+        )
+        for p in plan.points
+    }
+    assert choose(plan, records, "tiny", 1).arms == {}
+
+
 def test_a_directory_without_a_tuning_is_named(tmp_path):
     with pytest.raises(InputError, match="no finished tuning here"):
         read_tuning(tmp_path)

@@ -27,7 +27,17 @@ def limited(most: int, error: Exception):
     return compute
 
 
-@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("full"), RuntimeError(CPU_MESSAGE)])
+ERRORS = (
+    MemoryError(),
+    torch.OutOfMemoryError("full"),
+    RuntimeError(CPU_MESSAGE),
+    RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be reported later"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    RuntimeError("Triton Error [CUDA]: out of memory"),
+)
+
+
+@pytest.mark.parametrize("error", ERRORS)
 def test_parts_are_halved_until_they_fit_and_nothing_is_left_out(error: Exception):
     with pytest.warns(UserWarning) as told:
         found = list(Parts(500).over(10, 1010, limited(130, error)))

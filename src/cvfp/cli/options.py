@@ -63,6 +63,7 @@ Growing = Annotated[
         "sizes that grow by a factor, instead of --samples",
     ),
 ]
+Retry = Annotated[bool, tyro.conf.arg(help="run again what failed")]
 Json = Annotated[bool, tyro.conf.arg(name="json", help="print the answer as JSON")]
 Lang = Annotated[Literal["en", "ja"], tyro.conf.arg(help="language of the report")]
 SaveEvery = Annotated[

@@ -20,6 +20,7 @@ from cvfp.cli.options import (
     Json,
     Lang,
     OtherCorpora,
+    Retry,
     SaveEvery,
     Set,
     Track,
@@ -38,7 +39,7 @@ from cvfp.cli.options import (
 from cvfp.lab.options import RunOptions
 from cvfp.records.arms import ARMS
 from cvfp.records.errors import InputError
-from cvfp.records.plan import FOLLOWED, Plan, Tuning, read_tuning
+from cvfp.records.plan import Plan, Tuning, plain_key, read_tuning
 from cvfp.records.results import DIVERGED, PointRecord
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def run(
     save_every: SaveEvery = RunOptions.save_every,
     track: Track = (),
     dry_run: Annotated[bool, tyro.conf.arg(help="print the plan with its cost; run nothing")] = False,
-    retry: Annotated[bool, tyro.conf.arg(help="run again what failed")] = RunOptions.retry,
+    retry: Retry = RunOptions.retry,
     json: Json = False,
 ) -> int:
     """Run a sweep: a preset, or a file of your own; again, and it resumes.
@@ -377,6 +378,7 @@ def tune(
     gpus_per_point: GpusPerPoint = None,
     set_: Set = (),
     track: Track = (),
+    retry: Retry = RunOptions.retry,
     json: Json = False,
 ) -> int:
     """Give every model the same trials; keep the best one on dev.
@@ -405,15 +407,15 @@ def tune(
     out = out or Path("cvfp-runs") / plan.name
     execute = make_executor(executor, device, gpus_per_point)
     with Bars() as bars, tracked(track, out, bars) as tell:
-        found = tune_sweep(SweepDirectory(out, plan), spec, execute, tell)
+        found = tune_sweep(SweepDirectory(out, plan), spec, execute, tell, retry)
     if json:
         print_json(found.model_dump(mode="json"))
     else:
         sizes = [f"dev PPL at {size}" for size in found.samples]
-        print_table("Tuned", ("arm", "trials", "diverged", "chosen", *sizes, "before"), _rows(found))
+        print_table("Tuned", ("arm", "trials", "failed", "chosen", *sizes, "before"), _rows(found))
         print(f"cvfp run {sweep} --tuned {out}")
     for arm in sorted(set(spec.arms) - set(found.arms)):
-        print(f"failed: no trial of {arm} ran at every size", file=sys.stderr)
+        print(f"failed: no trial of {arm} ran at every size; --retry runs them again", file=sys.stderr)
     return 1 if set(found.arms) < set(spec.arms) else 0
 
 
@@ -421,9 +423,7 @@ def _chosen(settings: dict[str, float | int | str]) -> str:
     """Each setting once, its values size by size."""
     values: dict[str, list[str]] = {}
     for key, value in settings.items():
-        followed = key.startswith(FOLLOWED)
-        name = key.removeprefix(FOLLOWED).rpartition(".")[0] if followed else key
-        values.setdefault(name, []).append(value if isinstance(value, str) else f"{value:g}")
+        values.setdefault(plain_key(key), []).append(value if isinstance(value, str) else f"{value:g}")
     return ", ".join(f"{name}={' / '.join(each)}" for name, each in values.items())
 
 

@@ -117,6 +117,8 @@ class LogFile:
                 self._write(f"{total} runs, {done} done before, {len(pending)} to run")
             case Note(text):
                 self._write(text)
+            case Failed(error):
+                self._write(f"failed: {error}")
             case PointStarted(point):
                 self.run_hash = point.config.run_hash
                 self._write(f"{self.run_hash}  start  {point_label(point)}")

@@ -159,15 +159,12 @@ class _Pool:
         self.directory, self.options, self.hearing, self.meter = directory, options, hearing, meter
         self.ledger, self.log = Ledger(directory.path), LogFile(directory.files.output)
         self.threads = max(1, torch.get_num_threads() // len(devices))
-        self.devices = {device: _Device() for device in devices}
+        self.given, self.devices = devices, {device: _Device() for device in devices}
         self.processes: list[_Process] = []
         """All that were ever started."""
         self.pipes: dict[Any, _Process] = {}  # connections, which Windows has a class of its own for
         self.finished, self.seconds = 0, 0.0
         """Points that were finished here, and how long they took."""
-        self._read()
-        for device in devices:
-            self._start(device)
 
     def __enter__(self) -> _Pool:
         return self
@@ -184,14 +181,18 @@ class _Pool:
                 process.join()
 
     def listen(self) -> None:
-        """Pass on what the processes tell until all have ended; meanwhile start more where that is of use."""
+        """Start a process for each device, and pass on what they tell until all have ended; meanwhile start
+        more where that is of use."""
+        self._read()
+        for device in self.given:
+            self._start(device)
         looked = time.monotonic()
         while self.pipes:
             ready = wait(list(self.pipes), None if self.meter is None else LOOK_SECONDS)
             for pipe in [pipe for pipe in self.pipes if pipe in ready]:
                 try:
                     message = pipe.recv()
-                except EOFError:
+                except (EOFError, OSError):  # the latter: killed in the middle of a message
                     self._end(self.pipes.pop(pipe))
                 else:
                     self._hear(self.pipes[pipe], message)
@@ -200,9 +201,13 @@ class _Pool:
                 self._look()
 
     def verdict(self) -> str:
-        """Why there is work left: what the processes said, or how they ended."""
-        ends = [f"{each.name} ended with {each.process.exitcode}" for each in self.processes]
-        return "; ".join(dict.fromkeys(self.hearing.errors or ends))
+        """Why there is work left: what the processes said, and how others ended."""
+        said = {error.partition(": ")[0] for error in self.hearing.errors}
+        silent = [each for each in self.processes if each.process.exitcode and each.name not in said]
+        ends = [f"{each.name} ended with {each.process.exitcode}" for each in silent]
+        return (
+            "; ".join(dict.fromkeys([*self.hearing.errors, *ends])) or "the processes ended before the work"
+        )
 
     def _start(self, device: torch.device) -> None:
         company = self.devices[device].company
@@ -283,15 +288,16 @@ def _work(job: Job, company: Any, threads: int, pipe: Connection) -> None:
     torch.set_num_threads(threads)
     if job.device.index is not None:
         torch.cuda.set_device(job.device)
+    say = tell_all(LogFile(job.directory.files.output), pipe.send)
     try:
         Worker(job, pipe.send, company).help()
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     except CrowdedError as error:
-        pipe.send(Note(str(error)))
+        say(Note(str(error)))
         sys.exit(CROWDED)
     except CvfpError as error:
-        pipe.send(Failed(str(error)))
+        say(Failed(str(error)))
         sys.exit(error.exit_code)
 
 

@@ -45,7 +45,7 @@ class Card:
     """None: a process is still starting there, or it has not been watched for long enough."""
     free: int
     largest: int
-    """What a process has taken at most."""
+    """What its processes have taken at most, on average."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from cvfp.records.arms import ARM_KINDS, ARMS, DEFAULT_ARMS, arm_kind
 from cvfp.records.config import RunConfig, dotted
 from cvfp.records.errors import InputError, near
 from cvfp.records.files import parse_toml, read_text
-from cvfp.records.plan import Analysis, Plan, PlannedPoint, TunedArm, tuned_at
+from cvfp.records.plan import Analysis, Plan, PlannedPoint, TunedArm, tuned_at, with_choice
 from cvfp.records.published import PUBLISHED_PROTOCOL
 from cvfp.records.schema import Schema, digest
 
@@ -397,7 +397,7 @@ def _check_one_test_text(name: str, configs: Sequence[RunConfig]) -> None:
 def _line(spec: SweepSpec, arm: str, variant: dict[str, Any]) -> list[RunConfig]:
     tuned = spec.tuned[arm].settings if arm in spec.tuned else {}
     variant = {key: value for key, value in variant.items() if not _is_name(key)}
-    settings, where = set_over(spec.settings | tuned, variant), f"sweep {spec.name!r}"
+    settings, where = set_over(with_choice(spec.settings, tuned), variant), f"sweep {spec.name!r}"
     reserved = sorted(RESERVED & settings.keys())
     if reserved:
         raise InputError(f"{where}: {reserved[0]!r} is what the sweep varies; use arms, samples and inits")

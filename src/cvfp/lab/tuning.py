@@ -21,15 +21,16 @@ from cvfp.lab.options import RunOptions
 from cvfp.lab.plan import MIXTURE, OWN_SUFFIX, Settings, SweepSpec, make_plan
 from cvfp.lab.sweep_directory import SweepDirectory
 from cvfp.records.arms import arm_kind
-from cvfp.records.config import NO_TEST, RunConfig, nest
+from cvfp.records.config import NO_TEST, RunConfig, dotted
 from cvfp.records.errors import InputError
 from cvfp.records.files import write_json
-from cvfp.records.plan import BATCH, KNOBS, ORDER, TUNING, Plan, TunedArm, Tuning, tuned_at
+from cvfp.records.plan import BATCH, KNOBS, ORDER, TUNING, Plan, TunedArm, Tuning, tuned_at, with_choice
 from cvfp.records.results import PointRecord, RunRecord
 from cvfp.records.training_config import TokenTraining
 
 LR = (1 / 3, 3.0)
-"""Of every arm, as a factor on the rate that it ships with; uniform in its logarithm."""
+"""Of every arm, as a factor on the rate that it ships with (at the middle one of the sizes); uniform in its
+logarithm."""
 DROPOUT = (0.1, 0.6)
 WORD_DROPOUT = (0.0, 0.15)
 WEIGHT_DECAY = (0.05, 1.0)
@@ -119,17 +120,17 @@ def tuning_spec(
             "leave it out of --arms"
         )
     first = spec.variants[0]
-    shipped = _shipped(spec)
+    shipped = _shipped(spec, sorted(samples)[len(samples) // 2])
     tried = grid_trials(grid, shipped) if grid else trials(number, shipped)
     variants = tuple(first | trial | UNSEEN_TEST for trial in tried)
     changes = {"name": f"tune-{spec.name}", "samples": samples, "variants": variants, "largest_only": ()}
     return spec.override(**changes)
 
 
-def _shipped(spec: SweepSpec) -> dict[str, TokenTraining]:
-    """The sections of training of a sweep's arms, as its first line has them."""
-    one = spec.override(variants=spec.variants[:1], samples=spec.samples[:1], seeds=1, inits=1)
-    configs = {point.config.arm: point.config for point in make_plan(one).points}
+def _shipped(spec: SweepSpec, size: int) -> dict[str, TokenTraining]:
+    """The sections of training of a sweep's arms, as its first line has them at a size."""
+    one = spec.override(variants=spec.variants[:1], samples=(size,), seeds=1, inits=1)
+    configs = {point.config.arm: point.config.resolved() for point in make_plan(one).points}
     found = [(arm_kind(arm).training_section, config.token_training) for arm, config in configs.items()]
     return {section: shipped for section, shipped in found if section is not None and shipped is not None}
 
@@ -144,10 +145,13 @@ def tuning_plan(
     return make_plan(tuning_spec(spec, number, samples, grid)).model_copy(update={"protocol": "tuning"})
 
 
-def tune_sweep(directory: SweepDirectory, spec: SweepSpec, execute: Execute, tell: Tell) -> Tuning:
-    """Run the trials that are missing, write what they choose (`tuning.json`). Raises as `execute`."""
+def tune_sweep(
+    directory: SweepDirectory, spec: SweepSpec, execute: Execute, tell: Tell, retry: bool = False
+) -> Tuning:
+    """Run the trials that are missing, and if asked those that failed; write what they choose
+    (`tuning.json`). Raises as `execute`."""
     tell(Note("trials are judged by their dev PPL; of the test text they see a single token"))
-    execute(directory.plan, directory.path, tell=tell, options=RunOptions(checkpoints=False))
+    execute(directory.plan, directory.path, tell=tell, options=RunOptions(checkpoints=False, retry=retry))
     found = choose(directory.plan, directory.records(), spec.name, spec.seeds)
     write_json(directory.path / TUNING, found.model_dump(mode="json"))
     return found
@@ -190,16 +194,18 @@ def _choose_for(
     }
     if arm_kind(arm).training_section is None:  # counting has one order for all sizes
         whole = [line for line, ran in samples_done.items() if len(ran) == len(samples)]
+        if not whole:
+            return None
         best = dict.fromkeys(samples, min(whole, key=lambda line: fmean(samples_done[line].values())))
     at_size = {(p.config.config_hash, p.config.data.num_samples): p.config for p in plan.points}
     settings = _chosen(arm, {size: at_size[line, size] for size, line in best.items()})
-    base = lines[first].model_dump() | nest(settings, "tuning")
+    base = with_choice(dotted(lines[first].model_dump()), settings)
     before = samples_done[first]
     return TunedArm(
         trials=len(lines),
         failed=sum(len(ran) < len(samples) for ran in samples_done.values()),
         settings=settings,
-        at=tuned_at(RunConfig.parse(base, "tuning")),
+        at=tuned_at(RunConfig.from_settings(base, "tuning")),
         dev_ppl=tuple(math.exp(samples_done[line][size]) for size, line in best.items()),
         untuned_dev_ppl=tuple(map(math.exp, before.values())) if len(before) == len(samples) else None,
     )

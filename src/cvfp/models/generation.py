@@ -139,7 +139,7 @@ class _Writer:
         self.position = torch.zeros(1, dtype=torch.long, device=model.device)
         self.step = self._step
         if model.device.type == "cuda":
-            self.step = Replayed(self._step)
+            self.step = Replayed(self._step, model.device)
 
     def load(self, uniforms: Tensor) -> None:
         """Begin a block with its random numbers."""

@@ -120,7 +120,7 @@ class _RollOut(torch.autograd.Function):
             cast = weight.to(dtype).contiguous()
             rank = backend.rank(len(matrices[0])) if matrices else 0
             trace = _start(x, h, m, dtype, len(matrices) // 2, rank, backend.keeps_squashed)
-            with threads_for(h):
+            with threads_for(h), torch.cuda.device_of(x):  # kernels are launched on the current card
                 hs = backend.forward(cast, bias, packed, trace)
         ctx.backend, ctx.count = backend, len(trace)
         ctx.ranks = [matrix.shape[0] for matrix in matrices[::2]]
@@ -136,7 +136,7 @@ class _RollOut(torch.autograd.Function):
         saved = ctx.saved_tensors
         trace, weight, packed = Trace(*saved[: ctx.count]), saved[ctx.count], saved[ctx.count + 1 :]
         with torch.autocast(grad.device.type, enabled=False):
-            with threads_for(grad[0]):
+            with threads_for(grad[0]), torch.cuda.device_of(grad):
                 found = ctx.backend.backward(weight, packed, trace, grad.contiguous())
             wide, rows, width = trace.memory.dtype, found.before.flatten(0, 1), trace.x.shape[2]
             grad_x = found.x

@@ -12,8 +12,14 @@ T = TypeVar("T")
 
 LEAST = 64
 """Parts are not made smaller than this: then memory has really run out."""
-OUT_OF_CPU_MEMORY = "DefaultCPUAllocator"
-"""In the message of the RuntimeError that torch raises when the CPU has no memory left."""
+OUT_OF_MEMORY = (
+    "DefaultCPUAllocator",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "[CUDA]: out of memory",
+)
+"""In the messages of RuntimeErrors: torch has no memory left on the CPU; CUDA has none for a graph or a
+library, cuBLAS none for itself, Triton none for a kernel."""
 
 
 def widest(device: torch.device) -> torch.dtype:
@@ -23,7 +29,9 @@ def widest(device: torch.device) -> torch.dtype:
 
 def ran_out_of_memory(error: BaseException) -> bool:
     """Whether that is what an error says."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or OUT_OF_CPU_MEMORY in str(error)
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
+    )
 
 
 class Parts:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -15,15 +16,22 @@ EAGER_STEPS = 3
 class Replayed:
     """A step that is the same operations on the same tensors every time: what differs is in the tensors.
 
-    The first calls run as written, on the stream that records (as torch asks); later ones replay the record.
+    The first calls run as written, on a stream of their own (as torch asks); later ones replay the record.
+
+    Args:
+        device: the card that the tensors are on, which need not be the process's current one.
     """
 
-    def __init__(self, step: Callable[[], None]) -> None:
-        self.step, self.calls = step, 0
-        self.stream = torch.cuda.Stream()
+    def __init__(self, step: Callable[[], None], device: torch.device) -> None:
+        self.step, self.device, self.calls = step, device, 0
+        self.stream = torch.cuda.Stream(device)
         self.graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(self) -> None:
+        with torch.cuda.device(self.device):
+            self._call()
+
+    def _call(self) -> None:
         self.calls += 1
         if self.calls <= EAGER_STEPS:
             self.stream.wait_stream(torch.cuda.current_stream())
@@ -32,11 +40,17 @@ class Replayed:
             torch.cuda.current_stream().wait_stream(self.stream)
             return
         if self.graph is None:
-            self.graph = _recorded(self.step)
+            self.graph = _recorded(self.step, self.device)
         self.graph.replay()
 
 
-def _recorded(step: Callable[[], None]) -> torch.cuda.CUDAGraph:
+@cache
+def _recording_stream(device: torch.device) -> torch.cuda.Stream:
+    """The one that steps on a card are recorded on; torch has one for all cards."""
+    return torch.cuda.Stream(device)
+
+
+def _recorded(step: Callable[[], None], device: torch.device) -> torch.cuda.CUDAGraph:
     """The step as a graph.
 
     No garbage is collected meanwhile: a graph in it would be freed, which CUDA does not allow while it
@@ -45,7 +59,7 @@ def _recorded(step: Callable[[], None]) -> torch.cuda.CUDAGraph:
     graph, collecting = torch.cuda.CUDAGraph(), gc.isenabled()
     gc.disable()
     try:
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, stream=_recording_stream(device)):
             step()
     finally:
         if collecting:
@@ -66,7 +80,9 @@ class ReplayedFunction:
         def call(outputs: list[Tensor] = self.outputs) -> None:
             outputs[:] = [function(*held)]
 
-        self.replayed = Replayed(call)  # which does not lead back here: freed with the last reference
+        self.replayed = Replayed(
+            call, held[0].device
+        )  # which does not lead back here: freed with the last reference
 
     def __call__(self, *arguments: Tensor) -> Tensor:
         for held, argument in zip(self.arguments, arguments, strict=True):

@@ -5,6 +5,7 @@ Pure data, no side effects.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -107,7 +108,7 @@ def tuned_at(config: RunConfig) -> dict[str, Any]:
     }
 
 
-def _plain(key: str) -> str:
+def plain_key(key: str) -> str:
     """`joint.lr` of `by_size.joint.lr.50`."""
     return key.removeprefix(FOLLOWED).rpartition(".")[0] if key.startswith(FOLLOWED) else key
 
@@ -149,12 +150,18 @@ class Tuning(Schema):
                 raise ValueError(
                     f"unknown arm {arm!r}{near(arm, ARM_KINDS)}; there are {', '.join(ARM_KINDS)}"
                 )
-            other = sorted({_plain(key) for key in tuned.settings} - tunable(arm))
+            other = sorted({plain_key(key) for key in tuned.settings} - tunable(arm))
             if other:
                 raise ValueError(
                     f"{arm}: {other[0]} is not tuned; allowed: {', '.join(sorted(tunable(arm)))}"
                 )
         return value
+
+
+def with_choice(settings: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings, by dotted key, with what a tuning chose in place of all values for single sizes of it."""
+    gone = tuple(f"{FOLLOWED}{plain_key(key)}." for key in chosen)
+    return {key: value for key, value in settings.items() if not key.startswith(gone)} | dict(chosen)
 
 
 def read_tuning(directory: Path) -> Tuning:

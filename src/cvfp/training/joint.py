@@ -185,10 +185,10 @@ class Chunks(Batch[CVFPModel]):
         together = max(SPAN // self.length, 1)
         spans = torch.arange(0, self.number, together, device=self.tokens.device)
         with computing_in(self.precision, self.tokens.device):
+            before = self.model.read_table.new_zeros(1, self.model.state_dim)
             if self.offset:
-                nothing = self.model.read_table.new_zeros(1, self.model.state_dim)
-                _, before = roll_from(self.model, self.tokens, spans[:1], self.offset, nothing)
-                self.store.write(0, before)
+                _, before = roll_from(self.model, self.tokens, spans[:1], self.offset, before)
+            self.store.write(0, before)
             for _ in range(SWEEPS):
                 ends = [self._sweep(chunks, together) for chunks in spans.split(SPANS_AT_ONCE)]
                 for chunks, states in ends:  # where other spans start: not before all have started

@@ -149,33 +149,35 @@ def paired_gradients(
     """This is `cvfp.training.head.eager_paired_gradients`; the gradients replace the logits."""
     found = torch.empty(len(first), dtype=torch.float32, device=first.device)
     rows, width = first.shape
-    _paired[(rows,)](
-        first,
-        second,
-        offsets,
-        targets,
-        weights,
-        found,
-        consistency,
-        width,
-        first.stride(0),
-        BLOCK,
-        num_warps=WARPS,
-    )
+    with torch.cuda.device_of(first):
+        _paired[(rows,)](
+            first,
+            second,
+            offsets,
+            targets,
+            weights,
+            found,
+            consistency,
+            width,
+            first.stride(0),
+            BLOCK,
+            num_warps=WARPS,
+        )
     return torch.dot(found, weights), [first, second]
 
 
 def _launch(logits, offsets, targets, weights, found, with_gradient: bool) -> None:
     rows, width = logits.shape
-    _softmax[(rows,)](
-        logits,
-        offsets,
-        targets,
-        weights,
-        found,
-        width,
-        logits.stride(0),
-        with_gradient,
-        BLOCK,
-        num_warps=WARPS,
-    )
+    with torch.cuda.device_of(logits):  # kernels are launched on the current card
+        _softmax[(rows,)](
+            logits,
+            offsets,
+            targets,
+            weights,
+            found,
+            width,
+            logits.stride(0),
+            with_gradient,
+            BLOCK,
+            num_warps=WARPS,
+        )

@@ -110,7 +110,7 @@ class Stepper:
             change()
 
         parts = (both,) if group.world_size() == 1 else (learn, change)
-        first, *rest = (Replayed(part) if self.recorded else part for part in parts)
+        first, *rest = (Replayed(part, self.device) if self.recorded else part for part in parts)
 
         def take() -> None:
             first()
