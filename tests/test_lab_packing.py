@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import os
+import struct
 import sys
 from dataclasses import replace
+from multiprocessing import Pipe
 from types import SimpleNamespace
 
 import pytest
@@ -13,7 +15,7 @@ import torch
 from lab_helpers import rows_of, tiny_plan, tiny_spec
 from test_lab_ledger import CPU, Heard, starts
 
-from cvfp.lab import meters, runner
+from cvfp.lab import meters, on_devices, runner
 from cvfp.lab.meters import NvmlMeter, Reading
 from cvfp.lab.on_devices import FEW, open_meter, run_on_devices
 from cvfp.lab.options import DEFAULTS
@@ -230,3 +232,26 @@ def test_what_needs_more_memory_than_there_is_fails_once_it_was_alone(tmp_path, 
     assert outcome.done == 2 and len(outcome.failed) == 2
     assert all("allocate memory" in record.error for record in outcome.failed)
     assert any("memory ran out beside others" in note for note in heard.notes)
+    assert "memory ran out beside others" in (tmp_path / "output.txt").read_text()
+
+
+# --- Processes that end.
+
+
+class Broken:
+    """A process of the pool that was killed while it sent a message: its length arrives, and a part of it."""
+
+    def __init__(self, name: str, job: Job, company: object, threads: int) -> None:
+        self.name, self.device = name, job.device
+        self.began = self.started = self.settled = self.point = None
+        self.process = SimpleNamespace(exitcode=-9, pid=None, join=lambda seconds=0: None, is_alive=bool)
+        self.pipe, writer = Pipe(duplex=False)
+        os.write(writer.fileno(), struct.pack("!i", 100) + b"half")
+        writer.close()
+
+
+def test_a_process_killed_in_the_middle_of_a_message_has_ended(tmp_path, corpus, monkeypatch):
+    monkeypatch.setattr(on_devices, "_Process", Broken)
+    plan = tiny_plan(corpus, arms=("unigram",), samples=(4, 8))
+    with pytest.raises(CvfpError, match=r"cpu \(1\) ended with -9; cpu \(2\) ended with -9; what is done"):
+        run_on_devices(plan, tmp_path, (CPU, CPU))
