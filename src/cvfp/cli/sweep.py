@@ -412,10 +412,12 @@ def tune(
         print_json(found.model_dump(mode="json"))
     else:
         sizes = [f"dev PPL at {size}" for size in found.samples]
-        print_table("Tuned", ("arm", "trials", "failed", "chosen", *sizes, "before"), _rows(found))
+        print_table(
+            "Tuned", ("arm", "trials", "failed or diverged", "chosen", *sizes, "before"), _rows(found)
+        )
         print(f"cvfp run {sweep} --tuned {out}")
     for arm in sorted(set(spec.arms) - set(found.arms)):
-        print(f"failed: no trial of {arm} ran at every size; --retry runs them again", file=sys.stderr)
+        print(f"failed: no trial of {arm} ran at every size; --retry runs again what failed", file=sys.stderr)
     return 1 if set(found.arms) < set(spec.arms) else 0
 
 

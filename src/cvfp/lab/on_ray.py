@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ from cvfp.lab.messages import (
 )
 from cvfp.lab.options import DEFAULTS, RunOptions
 from cvfp.lab.processes import Hearing, run_shared
-from cvfp.lab.runner import ALONE, Job, SweepOutcome, Worker
+from cvfp.lab.runner import Job, SweepOutcome, Worker
 from cvfp.lab.sweep_directory import Ledger, SweepDirectory
 from cvfp.records.errors import CvfpError, InputError
 from cvfp.records.plan import Plan, PlannedPoint
@@ -55,19 +55,12 @@ SIGHT_SECONDS = 10.0
 """What a network file system is given to show a file that another node has just written."""
 
 
-SHARED = (2, 0)
-"""A card that Ray gives a part of has others at work, as far as is known here."""
-
-
-def work_on_sweep(
-    job: Job, folder: Path, token: str, company: Sequence[int] = ALONE
-) -> Iterator[list[Message]]:
+def work_on_sweep(job: Job, folder: Path, token: str) -> Iterator[list[Message]]:
     """Run points of the job's sweep until all have a result; yields what happens, in batches.
 
     Args:
         folder: where the driver is, which relative paths in the plan start from.
         token: the name of a lock in the sweep directory that the driver holds.
-        company: of the `Worker`.
     """
     yield []
     torch.set_num_threads(1)
@@ -77,7 +70,7 @@ def work_on_sweep(
     with ThreadPoolExecutor(1) as thread:
         try:
             check_sight(job.directory.path, token)
-            work = thread.submit(lambda: Worker(job, news.put, company).help())
+            work = thread.submit(lambda: Worker(job, news.put).help())
             while not work.done():
                 wait([work], timeout=NEWS_SECONDS)
                 yield _batch(news)
@@ -180,9 +173,8 @@ def run_on_ray(
             as_stream = ray.remote(num_cpus=1, num_gpus=gpus, num_returns="streaming", max_retries=0)
             task = as_stream(work_on_sweep)
             job = Job(directory, torch.device("cuda" if gpus else "cpu"), options)
-            company = SHARED if 0 < gpus < 1 else ALONE
             number = min(share.room(resources), len(directory.pending()))
-            crew = _Crew(ray, lambda: task.remote(job, Path.cwd(), token, company), tell, number)
+            crew = _Crew(ray, lambda: task.remote(job, Path.cwd(), token), tell, number)
             return crew.work(directory)
 
     return run_shared(directory, tell, options.retry, work)

@@ -135,7 +135,6 @@ class Job:
 
 
 ALONE = (1, 1)
-"""The company of a worker that shares its device with no other one."""
 
 
 class Worker:

@@ -80,9 +80,8 @@ class ReplayedFunction:
         def call(outputs: list[Tensor] = self.outputs) -> None:
             outputs[:] = [function(*held)]
 
-        self.replayed = Replayed(
-            call, held[0].device
-        )  # which does not lead back here: freed with the last reference
+        # It does not lead back here: freed with the last reference.
+        self.replayed = Replayed(call, held[0].device)
 
     def __call__(self, *arguments: Tensor) -> Tensor:
         for held, argument in zip(self.arguments, arguments, strict=True):

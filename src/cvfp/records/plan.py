@@ -122,7 +122,7 @@ class TunedArm(Schema):
     trials: Positive
     """Settings that were tried, the untuned ones among them."""
     failed: Annotated[int, Field(ge=0)] = 0
-    """Of them, those that diverged at some size."""
+    """Of them, those that failed or diverged at some size."""
     settings: dict[str, float | int | str]
     """The chosen ones, by dotted key, such as `by_size.joint.lr.50`."""
     at: dict[str, Any] = {}
