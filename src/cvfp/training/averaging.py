@@ -90,9 +90,9 @@ class TwoTailedAverage(Average):
     @torch.no_grad()
     def update(self) -> None:
         for steps, mean in ((self.short_steps, self.short), (self.long_steps, self.weights)):
-            steps += 1
+            share = 1 / steps.add_(1)
             for weights, parameter in zip(mean, self.parameters, strict=True):
-                weights.lerp_(parameter, 1 / steps)
+                weights.lerp_(parameter, share)
 
     def dev_loss(self, evaluate: Callable[[], float]) -> float:
         copy(self.parameters, self.aside)
