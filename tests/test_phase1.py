@@ -23,6 +23,7 @@ from cvfp.training import phase1
 from cvfp.training.contexts import slice_bounds, slice_groups
 from cvfp.training.events import Event
 from cvfp.training.phase1 import Phase1Result, learn_contexts, one_step_segments
+from cvfp.training.stepper import Stepper
 
 SEED = 7
 SLICES = [
@@ -240,13 +241,13 @@ def test_gradient_of_a_sweep_agrees_with_finite_differences(num_tokens: int, row
 def test_every_iteration_but_the_first_is_one_optimiser_step(
     num_tokens: int, monkeypatch: pytest.MonkeyPatch
 ):
-    steps, plain_step = [], torch.optim.AdamW.step
+    steps, plain_step = [], Stepper._apply
 
-    def counted(optimizer, *args, **options):
+    def counted(stepper):
         steps.append(1)
-        return plain_step(optimizer, *args, **options)
+        return plain_step(stepper)
 
-    monkeypatch.setattr(torch.optim.AdamW, "step", counted)
+    monkeypatch.setattr(Stepper, "_apply", counted)
     events: list[Event] = []
     result = learn_contexts(
         make_model(), draw_tokens(num_tokens), settings_of(9), seed=SEED, listen=events.append

@@ -19,6 +19,7 @@ from cvfp.lab.runner import run_sweep
 from cvfp.records.errors import WriteError
 from cvfp.training.context_store import ContextStore
 from cvfp.training.savepoint import Savepoints, State
+from cvfp.training.stepper import Stepper
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -74,15 +75,15 @@ class Steps:
 
     def __init__(self, monkeypatch):
         self.taken, self.stop_at = 0, None
-        take = torch.optim.AdamW.step
+        take = Stepper._apply
 
-        def counted(optimizer, *arguments):
+        def counted(stepper):
             if self.taken == self.stop_at:
                 raise Cut
             self.taken += 1
-            return take(optimizer, *arguments)
+            return take(stepper)
 
-        monkeypatch.setattr(torch.optim.AdamW, "step", counted)
+        monkeypatch.setattr(Stepper, "_apply", counted)
 
 
 def everything(path):

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adamw import adamw
 
 from cvfp.models.replay import Replayed
 from cvfp.records.errors import DivergedError
@@ -25,6 +26,20 @@ from cvfp.training.devices import computing_in
 
 BETA1 = 0.9
 ADAM_EPS = 1e-8
+
+
+class Moments(NamedTuple):
+    """What Adam remembers of a parameter: updates so far, running means of its gradient and of its square."""
+
+    step: Tensor
+    exp_avg: Tensor
+    exp_avg_sq: Tensor
+
+    @classmethod
+    def of(cls, parameter: Tensor) -> Moments:
+        """Those of a parameter that no step has changed yet."""
+        zeros = (torch.zeros_like(parameter, requires_grad=False) for _ in range(2))
+        return cls(torch.zeros((), dtype=torch.float32, device=parameter.device), *zeros)
 
 
 class Stepper:
@@ -58,26 +73,16 @@ class Stepper:
         self.steps = 0
         """Steps that were taken."""
         matrices = [one for one in self.parameters if one.dim() > 1 or not weight_decay]
-        groups = [(matrices, weight_decay), (self.parameters[len(matrices) :], 0.0)]
-        self.optimizer = torch.optim.AdamW(
-            [
-                {
-                    "params": members,
-                    "weight_decay": decay,
-                    "lr": torch.tensor(lr, device=self.device) if self.recorded else lr,
-                }
-                for members, decay in groups
-                if members
-            ],
-            betas=(BETA1, beta2),
-            eps=ADAM_EPS,
-            fused=self.device.type != "mps",
-            capturable=self.recorded,
-        )
+        self.groups = ((matrices, weight_decay), (self.parameters[len(matrices) :], 0.0))
+        self.beta2 = beta2
+        self.rate = torch.tensor(lr, device=self.device) if self.recorded else lr
+        """The learning rate, in a tensor where a recorded step reads it."""
+        self.moments: dict[Tensor, Moments] = {one: Moments.of(one) for one in self.parameters}
 
     def zero_grad(self) -> None:
         """Forget the gradients of the step before."""
-        self.optimizer.zero_grad(set_to_none=True)
+        for one in self.parameters:
+            one.grad = None
 
     def update(self) -> None:
         """Take the step that the gradients ask for."""
@@ -131,25 +136,45 @@ class Stepper:
             gradients.append(one.grad)
         group.all_reduce(*gradients, *shares)
 
+    @torch.no_grad()
     def _apply(self) -> None:
         nn.utils.clip_grad_norm_(self.parameters, self.grad_clip)
-        self.optimizer.step()
+        for members, decay in self.groups:
+            learned: list[Tensor] = [one for one in members if one.grad is not None]
+            moments = [self.moments[one] for one in learned]
+            # The function, not the class, whose construction imports a compiler: seconds in every process.
+            adamw(
+                learned,
+                [one.grad for one in learned if one.grad is not None],
+                [one.exp_avg for one in moments],
+                [one.exp_avg_sq for one in moments],
+                [],
+                [one.step for one in moments],
+                fused=self.device.type != "mps",
+                capturable=self.recorded,
+                amsgrad=False,
+                beta1=BETA1,
+                beta2=self.beta2,
+                lr=self.rate,
+                weight_decay=decay,
+                eps=ADAM_EPS,
+                maximize=False,
+            )
 
     @property
     def lr(self) -> float:
-        return float(self.optimizer.param_groups[0]["lr"])
+        return float(self.rate)
 
     def scale_lr(self, factor: float) -> None:
         """Multiply the learning rate in place, where a recorded step reads it."""
-        for options in self.optimizer.param_groups:
-            options["lr"] *= factor
+        self.rate *= factor
 
     def tensors(self) -> dict[str, Tensor]:
         """The parameters and Adam's moments, by name, for a savepoint."""
         found: dict[str, Tensor] = {}
         for index, one in enumerate(self.parameters):
             found[f"parameter.{index}"] = one
-            for name, value in self.optimizer.state[one].items():
+            for name, value in self.moments[one]._asdict().items():
                 found[f"adam.{index}.{name}"] = value
         return found
 
@@ -159,20 +184,11 @@ class Stepper:
 
     def restore(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
         """Be as it was when `tensors` and `numbers` were taken."""
-        moments: dict[int, dict[str, Tensor]] = {}
         with torch.no_grad():
-            for name, tensor in tensors.items():
-                kind, _, rest = name.partition(".")
-                if kind == "parameter":
-                    self.parameters[int(rest)].copy_(tensor)
-                elif kind == "adam":
-                    index, _, key = rest.partition(".")
-                    moments.setdefault(int(index), {})[key] = tensor
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
-        for options in self.optimizer.param_groups:
-            lr = options["lr"]
-            options["lr"] = lr.fill_(numbers["lr"]) if isinstance(lr, Tensor) else numbers["lr"]
+            for name, tensor in self.tensors().items():
+                tensor.copy_(tensors[name])
+        self.scale_lr(0.0)
+        self.rate += numbers["lr"]
         self.steps = numbers["steps"]
 
 
