@@ -33,9 +33,9 @@ SMALL = {
     "lstm": "lstm.steps=200 lstm.eval_every=100",
 }
 LARGE = {
-    "two-phase": "phase1.max_iterations=20 phase2.steps=150 phase2.eval_every=50 phase2.batch_size=65536",
-    "joint": "joint.steps=150 joint.eval_every=50 joint.chunks=4096",
-    "lstm": "lstm.steps=150 lstm.eval_every=50 lstm.sequences=1024",
+    "two-phase": "phase1.max_iterations=20 phase2.steps=450 phase2.eval_every=150 phase2.batch_size=65536",
+    "joint": "joint.steps=450 joint.eval_every=150 joint.chunks=4096",
+    "lstm": "lstm.steps=450 lstm.eval_every=150 lstm.sequences=1024",
 }
 """Steps of 65,536 tokens."""
 _PLAIN = "{0}.dropout=0 {0}.word_dropout=0 {0}.consistency=0"

@@ -233,6 +233,8 @@ EQUAL_CELLS: tuple[Settings, ...] = (
     _named("residual", {"joint.cell": "residual", "joint.context_dim": 2263}),
 )
 """Every cell with 8.6 million core parameters at tables of 768."""
+TWO_LAYERS: Settings = {"joint.context_dim": 664, "joint.num_layers": 2}
+"""With as many core parameters as one layer of 1,024 has."""
 JOINT_SHAPES: tuple[Settings, ...] = (
     {"joint.context_dim": 768},
     {"joint.context_dim": 768, "joint.num_layers": 2},
@@ -428,10 +430,10 @@ PRESETS: dict[str, SweepSpec] = {
             settings=RECOMMENDED,
             tuned=TUNED,
             variants=(
-                _named("alone", {}),
+                {},
                 _named("four distilled", {"joint.teachers": 4}),
                 _named("width 1537", {"joint.context_dim": 1537}),
-                _named("two layers of 768", {"joint.context_dim": 768, "joint.num_layers": 2}),
+                _named("two layers of 664", TWO_LAYERS),
             ),
         ),
         _quickstart(),
