@@ -53,6 +53,7 @@ SEED = 42
 class Measured:
     """One run: tokens per second of each phase by its name, most memory of a process, and what it found."""
 
+    processes: int
     rates: dict[str, float]
     peak_bytes: int
     ppl: float
@@ -63,14 +64,13 @@ class Measured:
         found = ("peak memory, GiB", "test PPL", "nats of a test document, largest difference")
         return ("processes", *rates, *found)
 
-    def row(self, processes: int, first: Measured) -> tuple[str, ...]:
-        rates = [
-            cell
-            for phase, rate in self.rates.items()
-            for cell in (f"{rate:,.0f}", f"{rate / first.rates[phase] / processes:.0%}")
-        ]
+    def row(self, first: Measured) -> tuple[str, ...]:
+        rates = []
+        for phase, rate in self.rates.items():
+            efficiency = rate / first.rates[phase] * first.processes / self.processes
+            rates += [f"{rate:,.0f}", f"{efficiency:.0%}"]
         return (
-            str(processes),
+            str(self.processes),
             *rates,
             f"{self.peak_bytes / 2**30:.1f}",
             f"{self.ppl:.3f}",
@@ -98,6 +98,7 @@ def train(processes: int, device: str, options: list[str], out: Path, profiled: 
     phase = "phase2" if facts["phase2"] else "training"
     rates[phase.replace("2", " 2")] = point["tokens_seen"] / facts[phase]["seconds"]
     return Measured(
+        processes=processes,
         rates=rates,
         peak_bytes=max(json.loads(file.read_text())["peak_bytes"] for file in used.iterdir()),
         ppl=point["val_ppl"],
@@ -143,8 +144,8 @@ def main() -> int:
                 )
                 for number in arguments.processes
             }
-            first, *_ = found.values()
-            rows = [measured.row(number, first) for number, measured in found.items()]
+            first = found[min(found)]
+            rows = [measured.row(first) for measured in found.values()]
             print(f"\n{kind}\n\n{markdown(first.header(), rows)}", flush=True)
             ppls = [measured.ppl for measured in found.values()]
             if max(ppls) > min(ppls) * (1 + TOLERANCE):
