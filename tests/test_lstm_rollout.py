@@ -159,3 +159,15 @@ def test_the_kernels_are_the_operations_of_torch(rounds: int, sizes, dtype: torc
     assert max(distance(one, other) for one, other in zip(found, expected, strict=True)) < tolerance
     again = with_gradients(rolled, tensors, dtype=dtype)
     assert all(torch.equal(one, other) for one, other in zip(found, again, strict=True))
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+@pytest.mark.parametrize("rounds", [0, 4])
+def test_a_card_that_is_not_the_current_one_computes_the_same(rounds: int):
+    assert torch.cuda.current_device() == 0
+    first, second = (
+        with_gradients(rolled, draw(4, 8, 32, 48, 16, rounds, torch.float32, device), dtype=torch.float32)
+        for device in ("cuda:0", "cuda:1")
+    )
+    assert {one.device.index for one in second} == {1}
+    assert all(torch.equal(one.cpu(), other.cpu()) for one, other in zip(first, second, strict=True))
