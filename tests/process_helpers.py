@@ -13,9 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(
-    ["torch._dynamo", "cvfp.lab.runner", "cvfp.lab.on_devices", "cvfp.report.write"]
-)
+CONTEXT.set_forkserver_preload(["cvfp.lab.runner", "cvfp.lab.on_devices", "cvfp.report.write"])
 
 
 class Command:

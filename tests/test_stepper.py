@@ -85,7 +85,7 @@ def test_a_stepper_that_is_restored_goes_on_as_the_one_that_was_saved():
     assert all(torch.equal(one, same) for one, same in zip(ours, other, strict=True))
 
 
-def test_what_every_training_does_imports_no_compiler():
+def test_steps_and_the_health_of_contexts_import_no_compiler():
     """Classes of `torch.optim`, and `torch.func`, import it when they are first used: seconds a process."""
     code = """
 import sys, torch

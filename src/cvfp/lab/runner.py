@@ -154,7 +154,7 @@ class Worker:
         self.datasets = Datasets(tell)  # what they note before there is a directory is logged when there is
         self.environment = environment(job.device)
         self.started = time.time()
-        self.seconds: dict[str, float | None] = {}  # of runs that have a result, whoever ran them
+        self.seconds: dict[str, float] = {}  # of runs that have a result, whoever ran them
 
     def run_sweep(self) -> SweepOutcome:
         """Run the sweep from its beginning to its end. Raises as the function of this name."""
@@ -234,8 +234,8 @@ class Worker:
     def _in_order(self, pending: list[PlannedPoint]) -> list[PlannedPoint]:
         """By size; first those whose line has all its smaller sizes, so that they can be forecast from them.
 
-        Of one size the longest first, by what its line took for a document before, then by its cost: what
-        begins last should not be what all others then wait for.
+        Of one size the longest first, by what its line took for a document at its largest size that has a
+        result, then by its cost: what begins last should not be what all others then wait for.
         """
         smallest: dict[str, int] = {}
         for point in pending:
@@ -257,9 +257,10 @@ class Worker:
             run_hash = point.config.run_hash
             if run_hash not in waiting and run_hash not in self.seconds:
                 record = read_record(self.directory.files, point)
-                self.seconds[run_hash] = None if record is None else record.point.wall_seconds
-            if (seconds := self.seconds.get(run_hash)) is not None:
-                paces[point.config.config_hash] = seconds / point.config.data.num_samples
+                if record is not None and record.point.wall_seconds is not None:
+                    self.seconds[run_hash] = record.point.wall_seconds
+            if run_hash in self.seconds:
+                paces[point.config.config_hash] = self.seconds[run_hash] / point.config.data.num_samples
         return paces
 
     def _take(self, point: PlannedPoint) -> bool:

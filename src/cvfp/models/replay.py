@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 EAGER_STEPS = 3
-"""Steps that run as written before one is recorded: libraries set themselves up, the optimiser its state."""
+"""Steps that run as written before one is recorded: libraries set themselves up."""
 
 
 class Replayed:

@@ -28,6 +28,11 @@ BETA1 = 0.9
 ADAM_EPS = 1e-8
 
 
+def has_fused(device: torch.device) -> bool:
+    """Whether a step is one operation over all parameters there."""
+    return device.type != "mps"
+
+
 class Moments(NamedTuple):
     """What Adam remembers of a parameter: updates so far, running means of its gradient and of its square."""
 
@@ -39,7 +44,9 @@ class Moments(NamedTuple):
     def of(cls, parameter: Tensor) -> Moments:
         """Those of a parameter that no step has changed yet."""
         zeros = (torch.zeros_like(parameter, requires_grad=False) for _ in range(2))
-        return cls(torch.zeros((), dtype=torch.float32, device=parameter.device), *zeros)
+        # Read by the CPU where torch has no fused step.
+        device = parameter.device if has_fused(parameter.device) else "cpu"
+        return cls(torch.zeros((), dtype=torch.float32, device=device), *zeros)
 
 
 class Stepper:
@@ -150,7 +157,7 @@ class Stepper:
                 [one.exp_avg_sq for one in moments],
                 [],
                 [one.step for one in moments],
-                fused=self.device.type != "mps",
+                fused=has_fused(self.device),
                 capturable=self.recorded,
                 amsgrad=False,
                 beta1=BETA1,
