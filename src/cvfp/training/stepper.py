@@ -194,7 +194,7 @@ class Stepper:
         with torch.no_grad():
             for name, tensor in self.tensors().items():
                 tensor.copy_(tensors[name])
-        self.scale_lr(0.0)
+        self.rate *= 0.0  # in place, where a recorded step reads it
         self.rate += numbers["lr"]
         self.steps = numbers["steps"]
 
