@@ -12,10 +12,10 @@ import torch
 from lab_helpers import rows_of, tiny_plan, tiny_spec, write_corpus
 
 from cvfp.lab import runner, sweep_directory
-from cvfp.lab.messages import PointStarted, Progress, tell_nobody
+from cvfp.lab.messages import PointStarted, Progress
 from cvfp.lab.options import RunOptions
 from cvfp.lab.plan import make_plan
-from cvfp.lab.runner import Job, Worker, run_sweep
+from cvfp.lab.runner import run_sweep
 from cvfp.lab.single import open_model
 from cvfp.lab.sweep_directory import SweepDirectory, sweep_status
 from cvfp.records.errors import CvfpError, InputError
@@ -307,41 +307,16 @@ def test_a_trial_of_a_tuning_tells_nothing_of_the_test_text(tmp_path, corpus):
         assert ("test PPL" in (out / "output.txt").read_text()) == told
 
 
-def test_of_one_size_the_longest_run_begins_first(tmp_path, corpus):
-    """By its cost where its line has no result yet, else by the seconds that it took at the size below."""
+def test_of_one_size_the_costliest_run_begins_first(tmp_path, corpus):
     began = []
 
     def tell(message):
         if isinstance(message, PointStarted):
             began.append((message.point.config.data.num_samples, message.point.config.arm))
-            if len(began) == 4:
-                raise KeyboardInterrupt
 
-    plan, out = tiny_plan(corpus, samples=(4, 8), arms=("unigram", "no-context", "cvfp")), tmp_path / "sweep"
-    with pytest.raises(KeyboardInterrupt):
-        run_sweep(plan, out, CPU, tell)
-    assert began[:3] == [(4, arm) for arm in ("cvfp", "no-context", "unigram")]
-    took = {"no-context": 3.0, "unigram": 2.0, "cvfp": 1.0}
-    worker = Worker(Job(SweepDirectory(out, plan), CPU, RunOptions()), tell)
-    worker.seconds = {
-        point.config.run_hash: took[point.config.arm]
-        for point in plan.points
-        if point.config.data.num_samples == 4
-    }
-    worker.run_sweep()
-    assert began[4:] == [(8, arm) for arm in took]
-
-
-def test_seconds_of_runs_are_read_from_records_whoever_has_written_them(tmp_path, corpus):
-    plan = tiny_plan(corpus, samples=(4, 8), arms=("unigram", "no-context"))
-    run_sweep(plan, tmp_path, CPU)
-    directory = SweepDirectory(tmp_path, plan)
-    largest = [point for point in plan.points if point.config.data.num_samples == 8]
-    paces = Worker(Job(directory, CPU, RunOptions()), tell_nobody)._paces(largest)
-    recorded = {
-        row.config_hash: row.wall_seconds / 4 for row in load_sweep(tmp_path).points if row.num_samples == 4
-    }
-    assert paces == recorded and len(paces) == 2
+    plan = tiny_plan(corpus, samples=(4, 8), arms=("unigram", "no-context", "cvfp"))
+    run_sweep(plan, tmp_path / "sweep", CPU, tell)
+    assert began == [(size, arm) for size in (4, 8) for arm in ("cvfp", "no-context", "unigram")]
 
 
 # --- The time of a run is that of all attempts at it.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,7 +38,6 @@ from cvfp.records.errors import CrowdedError, CvfpError, InputError, LostError, 
 from cvfp.records.locks import QUIET_SECONDS, TOLD_EVERY, waiting_text
 from cvfp.records.plan import Plan, PlannedPoint
 from cvfp.records.results import RunRecord
-from cvfp.records.sweep import read_record
 from cvfp.scaling.summary import fit_lines, summarise
 from cvfp.training.events import Event
 
@@ -154,7 +152,6 @@ class Worker:
         self.datasets = Datasets(tell)  # what they note before there is a directory is logged when there is
         self.environment = environment(job.device)
         self.started = time.time()
-        self.seconds: dict[str, float] = {}  # of runs that have a result, whoever ran them
 
     def run_sweep(self) -> SweepOutcome:
         """Run the sweep from its beginning to its end. Raises as the function of this name."""
@@ -221,7 +218,7 @@ class Worker:
         """Run points until all have a result, whoever found it; waiting for others is told."""
         idle, told = time.monotonic(), -TOLD_EVERY
         while pending:
-            if any(self._take(point) for point in self._in_order(pending)):
+            if any(self._take(point) for point in _in_order(pending)):
                 idle, told = time.monotonic(), -TOLD_EVERY
             else:
                 time.sleep(POLL_SECONDS)
@@ -230,38 +227,6 @@ class Worker:
                     told = waited
                     self.tell(Note(waiting_text(_names(pending), waited)))
             pending = self.directory.pending()
-
-    def _in_order(self, pending: list[PlannedPoint]) -> list[PlannedPoint]:
-        """By size; first those whose line has all its smaller sizes, so that they can be forecast from them.
-
-        Of one size the longest first, by what its line took for a document at its largest size that has a
-        result, then by its cost: what begins last should not be what all others then wait for.
-        """
-        smallest: dict[str, int] = {}
-        for point in pending:
-            line, size = point.config.config_hash, point.config.data.num_samples
-            smallest[line] = min(size, smallest.get(line, size))
-        paces = self._paces(pending)
-
-        def rank(point: PlannedPoint) -> tuple[bool, int, float, float]:
-            line, size = point.config.config_hash, point.config.data.num_samples
-            return size > smallest[line], size, -paces.get(line, math.inf), -relative_cost(point.config)
-
-        return sorted(pending, key=rank)
-
-    def _paces(self, pending: list[PlannedPoint]) -> dict[str, float]:
-        """Seconds for a document, of the largest size of each line that has a result."""
-        waiting = {point.config.run_hash for point in pending}
-        paces: dict[str, float] = {}
-        for point in sorted(self.directory.plan.points, key=lambda point: point.config.data.num_samples):
-            run_hash = point.config.run_hash
-            if run_hash not in waiting and run_hash not in self.seconds:
-                record = read_record(self.directory.files, point)
-                if record is not None and record.point.wall_seconds is not None:
-                    self.seconds[run_hash] = record.point.wall_seconds
-            if run_hash in self.seconds:
-                paces[point.config.config_hash] = self.seconds[run_hash] / point.config.data.num_samples
-        return paces
 
     def _take(self, point: PlannedPoint) -> bool:
         """Run the point, if it is still there to be taken."""
@@ -339,3 +304,18 @@ def _names(pending: list[PlannedPoint]) -> str:
     labels = [point_label(point) for point in pending[:NAMED]]
     more = [f"{len(pending) - NAMED} more"] if len(pending) > NAMED else []
     return f"{len(pending)} run{'s' if len(pending) > 1 else ''} ({'; '.join([*labels, *more])})"
+
+
+def _in_order(pending: list[PlannedPoint]) -> list[PlannedPoint]:
+    """By size; first those whose line has all its smaller sizes, so that they can be forecast from them. Of
+    one size the costliest first: what begins last should not be what all others then wait for."""
+    smallest: dict[str, int] = {}
+    for point in pending:
+        line, size = point.config.config_hash, point.config.data.num_samples
+        smallest[line] = min(size, smallest.get(line, size))
+
+    def rank(point: PlannedPoint) -> tuple[bool, int, float]:
+        size = point.config.data.num_samples
+        return size > smallest[point.config.config_hash], size, -relative_cost(point.config)
+
+    return sorted(pending, key=rank)
