@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.arguments import positive
 from cvfp.records.sweep import load_sweep
 from cvfp.report.lines import report_lines
 from cvfp.scaling.forecast import LAST_SLOPE, OUTLOOK, Holdout, interval_score
@@ -140,7 +141,7 @@ def hidden_sizes(name: str, holdouts: Sequence[Holdout]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.forecasts", description=__doc__)
-    parser.add_argument("--trials", type=int, default=60)
+    parser.add_argument("--trials", type=positive, default=60)
     parser.add_argument("--sweeps", type=Path, nargs="+", default=[], metavar="DIR")
     parser.add_argument("--table", type=Path, nargs="+", default=[], metavar="FILE")
     for name, default in (("--x", "tokens"), ("--y", "val_ppl"), ("--by", "config_name")):

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from benchmarks.arguments import positive
 from benchmarks.inputs import VOCAB_SIZE, make_model
 from benchmarks.limits import Limits, describe, measure_limits
 from benchmarks.table import Row, checked, markdown, relative_error, row_per_token, timed
@@ -210,7 +211,7 @@ def logit_error(model: CVFPModel, tokens: Tensor, dtype: torch.dtype) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--tokens", type=int, help="tokens written per repeat, at least 2")
+    parser.add_argument("--tokens", type=positive, help="tokens written per repeat, at least 2")
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
     print(table_of(measure(device, arguments.tokens or TOKENS[device.type])))

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import member
+from benchmarks.arguments import positive
 from benchmarks.table import markdown
 from cvfp.data.corpora import open_chitchat
 
@@ -120,9 +121,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.group", description=__doc__)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
-    parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--processes", type=positive, nargs="+", default=[1, 2])
     parser.add_argument(
-        "--tokens", type=int, help="train on so many made of the default corpus, in large steps"
+        "--tokens", type=positive, help="train on so many made of the default corpus, in large steps"
     )
     parser.add_argument("--profile", action="store_true", help="print what the first process's GPU did")
     parser.add_argument("options", nargs="*", help="of `cvfp run` (after --)")

@@ -21,6 +21,8 @@ import time
 from itertools import pairwise
 from pathlib import Path
 
+from benchmarks.arguments import positive
+
 HEADER = (
     "arm",
     "tokens",
@@ -164,10 +166,10 @@ def _ratio_cells(arm: str, tokens: int, place: str, found: dict[str, float], fir
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__.split("\n")[0])
-    parser.add_argument("--tokens", nargs="+", type=int, default=[1_000_000, 10_000_000])
+    parser.add_argument("--tokens", nargs="+", type=positive, default=[1_000_000, 10_000_000])
     parser.add_argument("--arms", nargs="+", default=["cvfp"], choices=("cvfp", "cvfp-joint"))
     parser.add_argument("--places", nargs="+", default=["machine"], choices=PLACES)
-    parser.add_argument("--context-dim", type=int, default=768)
+    parser.add_argument("--context-dim", type=positive, default=768)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.arguments import positive
 from benchmarks.table import markdown, synchronise
 
 STARTED = "CVFP_BENCHMARK_STARTED"
@@ -156,7 +157,7 @@ def main() -> int:
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--preset", default="recommended")
     parser.add_argument("--arms", nargs="+", default=["cvfp", "cvfp-joint", "lstm"])
-    parser.add_argument("--samples", type=int, nargs="+", default=[50, 100])
+    parser.add_argument("--samples", type=positive, nargs="+", default=[50, 100])
     parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.inside:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from benchmarks.arguments import positive
 from cvfp.records.results import PointRecord
 from cvfp.records.sweep import Sweep, load_sweep
 
@@ -26,7 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("directory", type=Path)
     parser.add_argument("--dev-ppl", type=float, required=True)
-    parser.add_argument("--documents", type=int, help="size of the points (default: the largest)")
+    parser.add_argument("--documents", type=positive, help="size of the points (default: the largest)")
     asked = parser.parse_args()
     sweep = load_sweep(asked.directory)
     size = asked.documents or max(point.num_samples for point in sweep.points)

@@ -26,6 +26,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.arguments import positive
 from benchmarks.point import THREADS
 from benchmarks.table import markdown
 from cvfp.lab.messages import Message, PointStarted
@@ -175,9 +176,9 @@ def row(gpus: int, one: Measured, first_gpus: int, first: Measured) -> tuple[str
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.spread", description=__doc__)
-    parser.add_argument("--gpus", type=int, nargs="+", default=[1, 2, 4])
-    parser.add_argument("--seeds", type=int, default=3, help="draws of the documents: 8 points each")
-    parser.add_argument("--samples", type=int, nargs="+", default=SAMPLES, help=argparse.SUPPRESS)
+    parser.add_argument("--gpus", type=positive, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--seeds", type=positive, default=3, help="draws of the documents: 8 points each")
+    parser.add_argument("--samples", type=positive, nargs="+", default=SAMPLES, help=argparse.SUPPRESS)
     parser.add_argument("--on", help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
